@@ -1,0 +1,65 @@
+"""Canonical JSON, strict JSON, and digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from artifact.errors import InputError
+
+
+def canonical_json(value: object) -> bytes:
+    """One byte string per value: keys sorted, no spaces, UTF-8, NaN refused (ValueError)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def digest(value: object) -> str:
+    """SHA-256 (hexadecimal) of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hexadecimal) of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def code_digest(*packages: Path) -> str:
+    """Digest of every Python file below the given folders, so that changed code makes old results stale."""
+    files = sorted(path for package in packages for path in package.rglob("*.py"))
+    return digest({f"{path.parent.name}/{path.name}": file_digest(path) for path in files})
+
+
+def parse_json(text: str | bytes, where: object) -> Any:
+    """Parse JSON strictly: duplicate keys, NaN and Infinity are refused with InputError."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise InputError("JSON is nested too deeply", where=where, hint="restore the file from its source") from error
+    except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
+        raise InputError(f"invalid JSON: {error}", where=where, hint="restore the file from its source") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON file strictly; InputError if it is missing or malformed."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=path, hint="restore the file") from error
+    return parse_json(content, path)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        names = [key for key, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"duplicate key {', '.join(map(repr, twice))}")
+    return table
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")

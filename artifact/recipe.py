@@ -1,0 +1,207 @@
+"""The recipe: what to convert, into which variants, and what a variant may deviate from the reference. Data only."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from artifact import registry
+from artifact.errors import RecipeError
+from artifact.signature import FILES
+from artifact.typed import build, convert, did_you_mean
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+LEVELS = ("disable_all", "enable_all")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the source must be; a source that differs in a stated field is refused."""
+
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    context: int | None = None
+    vocabulary: int | None = None
+    parameters: int | None = None
+    tied: bool | None = None
+    license: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the checkpoint comes from: a Hub repository at a revision, or a directory beside the recipe."""
+
+    repository: str
+    revision: str = "main"
+    path: str | None = None
+    allow_pickle: bool = False
+    padded_vocabulary: bool = False  # the embedding has more rows than the tokenizer has tokens, on purpose
+    expect: Expected = Expected()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Quantization steps applied in order; each is a table with `scheme` and that scheme's options."""
+
+    steps: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Verify:
+    """How variants are judged; a key named like a check holds that check's settings."""
+
+    text: str
+    checks: tuple[str, ...]
+    seed: int = 0
+    levels: tuple[str, ...] = LEVELS
+    timeout_s: float = 300.0  # for one candidate and one case
+    memory_gb: float = 8.0  # address space of one candidate's process
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound on one figure for one variant, and the value measured when the bound was set."""
+
+    bound: float
+    upper: bool
+    measured: float
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The limits of one figure, by variant, with the reason they are what they are."""
+
+    reason: str
+    limits: Mapping[str, Limit]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model's recipe. `tolerances` is keyed by check, then figure."""
+
+    path: Path
+    name: str
+    architecture: str
+    source: Source
+    variants: Mapping[str, Variant]
+    verify: Verify
+    tolerances: Mapping[str, Mapping[str, Tolerance]]
+
+    @property
+    def text_path(self) -> Path:
+        """The verification text, named relative to the recipe."""
+        return self.path.parent / self.verify.text
+
+    def limit(self, check: str, figure: str, variant: str) -> Limit:
+        """The limit of a figure; RecipeError when the recipe sets none, because an unjudged figure passes nothing."""
+        tolerance = self.tolerances.get(check, {}).get(figure)
+        if tolerance is None or variant not in tolerance.limits:
+            where = f"{self.path}: tolerances.{check}.{figure}"
+            hint = f"add {variant} = {{ max = ..., measured = ... }} and a reason"
+            raise RecipeError(f"no tolerance for variant {variant!r}", where=where, hint=hint)
+        return tolerance.limits[variant]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe; RecipeError names the key for anything it does not know or that cannot be."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot be read: {error.strerror}", where=path, hint="name a file in recipes/") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"not TOML: {error}", where=path, hint="mend the file") from error
+    where = str(path)
+    for key in table.keys() - {"name", "architecture", "source", "variants", "verify", "tolerances"}:
+        known = ("name", "architecture", "source", "variants", "verify", "tolerances")
+        raise RecipeError(f"unknown key {key!r}", where=where, hint=did_you_mean(key, known))
+    for key in ("name", "architecture", "source", "variants", "verify"):
+        if key not in table:
+            raise RecipeError(f"missing key {key!r}", where=where, hint=f"add {key}; see recipes/ for examples")
+    name = convert(str, table["name"], where=f"{where}: name")
+    if not NAME.fullmatch(name):
+        raise RecipeError(f"{name!r} cannot name a directory", where=f"{where}: name", hint="use a-z 0-9 . _ -")
+    architecture = convert(str, table["architecture"], where=f"{where}: architecture")
+    registry.require("convert/architectures", architecture, where=f"{where}: architecture")
+    source = build(Source, table["source"], where=f"{where}: source")
+    variants = _variants(table["variants"], f"{where}: variants")
+    verify = _verify(table["verify"], f"{where}: verify")
+    tolerances = _tolerances(table.get("tolerances", {}), variants, f"{where}: tolerances")
+    return Recipe(path, name, architecture, source, variants, verify, tolerances)
+
+
+def _variants(table: object, where: str) -> Mapping[str, Variant]:
+    variants = convert(Mapping[str, Variant], table, where=where)
+    for name, variant in variants.items():
+        if name not in FILES or name == "fp32":
+            known = [key for key in FILES if key != "fp32"]
+            raise RecipeError(f"{name!r} is not a variant", where=where, hint=did_you_mean(name, known))
+        if not variant.steps:
+            raise RecipeError("no steps", where=f"{where}.{name}", hint='add steps = [{ scheme = "..." }]')
+        for i, step in enumerate(variant.steps):
+            at = f"{where}.{name}.steps[{i}]"
+            if not isinstance(step, Mapping) or not isinstance(step.get("scheme"), str):
+                raise RecipeError("a step needs a scheme", where=at, hint='write { scheme = "...", ... }')
+            registry.require("quantize/schemes", step["scheme"], where=at)
+    return variants
+
+
+def _verify(table: object, where: str) -> Verify:
+    if not isinstance(table, Mapping):
+        raise RecipeError("expected a table", where=where, hint="see recipes/ for examples")
+    known = registry.names("verify/checks")
+    settings = {key: value for key, value in table.items() if key in known}
+    rest = {key: value for key, value in table.items() if key not in known}
+    verify = build(Verify, {**rest, "settings": settings}, where=where)
+    for check in verify.checks:
+        registry.require("verify/checks", check, where=f"{where}: checks")
+    for level in verify.levels:
+        if level not in LEVELS:
+            raise RecipeError(f"unknown level {level!r}", where=f"{where}: levels", hint=did_you_mean(level, LEVELS))
+    if not verify.checks or not verify.levels:
+        raise RecipeError("nothing would be checked", where=where, hint="name at least one check and one level")
+    if verify.timeout_s <= 0 or verify.memory_gb <= 0:
+        raise RecipeError("timeout_s and memory_gb must be positive", where=where, hint="write positive numbers")
+    return verify
+
+
+def _tolerances(table: object, variants: Mapping[str, Variant], where: str) -> Mapping[str, Mapping[str, Tolerance]]:
+    checks = convert(Mapping[str, Mapping[str, Mapping[str, Any]]], table, where=where)
+    for check in checks:
+        registry.require("verify/checks", check, where=where)
+    return {
+        check: {name: _tolerance(entry, variants, f"{where}.{check}.{name}") for name, entry in figures.items()}
+        for check, figures in checks.items()
+    }
+
+
+def _tolerance(entry: Mapping[str, Any], variants: Mapping[str, Variant], where: str) -> Tolerance:
+    reason = entry.get("reason")
+    if not isinstance(reason, str) or not reason.strip():
+        raise RecipeError("a tolerance needs a reason", where=where, hint='add reason = "..."')
+    limits = {}
+    for variant, value in entry.items():
+        if variant == "reason":
+            continue
+        if variant != "fp32" and variant not in variants:
+            known = ["fp32", *variants]
+            raise RecipeError(f"unknown variant {variant!r}", where=where, hint=did_you_mean(variant, known))
+        limits[variant] = _limit(value, f"{where}.{variant}")
+    return Tolerance(reason, limits)
+
+
+def _limit(value: object, where: str) -> Limit:
+    hint = "write { max = ..., measured = ... } or { min = ..., measured = ... }"
+    if not isinstance(value, Mapping) or set(value) not in ({"max", "measured"}, {"min", "measured"}):
+        raise RecipeError("not a limit", where=where, hint=hint)
+    upper = "max" in value
+    bound = convert(float, value["max" if upper else "min"], where=where)
+    measured = convert(float, value["measured"], where=where)
+    if bound < 0:
+        raise RecipeError(f"negative tolerance {bound}", where=where, hint="write a number that is not negative")
+    return Limit(bound, upper, measured)

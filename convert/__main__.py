@@ -1,0 +1,81 @@
+"""python -m convert RECIPE [--source DIR] [--build DIR]: resolve the source and export it to float32 ONNX."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from artifact import command, signature, store
+from artifact.canonical import digest
+from artifact.checkpoint import read_config
+from artifact.command import say
+from artifact.errors import PASSED
+from artifact.manifest import Manifest
+from artifact.recipe import Recipe, read_recipe
+from artifact.signature import Dimensions
+
+TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "accelerate", "onnx", "onnx-ir", "tokenizers")
+
+
+def main(argv: Sequence[str] | None) -> int:
+    """Run the stage; prints the path of the float32 artifact."""
+    parser = command.parser("convert", "Export a checkpoint to float32 ONNX with past key values.")
+    parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint directory, instead of the recipe's")
+    arguments = parser.parse_args(argv)
+    recipe = read_recipe(arguments.recipe)
+    home = arguments.build / recipe.name
+
+    from convert import source  # noqa: PLC0415  # after parsing, so that --help is instant
+
+    origin = source.resolve(recipe, arguments.source, home / "source")
+    made = _model(recipe, origin, home / "fp32")
+    print(made.path)
+    return PASSED
+
+
+def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifact:
+    dims = Dimensions(**origin.manifest.facts["dimensions"])
+    wanted = Manifest(
+        kind="model",
+        name=recipe.name,
+        variant="fp32",
+        source=origin.manifest.source,
+        recipe=digest({"architecture": recipe.architecture, "padded_vocabulary": recipe.source.padded_vocabulary}),
+        code=origin.manifest.code,
+        parents={"source": origin.digest},
+        tools={name: version(name) for name in TOOLS},
+        facts={
+            **origin.manifest.facts,
+            "inputs": [asdict(port) for port in signature.inputs(dims)],
+            "outputs": [asdict(port) for port in signature.outputs(dims)],
+        },
+    )
+    known = store.up_to_date(target, wanted)
+    if known is not None:
+        say("fp32: unchanged")
+        return known
+    say("fp32: exporting (torch and optimum take some seconds to load)")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is on disk by now; nothing may be looked up behind our back
+
+    from convert import export, repository  # noqa: PLC0415
+    from convert.source import architecture  # noqa: PLC0415
+
+    module = architecture(recipe.architecture)
+    module.check_activation(read_config(origin.path / "config.json"), origin.path / "config.json")
+    model = export.load(origin.path, module, allow_pickle=recipe.source.allow_pickle)
+    with store.staging(target) as staged:
+        (staged / "onnx").mkdir()
+        traced = staged / "traced.onnx"
+        export.export(model, module, traced)
+        export.clean(traced, staged / signature.model_file("fp32"), dims)
+        traced.unlink()
+        padded = recipe.source.padded_vocabulary
+        repository.write(origin.path, staged, dims, allow_padded_vocabulary=padded)
+        return store.seal(staged, target, wanted)
+
+
+if __name__ == "__main__":
+    raise SystemExit(command.run(main))

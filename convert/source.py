@@ -1,0 +1,182 @@
+"""Resolve the source: from the Hub at a commit, or from a directory, into the artifact build/<name>/source."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import os
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import ModuleType
+
+from artifact import checkpoint, store
+from artifact.canonical import code_digest, digest, file_digest
+from artifact.checkpoint import FETCH_AGAIN, Checkpoint
+from artifact.command import say
+from artifact.errors import InputError
+from artifact.manifest import FileEntry, Manifest
+from artifact.recipe import Recipe
+from artifact.registry import ROOT
+from artifact.signature import Dimensions
+from convert import hub
+
+PATTERNS = [
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "README.md",
+    "LICENSE*",
+]
+
+
+def architecture(name: str) -> ModuleType:
+    """The module of an architecture that the recipe reader has found to exist."""
+    return importlib.import_module(f"convert.architectures.{name}")
+
+
+def resolve(recipe: Recipe, directory: Path | None, target: Path) -> store.Artifact:
+    """The source artifact at `target`, made again only if the source, the recipe or this code has changed.
+
+    `directory` overrides where the recipe says the source is. InputError for a source that is broken, cannot be
+    reached, or differs from what the recipe expects.
+    """
+    patterns = [*PATTERNS, *([checkpoint.PICKLE] if recipe.source.allow_pickle else [])]
+    if directory is None and recipe.source.path is not None:
+        directory = recipe.path.parent / recipe.source.path
+    if directory is None:
+        return _from_hub(recipe, patterns, target)
+    return _from_directory(recipe, directory, patterns, target)
+
+
+def _from_hub(recipe: Recipe, patterns: list[str], target: Path) -> store.Artifact:
+    repository = recipe.source.repository
+    commit = hub.resolve(repository, recipe.source.revision)
+    wanted = _manifest(recipe, origin="hub", commit=commit)
+    known = store.intact(target)
+    if known is not None:
+        # Licence and dimensions follow from the commit, so an artifact of this commit already has them.
+        again = replace(wanted, source={**known.manifest.source, **wanted.source}, facts=known.manifest.facts)
+        if known.manifest.same_making(again):
+            say(f"source: unchanged at {repository}@{commit}")
+            return known
+    say(f"source: downloading {repository}@{commit}")
+    with store.staging(target) as staged:
+        hub.download(repository, commit, patterns, staged)
+        return store.seal(staged, target, _complete(wanted, *_inspect(recipe, staged)))
+
+
+def _from_directory(recipe: Recipe, directory: Path, patterns: list[str], target: Path) -> store.Artifact:
+    wanted = _complete(_manifest(recipe, origin="directory", commit=None), *_inspect(recipe, directory))
+    names = sorted(path.name for path in directory.iterdir() if path.is_file() and _matches(path.name, patterns))
+    known = store.up_to_date(target, wanted)
+    if known is not None and known.manifest.files == tuple(_entry(directory / name) for name in names):
+        say("source: unchanged")
+        return known
+    say(f"source: copying {len(names)} files from {directory}")
+    with store.staging(target) as staged:
+        for name in names:
+            shutil.copyfile(directory / name, staged / name)
+        _inspect(recipe, staged)  # what is kept is what was checked, even if the directory changed meanwhile
+        return store.seal(staged, target, wanted)
+
+
+def _inspect(recipe: Recipe, directory: Path) -> tuple[Dimensions, str | None]:
+    """Dimensions and licence of a checkpoint that is whole and is what the recipe expects."""
+    found = checkpoint.inspect(directory, allow_pickle=recipe.source.allow_pickle)
+    module = architecture(recipe.architecture)
+    where = directory / "config.json"
+    if found.config["model_type"] != recipe.architecture:
+        hint = f"the recipe says architecture = {recipe.architecture!r}; name another source or another architecture"
+        raise InputError(f"config key model_type is {found.config['model_type']!r}", where=where, hint=hint)
+    dims: Dimensions = module.dimensions(found.config, where)
+    _check_size(dims, directory)
+    _check_tensors(found, module, dims)
+    license_ = _license(directory)
+    _check_expected(recipe, dims, license_, directory)
+    return dims, license_
+
+
+def _check_tensors(found: Checkpoint, module: ModuleType, dims: Dimensions) -> None:
+    if found.tensors is None:
+        return  # a pickle: loading it compares names and shapes
+    wanted = module.tensors(found.config)
+    have = {module.canonical_name(name, tied=dims.tied): tensor for name, tensor in found.tensors.items()}
+    have.pop(None, None)
+    for name in sorted(wanted.keys() - have.keys()):
+        raise InputError(f"tensor {name} is missing", where=found.directory, hint=FETCH_AGAIN)
+    for name in sorted(have.keys() - wanted.keys()):
+        raise InputError(f"tensor {name} does not belong to this config", where=found.directory, hint=FETCH_AGAIN)
+    for name, shape in wanted.items():
+        if have[name].shape != shape:
+            what = f"tensor {name} has shape {have[name].shape}, config.json asks for {shape}"
+            raise InputError(what, where=found.directory, hint=FETCH_AGAIN)
+        if have[name].dtype not in ("F32", "F16", "BF16"):
+            hint = "use a checkpoint in float32, float16 or bfloat16, which float32 holds exactly"
+            raise InputError(f"tensor {name} is {have[name].dtype}", where=found.directory, hint=hint)
+
+
+def _check_size(dims: Dimensions, where: Path) -> None:
+    size = 4 * dims.parameters
+    if size >= 2**31:
+        hint = "a single ONNX file holds less than 2 GiB; this pipeline does not write external data"
+        raise InputError(f"{dims.parameters} parameters are {size} bytes in float32", where=where, hint=hint)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 6 * size > memory:  # PyTorch's weights, the traced copy, the file, and the cleaned graph, with room
+        hint = f"convert on a machine with at least {6 * size / 2**30:.0f} GiB of memory"
+        raise InputError(f"this machine has {memory / 2**30:.0f} GiB of memory", where=where, hint=hint)
+
+
+def _check_expected(recipe: Recipe, dims: Dimensions, license_: str | None, where: Path) -> None:
+    have = {**asdict(dims), "license": license_}
+    for field, wanted in asdict(recipe.source.expect).items():
+        if wanted is not None and have[field] != wanted:
+            hint = f"the recipe's source.expect says {wanted!r}; use that source, or correct the recipe if it is wrong"
+            raise InputError(f"{field} of the source is {have[field]!r}", where=where, hint=hint)
+
+
+def _license(directory: Path) -> str | None:
+    from huggingface_hub.repocard import metadata_load
+    from yaml import YAMLError
+
+    card = directory / "README.md"
+    try:
+        metadata = metadata_load(card) if card.is_file() else None
+    except (YAMLError, ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"front matter is not YAML: {error}", where=card, hint="mend the card") from error
+    value = (metadata or {}).get("license")
+    return value if isinstance(value, str) else None
+
+
+def _manifest(recipe: Recipe, *, origin: str, commit: str | None) -> Manifest:
+    return Manifest(
+        kind="source",
+        name=recipe.name,
+        variant="source",
+        source={"origin": origin, "repository": recipe.source.repository, "commit": commit},
+        recipe=digest({"source": asdict(recipe.source), "architecture": recipe.architecture}),
+        code=code_digest(ROOT / "convert", ROOT / "artifact"),
+        parents={},
+        tools={},
+    )
+
+
+def _complete(manifest: Manifest, dims: Dimensions, license_: str | None) -> Manifest:
+    return replace(
+        manifest, source={**manifest.source, "license": license_}, facts={"dimensions": asdict(dims)}
+    )
+
+
+def _matches(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(path.name, path.stat().st_size, file_digest(path))
