@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,21 @@ def file_digest(path: Path) -> str:
 
 def code_digest(*packages: Path) -> str:
     """Digest of every Python file below the given folders, so that changed code makes old results stale."""
-    files = sorted(path for package in packages for path in package.rglob("*.py"))
-    return digest({f"{path.parent.name}/{path.name}": file_digest(path) for path in files})
+    files = [(package.parent, path) for package in packages for path in package.rglob("*.py")]
+    return digest({path.relative_to(root).as_posix(): file_digest(path) for root, path in files})
 
 
 def parse_json(text: str | bytes, where: object) -> Any:
-    """Parse JSON strictly: duplicate keys, NaN and Infinity are refused with InputError."""
+    """Parse JSON strictly: duplicate keys, NaN, Infinity and bytes that are not UTF-8 are refused with InputError."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        canonical_json(value)  # refuses what json.loads lets through: 1e999 (infinity) and half a surrogate pair
     except RecursionError as error:
         raise InputError("JSON is nested too deeply", where=where, hint="restore the file from its source") from error
     except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
         raise InputError(f"invalid JSON: {error}", where=where, hint="restore the file from its source") from error
+    return value
 
 
 def read_json(path: Path) -> Any:
@@ -55,9 +59,8 @@ def read_json(path: Path) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        names = [key for key, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"duplicate key {', '.join(map(repr, twice))}")
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"duplicate key {twice!r}")
     return table
 
 

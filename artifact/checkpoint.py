@@ -39,7 +39,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's config and tensors; `tensors` is None when the weights are a pickle, which cannot be looked into."""
+    """A checkpoint's config and tensors; `tensors` is None when the weights are a pickle, never opened here."""
 
     directory: Path
     config: Mapping[str, Any]

@@ -18,6 +18,8 @@ WRITE_ERRORS = {
     errno.EACCES: "permission denied: name a build directory you may write with --build",
     errno.EPERM: "permission denied: name a build directory you may write with --build",
     errno.ENOTDIR: "a file is where a directory is needed: name another directory with --build",
+    errno.EEXIST: "a file is where a directory is needed: name another directory with --build",
+    errno.ENOTEMPTY: "another run is using this build directory: run one at a time, or name another with --build",
 }
 
 

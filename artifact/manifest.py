@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from artifact.canonical import digest, parse_json
-from artifact.errors import ArtifactError
+from artifact.errors import ArtifactError, InputError
 from artifact.typed import build
 
 FILE_NAME = "manifest.json"
@@ -51,8 +51,11 @@ class Manifest:
 
 
 def parse_manifest(content: bytes, where: object) -> Manifest:
-    """Read a manifest's bytes. ArtifactError or InputError when it is not one of this schema."""
-    table = parse_json(content, where)
+    """Read a manifest's bytes. ArtifactError when it is not one of this schema."""
+    try:
+        table = parse_json(content, where)
+    except InputError as error:
+        raise ArtifactError(error.what, where=where, hint="build the artifact again") from error
     if not isinstance(table, dict) or table.get("schema") != SCHEMA:
         raise ArtifactError(
             f"not a manifest of schema {SCHEMA}", where=where, hint="build the artifact again with this version"

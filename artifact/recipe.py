@@ -14,7 +14,7 @@ from artifact.errors import RecipeError
 from artifact.signature import FILES
 from artifact.typed import build, convert, did_you_mean
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 LEVELS = ("disable_all", "enable_all")
 
 
@@ -114,18 +114,21 @@ def read_recipe(path: Path) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"cannot be read: {error.strerror}", where=path, hint="name a file in recipes/") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting beyond tomllib's limits
         raise RecipeError(f"not TOML: {error}", where=path, hint="mend the file") from error
     where = str(path)
-    for key in table.keys() - {"name", "architecture", "source", "variants", "verify", "tolerances"}:
-        known = ("name", "architecture", "source", "variants", "verify", "tolerances")
-        raise RecipeError(f"unknown key {key!r}", where=where, hint=did_you_mean(key, known))
+    known = ("name", "architecture", "source", "variants", "verify", "tolerances")
+    for key in table:
+        if key not in known:
+            raise RecipeError(f"unknown key {key!r}", where=where, hint=did_you_mean(key, known))
     for key in ("name", "architecture", "source", "variants", "verify"):
         if key not in table:
             raise RecipeError(f"missing key {key!r}", where=where, hint=f"add {key}; see recipes/ for examples")
     name = convert(str, table["name"], where=f"{where}: name")
     if not NAME.fullmatch(name):
-        raise RecipeError(f"{name!r} cannot name a directory", where=f"{where}: name", hint="use a-z 0-9 . _ -")
+        raise RecipeError(
+            f"{name!r} cannot name a directory", where=f"{where}: name", hint="use a-z 0-9 . _ -, at most 100"
+        )
     architecture = convert(str, table["architecture"], where=f"{where}: architecture")
     registry.require("convert/architectures", architecture, where=f"{where}: architecture")
     source = build(Source, table["source"], where=f"{where}: source")
@@ -136,7 +139,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _variants(table: object, where: str) -> Mapping[str, Variant]:
-    variants = convert(Mapping[str, Variant], table, where=where)
+    variants: Mapping[str, Variant] = convert(Mapping[str, Variant], table, where=where)
     for name, variant in variants.items():
         if name not in FILES or name == "fp32":
             known = [key for key in FILES if key != "fp32"]
@@ -155,6 +158,8 @@ def _verify(table: object, where: str) -> Verify:
     if not isinstance(table, Mapping):
         raise RecipeError("expected a table", where=where, hint="see recipes/ for examples")
     known = registry.names("verify/checks")
+    if "settings" in table:
+        raise RecipeError("unknown key 'settings'", where=where, hint=f"name the check itself: {', '.join(known)}")
     settings = {key: value for key, value in table.items() if key in known}
     rest = {key: value for key, value in table.items() if key not in known}
     verify = build(Verify, {**rest, "settings": settings}, where=where)

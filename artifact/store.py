@@ -74,6 +74,9 @@ def up_to_date(path: Path, wanted: Manifest) -> Artifact | None:
 @contextlib.contextmanager
 def staging(target: Path) -> Iterator[Path]:
     """A fresh directory beside `target`; removed on every way out unless `seal` has renamed it away."""
+    if target.is_symlink() or target.is_file():
+        hint = "move it away, or name another build directory with --build"
+        raise ArtifactError("a link or a file is where the artifact belongs", where=target, hint=hint)
     target.parent.mkdir(parents=True, exist_ok=True)
     _reap(target.parent)
     path = target.parent / f"{STAGING}{target.name}-{os.getpid()}"
@@ -93,6 +96,8 @@ def seal(staged: Path, target: Path, manifest: Manifest) -> Artifact:
     """
     entries = []
     for name in sorted(_walk(staged, "remove the link")):
+        if name == FILE_NAME:
+            raise ArtifactError(f"file {name} is in the way", where=target, hint="the manifest needs that name")
         file = staged / name
         entries.append(FileEntry(name, file.stat().st_size, file_digest(file)))
         _sync(file)
@@ -100,26 +105,31 @@ def seal(staged: Path, target: Path, manifest: Manifest) -> Artifact:
     with (staged / FILE_NAME).open("wb") as stream:
         stream.write(canonical_json(_plain(manifest)) + b"\n")
     _sync(staged / FILE_NAME)
-    for directory in sorted({staged / Path(entry.path).parent for entry in entries} | {staged}):
+    for directory in (staged, *(path for path in staged.rglob("*") if path.is_dir())):
         _sync(directory)
     previous = target.parent / f"{PREVIOUS}{target.name}"
     recover(target)
-    if target.exists():
+    if os.path.lexists(target):
         os.replace(target, previous)
-    os.replace(staged, target)
+    try:
+        os.replace(staged, target)
+    except BaseException:
+        recover(target)
+        raise
     _sync(target.parent)
-    shutil.rmtree(previous, ignore_errors=True)
+    recover(target)  # the new artifact is in place, so this removes the previous one
     return Artifact(target, manifest)
 
 
 def recover(path: Path) -> None:
     """Bring back the previous artifact if a crash left it set aside with nothing in its place."""
     previous = path.parent / f"{PREVIOUS}{path.name}"
-    if previous.exists():
-        if path.exists():
-            shutil.rmtree(previous)
+    if os.path.lexists(previous):
+        if os.path.lexists(path):
+            shutil.rmtree(previous, ignore_errors=True)
         else:
-            os.replace(previous, path)
+            with contextlib.suppress(FileNotFoundError):  # another reader was faster
+                os.replace(previous, path)
 
 
 def _plain(manifest: Manifest) -> dict[str, object]:
@@ -150,14 +160,14 @@ def _reap(directory: Path) -> None:
     """Remove what runs that are no longer alive left behind."""
     for path in directory.glob(f"{STAGING}*"):
         process = path.name.rpartition("-")[2]
-        if not process.isdigit() or not _alive(int(process)):
+        if not process.isdecimal() or not _alive(int(process)):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

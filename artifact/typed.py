@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from artifact.errors import PipelineError, RecipeError
 
 T = TypeVar("T")
+LONGEST = 100  # characters of a value that an error message shows
 
 
 def build(cls: type[T], table: object, *, where: str, error: type[PipelineError] = RecipeError) -> T:
@@ -45,8 +46,10 @@ def convert(hint: Any, value: Any, *, where: str, error: type[PipelineError] = R
     if origin in (typing.Union, types.UnionType):
         return _convert_union(args, value, where, error)
     if origin is typing.Literal:
-        if value not in args:
-            raise error(f"{value!r} is not one of them", where=where, hint=did_you_mean(str(value), map(str, args)))
+        if not any(type(value) is type(arg) and value == arg for arg in args):  # True == 1 == 1.0, but not here
+            raise error(
+                f"{_show(value)} is not one of them", where=where, hint=did_you_mean(str(value), map(str, args))
+            )
         return value
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(convert(args[0], item, where=f"{where}[{i}]", error=error) for i, item in enumerate(value))
@@ -79,14 +82,27 @@ def _convert_union(args: tuple[Any, ...], value: Any, where: str, error: type[Pi
 def _convert_scalar(hint: Any, value: Any, where: str, error: type[PipelineError]) -> Any:
     is_bool = isinstance(value, bool)
     if hint is float and isinstance(value, int | float) and not is_bool:
-        if not math.isfinite(value):
-            raise error(f"{value} is not a finite number", where=where, hint="write a finite number")
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond the largest float
+            number = math.inf
+        if not math.isfinite(number):
+            raise error(f"{_show(value)} is not a finite number", where=where, hint="write a finite number")
+        return number
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not is_bool):
         return value
     wanted = getattr(hint, "__name__", str(hint))
-    raise error(f"expected {wanted}, found {_name(value)} {value!r}", where=where, hint=f"write a value of type {wanted}")
+    what = f"expected {wanted}, found {_name(value)} {_show(value)}"
+    raise error(what, where=where, hint=f"write a value of type {wanted}")
 
 
 def _name(value: object) -> str:
     return type(value).__name__
+
+
+def _show(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more than 4300 digits, or a deep nesting
+        return "(too long to show)"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -1,0 +1,72 @@
+# Every command of the project; `make` alone lists them.
+
+PYTHON  = python3.11
+VENV    = .venv
+RECIPE  = recipes/gpt-2-70m.toml
+BUILD   = build
+SOURCE  =
+VARIANT =
+
+# The Hub's client reports usage with every download; a conversion should send nothing but the request.
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+BIN      = $(VENV)/bin
+variants = $(foreach name,$(VARIANT),--variant '$(name)')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Goals run in the order given, also under -j: each stage reads what the one before it wrote.
+.NOTPARALLEL:
+.PHONY: help setup demo convert quantize verify check format test clean
+
+help: ## print this list
+	@echo 'make TARGET... [VARIABLE=value...]'
+	@echo
+	@sed -nE 's/^([a-z]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@echo
+	@echo '  RECIPE=FILE   what to convert, quantize and verify ($(RECIPE))'
+	@echo '  SOURCE=DIR    convert a checkpoint on this machine instead of the one on the Hub'
+	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
+	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
+	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
+	@echo '  VENV=DIR      the environment ($(VENV))'
+
+setup: $(VENV)/.installed ## install the pinned libraries into .venv, when they changed
+
+demo: RECIPE = recipes/embedded.toml
+demo: convert quantize verify ## convert, quantize and verify the small model that comes with the project
+
+convert: setup ## convert the recipe's model to ONNX
+	$(BIN)/python -m convert '$(RECIPE)' --build '$(BUILD)' $(if $(SOURCE),--source '$(SOURCE)')
+
+quantize: setup ## make the recipe's variants from the converted model
+	$(BIN)/python -m quantize '$(RECIPE)' --build '$(BUILD)' $(variants)
+
+verify: setup ## measure every variant against PyTorch and judge it by the recipe
+	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants)
+
+check: setup ## formatting, lint, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup ## run every test
+	$(BIN)/python -m pytest
+
+clean: ## remove the build directory and the caches, not .venv
+	rm -rf '$(BUILD)' .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The project itself is not installed (see pyproject.toml), only what it names. The stamp is written last.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@command -v '$(PYTHON)' > /dev/null || { echo 'error: $(PYTHON) not found; install Python 3.11 or name it: make setup PYTHON=...' >&2; exit 2; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo 'error: $(PYTHON) is not Python 3.11; name one: make setup PYTHON=...' >&2; exit 2; }
+	'$(PYTHON)' -m venv '$(VENV)'
+	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*t["project"]["dependencies"], *t["dependency-groups"]["dev"], sep="\n")' > '$(VENV)/requirements.txt'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r '$(VENV)/requirements.txt' -c constraints.txt
+	touch '$@'

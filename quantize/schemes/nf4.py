@@ -1,0 +1,59 @@
+"""NF4 weights for linear layers (MatMulBnb4); embedding and lm_head share a blockwise table as in `blockwise`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from tqdm import tqdm
+
+from artifact.signature import Dimensions
+from quantize.normal_float import QUANT_TYPE, quantize
+from quantize.rewrite import DOMAIN, DOMAIN_VERSION, Grid, initializer, not_finite, quantize_weight, replace_node
+from quantize.scheme import BLOCKS, check_choice
+from quantize.weights import Weight, find_weights
+
+
+@dataclass(frozen=True)
+class Options:
+    """`embedding_bits` 0 keeps the embedding and lm_head in float; `accuracy_level` is that of lm_head."""
+
+    block: int = 64
+    accuracy_level: int = 4
+    embedding_bits: int = 8
+    embedding_block: int = 32
+
+    def check(self, where: str) -> None:
+        """Raise RecipeError for a value that the runtime has no kernel for."""
+        check_choice("block", self.block, BLOCKS, where)
+        check_choice("accuracy_level", self.accuracy_level, range(5), where)
+        check_choice("embedding_bits", self.embedding_bits, (0, 4, 8), where)
+        check_choice("embedding_block", self.embedding_block, BLOCKS, where)
+
+
+def apply(model: ir.Model, options: Options, dims: Dimensions) -> None:
+    """Quantize every linear layer to NF4, and the vocabulary's tables unless `embedding_bits` is 0."""
+    body, tables = find_weights(model, dims)
+    for weight in tqdm(body, desc="nf4", unit="tensor", file=sys.stderr, leave=False, disable=None):
+        _quantize_weight(model, weight, options.block)
+    if options.embedding_bits:
+        grid = Grid(
+            options.embedding_bits, options.embedding_block, symmetric=True, accuracy_level=options.accuracy_level
+        )
+        for weight in tables:
+            quantize_weight(model, weight, grid)
+
+
+def _quantize_weight(model: ir.Model, weight: Weight, block: int) -> None:
+    try:
+        values = quantize(weight.matrix(), block=block)
+    except ValueError as error:
+        raise not_finite(weight, error) from error
+    model.opset_imports[DOMAIN] = DOMAIN_VERSION
+    codes = initializer(model, f"{weight.stem}.nf4", values.packed)
+    peaks = initializer(model, f"{weight.stem}.absmax", values.peaks)
+    n, k = weight.shape
+    attributes = {"K": k, "N": n, "block_size": block, "quant_type": QUANT_TYPE}
+    for node in weight.matmuls:  # MatMulBnb4 has no bias input: the Add stays
+        replace_node(node, "MatMulBnb4", [node.inputs[0], codes, peaks], attributes)

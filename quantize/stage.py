@@ -1,0 +1,101 @@
+"""From build/<name>/fp32 to build/<name>/<variant>: plan every variant, then make those that are not up to date."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+from tqdm import tqdm
+
+from artifact.canonical import code_digest, digest
+from artifact.command import say
+from artifact.errors import ArtifactError
+from artifact.manifest import Manifest
+from artifact.recipe import Recipe
+from artifact.registry import ROOT
+from artifact.signature import Dimensions, model_file
+from artifact.store import Artifact, open_artifact, seal, staging, up_to_date
+from artifact.typed import build
+from quantize.graph import clean, load, ports
+from quantize.scheme import Step, read_step
+
+KIND = "model"
+BASE = "fp32"
+TOOLS = ("numpy", "onnx", "onnx-ir")
+
+
+def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iterator[Path]:
+    """Make the named variants in order, skipping unchanged ones, and yield the path of each artifact.
+
+    Every step of every variant is checked before any work is done. Raises RecipeError for a recipe that cannot be,
+    ArtifactError when the fp32 artifact is missing or broken, InputError when its graph cannot be quantized.
+    """
+    plans = {name: plan(recipe, name) for name in recipe.variants}
+    base = _open_base(recipe, build_dir)
+    dims = build(Dimensions, base.manifest.facts.get("dimensions"), where=f"{base.path}: facts", error=ArtifactError)
+    for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
+        target = build_dir / recipe.name / name
+        wanted = _manifest(recipe, name, base.manifest, base.digest)
+        if up_to_date(target, wanted):
+            say(f"{name}: unchanged, skipped")
+        else:
+            make_variant(plans[name], base, dims, target, wanted)
+            size = (target / model_file(name)).stat().st_size
+            say(f"{name}: {size:,} bytes, {size / dims.parameters:.3f} bytes per parameter")
+        yield target
+
+
+def plan(recipe: Recipe, name: str) -> tuple[Step, ...]:
+    """The steps of a variant, options read and checked; RecipeError names the key that is wrong."""
+    where = f"{recipe.path}: variants.{name}.steps"
+    return tuple(read_step(step, f"{where}[{i}]") for i, step in enumerate(recipe.variants[name].steps))
+
+
+def make_variant(steps: Sequence[Step], base: Artifact, dims: Dimensions, target: Path, manifest: Manifest) -> Artifact:
+    """Apply the steps to the fp32 graph and write the artifact, all other files copied unchanged."""
+    source = model_file(BASE)
+    model = load(base.path / source)
+    before = ports(model)
+    for step in steps:
+        step.apply(model, dims)
+    clean(model)
+    if ports(model) != before:
+        raise RuntimeError(f"{target.name}: the graph's inputs or outputs have changed")
+    with staging(target) as staged:
+        for entry in base.manifest.files:
+            copy = staged / (model_file(target.name) if entry.path == source else entry.path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if entry.path == source:
+                ir.save(model, copy)
+            else:
+                shutil.copyfile(base.path / entry.path, copy)
+        return seal(staged, target, manifest)
+
+
+def _open_base(recipe: Recipe, build_dir: Path) -> Artifact:
+    made_by = f"python -m convert {recipe.path} --build {build_dir}"
+    base = open_artifact(build_dir / recipe.name / BASE, made_by=made_by)
+    kind = (base.manifest.kind, base.manifest.name, base.manifest.variant)
+    if kind != (KIND, recipe.name, BASE):
+        raise ArtifactError(f"not the fp32 model of {recipe.name}", where=base.path, hint=f"run: {made_by}")
+    if model_file(BASE) not in {entry.path for entry in base.manifest.files}:
+        raise ArtifactError(f"no {model_file(BASE)} in it", where=base.path, hint=f"run: {made_by}")
+    return base
+
+
+def _manifest(recipe: Recipe, name: str, base: Manifest, base_digest: str) -> Manifest:
+    return Manifest(
+        kind=KIND,
+        name=recipe.name,
+        variant=name,
+        source=base.source,
+        recipe=digest(recipe.variants[name].steps),
+        code=code_digest(ROOT / "quantize", ROOT / "artifact"),
+        parents={BASE: base_digest},
+        tools={tool: importlib.metadata.version(tool) for tool in TOOLS},
+        facts=base.facts,
+    )

@@ -1,0 +1,44 @@
+"""What several tests share: the pipeline's commands, and the embedded model built by them once per session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EMBEDDED = ROOT / "recipes" / "embedded.toml"
+Stage = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def stage() -> Stage:
+    """Run `python -m STAGE ...` from the project's root, with no way to resolve the Hub's name."""
+
+    def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        offline = {"HF_ENDPOINT": "http://hub.invalid", **environment}
+        result = subprocess.run(
+            [sys.executable, "-m", *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, **offline},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == code, f"{arguments}: exit code {result.returncode}\n{result.stderr[-4000:]}"
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory, stage: Stage) -> Path:
+    """A build directory with the embedded model's source, fp32 and all variants. Tests must not change it."""
+    home = tmp_path_factory.mktemp("build")
+    stage("convert", EMBEDDED, "--build", home)
+    stage("quantize", EMBEDDED, "--build", home)
+    return home

@@ -1,0 +1,508 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from artifact.errors import BROKEN_INPUT, ArtifactError
+from artifact.manifest import FILE_NAME, Manifest
+from artifact.store import Artifact, intact, open_artifact, seal, staging, up_to_date
+
+ROOT = Path(__file__).resolve().parent.parent
+MANIFEST = Manifest("model", "tiny", "q8", {"commit": None}, "1", "2", {"fp32": "3"}, {"onnx": "1"}, {"n": [1, 2.5]})
+OLD = {"config.json": "{}", "onnx/deep/model.onnx": "old"}
+NEW = {"config.json": "{}", "onnx/deep/model.onnx": "new weights", "onnx/extra.json": "[]"}
+
+
+def make(target: Path, files: dict[str, str] = OLD, manifest: Manifest = MANIFEST) -> Artifact:
+    with staging(target) as staged:
+        for name, content in files.items():
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            (staged / name).write_text(content)
+        return seal(staged, target, manifest)
+
+
+def refusal(path: Path) -> ArtifactError:
+    with pytest.raises(ArtifactError) as caught:
+        open_artifact(path, made_by="python -m convert tiny.toml")
+    assert caught.value.exit_code == BROKEN_INPUT
+    assert caught.value.hint == "run: python -m convert tiny.toml"
+    return caught.value
+
+
+def read(path: Path) -> Artifact:
+    return open_artifact(path, made_by="test")
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "build" / "tiny"
+
+
+def test_sealed_artifact_is_what_a_reader_opens(target: Path) -> None:
+    sealed = make(target)
+    opened = read(target)
+    assert opened.digest == sealed.digest
+    assert opened.path == sealed.path == target
+    assert [entry.path for entry in opened.manifest.files] == sorted(OLD)
+    assert [entry.size for entry in opened.manifest.files] == [2, 3]
+    assert opened.manifest.same_making(MANIFEST)
+    assert {name: (target / name).read_text() for name in OLD} == OLD
+    assert listing(target.parent) == ["tiny"]
+
+
+def test_same_content_has_the_same_digest_anywhere(tmp_path: Path) -> None:
+    first = make(tmp_path / "a" / "tiny", OLD)
+    second = make(tmp_path / "b" / "other", dict(reversed(OLD.items())))
+    assert first.digest == second.digest
+    assert (first.path / FILE_NAME).read_bytes() == (second.path / FILE_NAME).read_bytes()
+    assert make(tmp_path / "a" / "tiny", NEW).digest != first.digest
+
+
+def test_manifest_names_no_place_and_no_time(target: Path) -> None:
+    make(target)
+    content = (target / FILE_NAME).read_text()
+    assert str(target.parent) not in content
+    assert str(os.getpid()) not in content
+
+
+def test_manifest_is_written_after_every_file_is_on_disk(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append(path.name)
+        manifest_exists = any(FILE_NAME in names for _, _, names in os.walk(target.parent))
+        assert manifest_exists == (FILE_NAME in synced)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    make(target)
+    assert synced[:3] == ["config.json", "model.onnx", FILE_NAME]
+    assert set(synced[3:-1]) == {f".staging-tiny-{os.getpid()}", "onnx", "deep"}
+    assert synced[-1] == "build"
+
+
+def test_new_artifact_takes_the_place_of_the_previous(target: Path) -> None:
+    make(target, OLD)
+    sealed = make(target, NEW)
+    assert read(target).digest == sealed.digest
+    assert listing(target.parent) == ["tiny"]
+
+
+def change_byte(target: Path) -> None:
+    (target / "onnx/deep/model.onnx").write_text("olb")
+
+
+def change_size(target: Path) -> None:
+    (target / "onnx/deep/model.onnx").write_text("older")
+
+
+def remove_file(target: Path) -> None:
+    (target / "config.json").unlink()
+
+
+def add_file(target: Path) -> None:
+    (target / "onnx" / "more.bin").write_bytes(b"")
+
+
+def add_hidden_file(target: Path) -> None:
+    (target / ".hidden").write_bytes(b"")
+
+
+def add_link(target: Path) -> None:
+    (target / "link").symlink_to("config.json")
+
+
+def replace_by_link(target: Path) -> None:
+    (target / "config.json").rename(target.parent / "outside")
+    (target / "config.json").symlink_to(target.parent / "outside")
+
+
+def link_directory(target: Path) -> None:
+    (target / "onnx").rename(target.parent / "outside")
+    (target / "onnx").symlink_to(target.parent / "outside")
+
+
+def add_pipe(target: Path) -> None:
+    os.mkfifo(target / "pipe")
+
+
+def link_manifest(target: Path) -> None:
+    (target / FILE_NAME).rename(target.parent / "outside")
+    (target / FILE_NAME).symlink_to(target.parent / "outside")
+
+
+def remove_manifest(target: Path) -> None:
+    (target / FILE_NAME).unlink()
+
+
+def remove_all(target: Path) -> None:
+    shutil.rmtree(target)
+
+
+def put_file(target: Path) -> None:
+    shutil.rmtree(target)
+    target.write_text("not a directory")
+
+
+DAMAGE = [
+    (change_byte, "file onnx/deep/model.onnx differs from its digest in the manifest"),
+    (change_size, "file onnx/deep/model.onnx differs from its digest in the manifest"),
+    (remove_file, "file config.json is missing"),
+    (add_file, "file onnx/more.bin is not in the manifest"),
+    (add_hidden_file, "file .hidden is not in the manifest"),
+    (add_link, "link is a link or a special file"),
+    (replace_by_link, "config.json is a link or a special file"),
+    (link_directory, "onnx is a link or a special file"),
+    (add_pipe, "pipe is a link or a special file"),
+    (link_manifest, "manifest.json is a link or a special file"),
+    (remove_manifest, "artifact has no manifest, so it was never finished"),
+    (remove_all, "artifact not found"),
+    (put_file, "artifact not found"),
+]
+
+
+@pytest.mark.parametrize(("damage", "what"), DAMAGE, ids=[damage.__name__ for damage, _ in DAMAGE])
+def test_damaged_artifact_is_refused_and_made_again(target: Path, damage: Callable[[Path], None], what: str) -> None:
+    sealed = make(target)
+    damage(target)
+    error = refusal(target)
+    assert (error.what, error.where) == (what, str(target))
+    assert intact(target) is None
+    assert up_to_date(target, MANIFEST) is None
+    if damage is not put_file:
+        assert make(target).digest == sealed.digest
+        assert read(target).digest == sealed.digest
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff", b"[" * 100_000])
+def test_broken_manifest_is_refused_and_made_again(target: Path, content: bytes) -> None:
+    make(target)
+    (target / FILE_NAME).write_bytes(content)
+    with pytest.raises(ArtifactError) as caught:
+        read(target)
+    assert caught.value.where == str(target / FILE_NAME)
+    assert up_to_date(target, MANIFEST) is None
+    make(target)
+    assert up_to_date(target, MANIFEST) is not None
+
+
+def test_every_flipped_bit_of_the_manifest_is_refused_or_seen(target: Path) -> None:
+    """One that stays readable changes the digest, by which children and reports know the artifact."""
+    sealed = make(target)
+    content = (target / FILE_NAME).read_bytes()
+    for at in range(len(content) - 1):  # the last byte is the newline
+        changed = bytearray(content)
+        changed[at] ^= 1
+        (target / FILE_NAME).write_bytes(changed)
+        opened = intact(target)
+        assert opened is None or opened.digest != sealed.digest
+
+
+def test_up_to_date_wants_the_same_making(target: Path) -> None:
+    assert up_to_date(target, MANIFEST) is None
+    sealed = make(target)
+    known = up_to_date(target, MANIFEST)
+    assert known is not None
+    assert known.digest == sealed.digest
+    assert up_to_date(target, replace(MANIFEST, code="changed")) is None
+
+
+def test_staging_is_removed_on_an_exception_and_the_previous_artifact_kept(target: Path) -> None:
+    sealed = make(target)
+    with pytest.raises(KeyboardInterrupt), staging(target) as staged:
+        (staged / "half").write_text("written")
+        raise KeyboardInterrupt
+    assert listing(target.parent) == ["tiny"]
+    assert read(target).digest == sealed.digest
+
+
+def test_staging_is_empty_and_beside_the_target(target: Path) -> None:
+    left = target.parent / f".staging-tiny-{os.getpid()}"
+    (left / "file").mkdir(parents=True)
+    with staging(target) as staged:
+        assert staged == left
+        assert listing(staged) == []
+
+
+@pytest.mark.parametrize("name", ["link", "file"])
+def test_staging_refuses_to_replace_what_is_no_directory(target: Path, tmp_path: Path, name: str) -> None:
+    target.parent.mkdir()
+    (tmp_path / "precious").mkdir()
+    if name == "link":
+        target.symlink_to(tmp_path / "precious")
+    else:
+        target.write_text("precious")
+    with pytest.raises(ArtifactError) as caught, staging(target):
+        pytest.fail("staging began")
+    assert caught.value.what == "a link or a file is where the artifact belongs"
+    assert caught.value.where == str(target)
+    assert caught.value.hint == "move it away, or name another build directory with --build"
+    assert listing(target.parent) == ["tiny"]
+
+
+@pytest.mark.parametrize("link", ["file", "directory"])
+def test_seal_refuses_a_link(target: Path, tmp_path: Path, link: str) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_text("outside")
+    with pytest.raises(ArtifactError) as caught, staging(target) as staged:
+        (staged / "name").symlink_to(tmp_path / link)
+        seal(staged, target, MANIFEST)
+    assert (caught.value.what, caught.value.hint) == ("name is a link or a special file", "remove the link")
+    assert listing(target.parent) == []
+
+
+def test_seal_refuses_a_file_named_like_the_manifest(target: Path) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        make(target, {**OLD, FILE_NAME: "{}"})
+    assert caught.value.what == "file manifest.json is in the way"
+    assert caught.value.hint == "the manifest needs that name"
+    assert listing(target.parent) == []
+
+
+def test_seal_keeps_a_manifest_of_another_folder(target: Path) -> None:
+    assert make(target, {"deep/manifest.json": "{}"}).digest == read(target).digest
+
+
+def test_seal_refuses_facts_that_json_cannot_say(target: Path) -> None:
+    sealed = make(target)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        make(target, NEW, replace(MANIFEST, facts={"loss": float("nan")}))
+    assert read(target).digest == sealed.digest
+    assert listing(target.parent) == ["tiny"]
+
+
+class Failing:
+    """A call that fails the time with this index, and records that it did."""
+
+    def __init__(self, call: Callable[..., object], at: int, number: int) -> None:
+        self.call, self.at, self.number = call, at, number
+        self.count = 0
+
+    def __call__(self, *arguments: object) -> object:
+        self.count += 1
+        if self.failed and self.count == self.at + 1:
+            raise OSError(self.number, os.strerror(self.number))
+        return self.call(*arguments)
+
+    @property
+    def failed(self) -> bool:
+        return self.count > self.at
+
+
+@pytest.mark.parametrize("previous", [True, False], ids=["previous", "none"])
+@pytest.mark.parametrize(("name", "least"), [("fsync", 8), ("replace", 1), ("mkdir", 3)])
+def test_full_disk_at_any_step(
+    target: Path, monkeypatch: pytest.MonkeyPatch, name: str, least: int, previous: bool
+) -> None:
+    """Nothing is left behind, and the previous artifact is kept, or the new one if it was in place already."""
+    for at in range(100):
+        shutil.rmtree(target.parent, ignore_errors=True)
+        if previous:
+            make(target, OLD)
+        with monkeypatch.context() as patch:
+            call = Failing(getattr(os, name), at, errno.ENOSPC)
+            patch.setattr(os, name, call)
+            with contextlib.suppress(OSError):  # a folder that exists already needs no mkdir
+                make(target, NEW)
+        kept = intact(target)
+        assert kept is not None or (call.failed and not previous)
+        assert not target.parent.exists() or listing(target.parent) == (["tiny"] if kept else [])
+        make(target, NEW)
+        assert (read(target).path / "onnx/deep/model.onnx").read_text() == "new weights"
+        if not call.failed:
+            break
+    assert least <= at < 100
+
+
+def test_failed_rename_brings_the_previous_artifact_back_at_once(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(target, OLD)
+    monkeypatch.setattr(os, "replace", Failing(os.replace, 1, errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        make(target, NEW)
+    assert (target / "onnx/deep/model.onnx").read_text() == "old"
+    assert listing(target.parent) == ["tiny"]
+
+
+def test_staging_of_dead_runs_is_removed_and_of_live_ones_kept(target: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = [f".staging-other-{dead.pid}", ".staging-", ".staging-x-" + "9" * 30, ".staging-x-²"]
+    alive = f".staging-other-{os.getppid()}"
+    for name in (*names, alive):
+        (target.parent / name / "deep").mkdir(parents=True)
+    make(target)
+    assert listing(target.parent) == sorted([alive, "tiny"])
+
+
+def test_staging_of_another_users_process_is_kept(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(process: int, number: int) -> None:
+        assert (process, number) == (4242, 0)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", kill)
+    (target.parent / ".staging-other-4242").mkdir(parents=True)
+    make(target)
+    assert listing(target.parent) == [".staging-other-4242", "tiny"]
+
+
+def test_reader_restores_an_artifact_that_was_set_aside(target: Path) -> None:
+    sealed = make(target, OLD)
+    target.rename(target.parent / ".previous-tiny")
+    assert read(target).digest == sealed.digest
+    assert listing(target.parent) == ["tiny"]
+
+
+def test_reader_removes_what_a_finished_run_left(target: Path) -> None:
+    make(target, OLD)
+    shutil.copytree(target, target.parent / ".previous-tiny")
+    sealed = make(target, NEW)
+    shutil.copytree(target, target.parent / ".previous-tiny")
+    assert read(target).digest == sealed.digest
+    assert listing(target.parent) == ["tiny"]
+
+
+def test_reader_that_loses_the_race_to_restore_goes_on(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed = make(target, OLD)
+    target.rename(target.parent / ".previous-tiny")
+    rename = os.replace
+
+    def faster(source: Path, destination: Path) -> None:
+        rename(source, destination)
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "replace", faster)
+    assert read(target).digest == sealed.digest
+
+
+def killed(action: Callable[[], object], at: int) -> str:
+    """Run an action in a child process and SIGKILL it before its change number `at` to the file system.
+
+    The child tells of every change before it makes it, and waits for leave. Returns that change, or "done".
+    """
+    tell, leave = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        follow(action, tell[1], leave[0])
+    with os.fdopen(tell[0], "rb", buffering=0) as told:
+        os.close(tell[1])
+        step = told.readline()
+        for _ in range(at):
+            os.write(leave[1], b".")
+            step = told.readline()
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    os.close(leave[0])
+    os.close(leave[1])
+    assert os.WIFSIGNALED(status), "the child ended by itself"
+    return step.decode().strip()
+
+
+def follow(action: Callable[[], object], tell: int, leave: int) -> NoReturn:
+    """The child's side of `killed`."""
+
+    def ask(what: str) -> None:
+        os.write(tell, f"{what}\n".encode())
+        os.read(leave, 1)
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if writes or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+            ask(event)
+
+    def fsync(descriptor: int) -> None:
+        ask("fsync")
+        sync(descriptor)
+
+    sync = os.fsync
+    try:
+        os.fsync = fsync  # type: ignore[assignment]  # the store passes descriptors only
+        sys.addaudithook(hook)
+        action()
+        ask("done")
+    finally:
+        os._exit(1)
+
+
+def set_nothing(target: Path) -> None:
+    target.parent.mkdir()
+
+
+def set_previous(target: Path) -> None:
+    make(target, OLD)
+
+
+def set_aside(target: Path) -> None:
+    """A run was killed between its two renames."""
+    make(target, OLD)
+    target.rename(target.parent / ".previous-tiny")
+
+
+def set_both(target: Path) -> None:
+    """A run was killed before it removed the previous artifact."""
+    make(target, OLD)
+    shutil.copytree(target, target.parent / ".previous-tiny")
+
+
+@pytest.mark.parametrize("before", [set_nothing, set_previous, set_aside, set_both])
+def test_sigkill_at_any_step_of_a_writer(tmp_path: Path, before: Callable[[Path], None]) -> None:
+    """What is found is the previous artifact or the new one, intact, and the next run works."""
+    old = make(tmp_path / "expected" / "old", OLD).digest
+    new = make(tmp_path / "expected" / "new", NEW).digest
+    steps: list[str] = []
+    seen: list[str] = []
+    restored = 0
+    while "done" not in steps:
+        target = tmp_path / f"build{len(steps)}" / "tiny"
+        before(target)
+        steps.append(killed(partial(make, target, NEW), at=len(steps)))
+        restored += not target.exists() and (target.parent / ".previous-tiny").exists()
+        found = intact(target)
+        if found is None:
+            assert before is set_nothing
+            assert refusal(target).what == "artifact not found"
+        seen.append("none" if found is None else {old: "old", new: "new"}[found.digest])
+        assert make(target, NEW).digest == read(target).digest == new
+        assert listing(target.parent) == ["tiny"]
+    assert {"open", "os.mkdir", "os.rename", "fsync"} <= set(steps)
+    assert seen == sorted(seen, key=["none", "old", "new"].index)
+    assert set(seen) == ({"none", "new"} if before is set_nothing else {"old", "new"})
+    if before is set_previous:
+        assert restored == 1  # between the two renames is the only moment without an artifact in its place
+
+
+@pytest.mark.parametrize("before", [set_previous, set_aside, set_both])
+def test_sigkill_at_any_step_of_a_reader(tmp_path: Path, before: Callable[[Path], None]) -> None:
+    old = make(tmp_path / "expected" / "old", OLD).digest
+    steps: list[str] = []
+    while "done" not in steps:
+        target = tmp_path / f"build{len(steps)}" / "tiny"
+        before(target)
+        steps.append(killed(partial(read, target), at=len(steps)))
+        assert read(target).digest == old
+        assert listing(target.parent) == ["tiny"]
+    assert len(steps) > (before is not set_previous)
+
+
+def test_importing_the_package_loads_the_standard_library_only() -> None:
+    modules = [f"artifact.{path.stem}" for path in (ROOT / "artifact").glob("*.py")]
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {', '.join(modules)}; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-S", "-I", "-c", code], check=True, capture_output=True, text=True).stdout
+    assert {name.partition(".")[0] for name in found.split()} - sys.stdlib_module_names == {"artifact", "__main__"}

@@ -1,0 +1,103 @@
+"""The verdict: what counts as passed, and recipes that would leave something unjudged."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from artifact.errors import RecipeError
+from artifact.recipe import Limit, Recipe, Tolerance, read_recipe
+from verify import examine
+from verify.check import Measure
+from verify.verdict import Judged, Result, judge, require_tolerances
+
+from tests.conftest import EMBEDDED
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return read_recipe(EMBEDDED)
+
+
+def with_limit(recipe: Recipe, bound: float, *, upper: bool = True) -> Recipe:
+    tolerance = Tolerance("because", {"fp32": Limit(bound, upper, 0.0)})
+    return dataclasses.replace(recipe, tolerances={"logits": {"max_abs": tolerance}})
+
+
+@pytest.mark.parametrize(
+    ("measure", "passes"),
+    [
+        (Measure("max_abs", 1.0, 10), True),
+        (Measure("max_abs", 1.01, 10), False),
+        (Measure("max_abs", 0.0, 0), False),
+        (Measure("max_abs", float("nan"), 10), False),
+        (Measure("max_abs", float("-inf"), 10), False),
+    ],
+)
+def test_a_value_holds_only_if_finite_compared_and_within(recipe: Recipe, measure: Measure, passes: bool) -> None:
+    assert judge(with_limit(recipe, 1.0), "logits", "fp32", measure).passed is passes
+
+
+def test_a_lower_bound_is_a_lower_bound(recipe: Recipe) -> None:
+    lower = with_limit(recipe, 0.9, upper=False)
+    assert judge(lower, "logits", "fp32", Measure("max_abs", 0.95, 1)).passed
+    assert not judge(lower, "logits", "fp32", Measure("max_abs", 0.85, 1)).passed
+
+
+def test_a_violation_needs_no_tolerance(recipe: Recipe) -> None:
+    assert not judge(recipe, "structure", "fp32", Measure("checker", 1, 1, fixed=0)).passed
+
+
+@pytest.mark.parametrize(
+    ("result", "passes"),
+    [
+        (Result("fp32", "logits", "any", (), failure="crashed"), False),
+        (Result("fp32", "logits", "any", ()), False),
+        (Result("fp32", "logits", "any", (Judged(Measure("a", 0, 1), 0, True, True, ""),)), True),
+    ],
+)
+def test_a_check_without_measures_has_not_passed(result: Result, passes: bool) -> None:
+    assert result.passed is passes
+
+
+def modules(*names: str) -> dict[str, Any]:
+    return {name: examine.load(name) for name in names}
+
+
+def test_every_figure_of_every_variant_must_be_bounded(recipe: Recipe) -> None:
+    with pytest.raises(RecipeError, match="no tolerance for variant 'q8'"):
+        require_tolerances(with_limit(recipe, 1.0), modules("logits"), ["fp32", "q8"][1:])
+
+
+def test_a_tolerance_for_no_figure_is_refused(recipe: Recipe) -> None:
+    odd = dataclasses.replace(recipe, tolerances={"logits": {"max_absolute": Tolerance("x", {})}})
+    with pytest.raises(RecipeError, match="logits measures no 'max_absolute'") as caught:
+        require_tolerances(odd, modules("logits"), ["fp32"])
+    assert "max_abs" in caught.value.hint
+
+
+def test_a_bound_on_the_wrong_side_is_refused(recipe: Recipe) -> None:
+    with pytest.raises(RecipeError, match="wrong side"):
+        require_tolerances(with_limit(recipe, 1.0, upper=False), modules("logits"), ["fp32"])
+
+
+def test_the_committed_recipes_bound_everything() -> None:
+    for path in sorted(EMBEDDED.parent.glob("*.toml")):
+        recipe = read_recipe(path)
+        chosen = examine.plan(recipe, recipe.verify.checks)
+        require_tolerances(recipe, chosen, ["fp32", *recipe.variants])
+        examine.settings_of(recipe, chosen)
+
+
+def test_a_check_runs_after_what_it_needs(recipe: Recipe) -> None:
+    assert list(examine.plan(recipe, ["generation", "logits"])) == ["logits", "generation"]
+    with pytest.raises(RecipeError, match="generation needs logits"):
+        examine.plan(recipe, ["generation"])
+
+
+def test_an_unknown_setting_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    verify = dataclasses.replace(recipe.verify, settings={"logits": {"length": [3]}})
+    with pytest.raises(RecipeError, match="unknown key 'length'"):
+        examine.settings_of(dataclasses.replace(recipe, verify=verify), modules("logits"))

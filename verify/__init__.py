@@ -1,0 +1,1 @@
+"""Stage three: judge ONNX candidates against the PyTorch reference. One file per check."""

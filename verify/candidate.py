@@ -1,0 +1,73 @@
+"""The candidate: one ONNX file in one onnxruntime session, at one graph optimization level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from verify.check import Array
+
+CACHE_IN, CACHE_OUT = "past_key_values.", "present."
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call's result: logits float32 [batch, sequence, vocabulary]; cache tensors by layer and part."""
+
+    logits: Array
+    cache: dict[str, Array]
+
+
+class Candidate:
+    """A session that is fed exactly what its graph declares, and told nothing of the reference.
+
+    Loading and running raise onnxruntime's own errors; the caller reports them as failures of the running check.
+    """
+
+    def __init__(self, path: Path, level: str) -> None:
+        self.path = path
+        self.level = level
+        self._session: onnxruntime.InferenceSession | None = None
+
+    @property
+    def session(self) -> onnxruntime.InferenceSession:
+        """The session, created when first needed: the check `structure` must be able to judge what cannot load."""
+        if self._session is None:
+            options = onnxruntime.SessionOptions()
+            options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{self.level.upper()}")
+            options.log_severity_level = 3
+            # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            self._session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+        return self._session
+
+    def empty_cache(self, batch: int) -> dict[str, Array]:
+        """Zero-length past for every cache input, float32 [batch, heads, 0, head_dim]."""
+        cache = {}
+        for port in self.session.get_inputs():
+            if port.name.startswith(CACHE_IN):
+                _, heads, _, width = port.shape
+                dtype = np.float16 if port.type == "tensor(float16)" else np.float32
+                cache[port.name.removeprefix(CACHE_IN)] = np.zeros((batch, heads, 0, width), dtype)
+        return cache
+
+    def forward(self, ids: Array, mask: Array, positions: Array, cache: dict[str, Array] | None = None) -> Step:
+        """Run int64 ids [batch, sequence], mask [batch, past + sequence], positions [batch, sequence]."""
+        cache = self.empty_cache(ids.shape[0]) if cache is None else cache
+        feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        feeds |= {f"{CACHE_IN}{name}": value for name, value in cache.items()}
+        declared = {port.name for port in self.session.get_inputs()}
+        names = [port.name for port in self.session.get_outputs()]
+        feeds = {name: np.ascontiguousarray(value) for name, value in feeds.items() if name in declared}
+        results = dict(zip(names, self.session.run(names, feeds), strict=True))
+        present = {n.removeprefix(CACHE_OUT): value for n, value in results.items() if n.startswith(CACHE_OUT)}
+        return Step(np.asarray(results["logits"], dtype=np.float32), present)
+
+
+def positions_of(mask: Array) -> Array:
+    """Position ids of a left-padded batch: cumsum(mask) - 1, and 1 at padding, as Transformers.js makes them."""
+    positions: Array = np.where(mask == 1, np.cumsum(mask, axis=1) - 1, 1)
+    return positions.astype(np.int64)

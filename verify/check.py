@@ -1,0 +1,84 @@
+"""What a check is made of.
+
+A check is a module in verify/checks with
+
+- `Settings`: a frozen dataclass, filled from the recipe's table `verify.<check>`;
+- `NEEDS`: names of the checks whose measures it uses (they run first);
+- `PER_LEVEL`: whether it runs at every optimization level or once per file;
+- `TOLERATED`: the measures that the recipe must bound, each "max" or "min"; the rest are counts of violations;
+- `cases(reference, corpus, settings)`: yields cases; runs PyTorch, in the parent process, once for all candidates;
+- `judge(candidate, case)`: runs onnxruntime on one case, in the candidate's own process; returns plain values and arrays;
+- `summarize(partials, observed, reference)`: turns all of a candidate's partial results into measures.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from artifact.canonical import canonical_json, read_json
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Partial = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One piece of work: what to feed, what the reference answered. `arrays` may be memory-mapped, read-only."""
+
+    name: str
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, directory: Path) -> None:
+        """Write the case for another process to map."""
+        directory.mkdir()
+        for name, array in self.arrays.items():
+            np.save(directory / f"{name}.npy", array, allow_pickle=False)
+        (directory / "case.json").write_bytes(canonical_json({"name": self.name, "facts": self.facts}))
+
+    @staticmethod
+    def load(directory: Path) -> Case:
+        """Map a saved case."""
+        table = read_json(directory / "case.json")
+        arrays = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in directory.glob("*.npy")}
+        return Case(table["name"], arrays, table["facts"])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of one check for one candidate.
+
+    `fixed` is the bound of a figure that has no tolerance (a count of violations: 0); other figures take their bound
+    from the recipe. `compared` is the number of elements behind the value: zero compared is a failure, always.
+    """
+
+    name: str
+    value: float
+    compared: int
+    unit: str = ""
+    fixed: float | None = None
+    error: float | None = None  # standard error of the value, where it is an average over a sample
+    detail: str = ""
+    judged: bool = True  # False: shown for information, no bound
+
+
+def load(name: str) -> ModuleType:
+    """The module of a check that the recipe reader has found to exist."""
+    return importlib.import_module(f"verify.checks.{name}")
+
+
+def largest(a: Array, b: Array) -> float:
+    """max |a - b|; infinity when either holds NaN or infinity, so that nothing non-finite compares as equal."""
+    if a.shape != b.shape:
+        raise ValueError(f"shapes {a.shape} and {b.shape} differ")
+    if a.size == 0:
+        return 0.0
+    difference = float(np.max(np.abs(a - b)))
+    return difference if np.isfinite(difference) else float("inf")

@@ -1,0 +1,114 @@
+"""cache: the same tokens in pieces of any size must give what one full pass gives, and the reference's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from verify.candidate import Candidate
+from verify.check import Array, Case, Measure, Partial, largest
+from verify.checks.logits import check_length
+from verify.corpus import Batch
+
+NEEDS: tuple[str, ...] = ()
+PER_LEVEL = True
+TOLERATED = {"max_abs": "max", "self_max_abs": "max", "present_max_abs": "max"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Length of the decoded text, prompt of the token-by-token decode, row lengths of the batch, random splits."""
+
+    length: int = 48
+    prompt: int = 16
+    batch: tuple[int, ...] = (9, 3, 14)
+    splits: int = 4
+    tail: int = 3  # tokens decoded one by one up to the very end of the context
+
+
+def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+    """Splits of one text, of a left-padded batch, and of a full context; each with the reference's single pass."""
+    context = reference.dimensions.context
+    check_length(settings.length, context)
+    check_length(settings.prompt, settings.length)
+    check_length(settings.tail, context - 1)
+    single = corpus.batch((settings.length,), 200, 0)
+    steps = [settings.prompt, *[1] * (settings.length - settings.prompt)]
+    plans = {"prefill and decode": steps, "decode from nothing": [1] * settings.length}
+    for number in range(settings.splits):
+        plans[f"random split {number}"] = _random_split(settings.length, corpus.seed, number)
+    yield _case("text", single, plans, reference)
+    rows = corpus.batch(settings.batch, 210, reference.end or 0)
+    longest = max(settings.batch)
+    plans = {"batch prefill and decode": [longest - 3, 1, 1, 1], "batch in pieces": [2, longest - 2]}
+    yield _case("left-padded batch", rows, plans, reference)
+    full = corpus.batch((context,), 220, 0)
+    plans = {"up to the context limit": [context - settings.tail, *[1] * settings.tail]}
+    yield _case("full context", full, plans, reference)
+
+
+def judge(candidate: Candidate, case: Case) -> Partial:
+    """Errors of every plan against the reference's pass, the candidate's own pass, and the reference's cache."""
+    ids, mask, positions, wanted = (case.arrays[name] for name in ("ids", "mask", "positions", "logits"))
+    real = mask == 1
+    whole = candidate.forward(ids, mask, positions).logits
+    result: Partial = {"max_abs": {}, "self_max_abs": {}, "present_max_abs": {}, "compared": 0, "present": 0}
+    for name, plan in case.facts["plans"].items():
+        logits, cache = _run(candidate, ids, mask, positions, plan)
+        result["max_abs"][name] = largest(logits[real], wanted[real])
+        result["self_max_abs"][name] = largest(logits[real], whole[real])
+        result["present_max_abs"][name] = _present_error(cache, case, real)
+        result["compared"] += int(real.sum()) * wanted.shape[-1]
+        result["present"] += sum(int(array.size) for array in cache.values())
+    return result
+
+
+def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+    """The largest error of each kind, and the plan it occurred in."""
+    measures = []
+    for name, unit in (("max_abs", "logit"), ("self_max_abs", "logit"), ("present_max_abs", "")):
+        errors = {plan: error for partial in partials for plan, error in partial[name].items()}
+        worst = max(errors, key=lambda plan: errors[plan])
+        compared = sum(partial["present" if name == "present_max_abs" else "compared"] for partial in partials)
+        measures.append(Measure(name, errors[worst], compared, unit=unit, detail=f"largest in {worst}"))
+    return measures
+
+
+def _run(
+    candidate: Candidate, ids: Array, mask: Array, positions: Array, plan: list[int]
+) -> tuple[Array, dict[str, Array]]:
+    """Feed the pieces one after the other, each with the cache that the one before it returned."""
+    cache: dict[str, Array] | None = None
+    pieces, at = [], 0
+    for size in plan:
+        end = at + size
+        step = candidate.forward(ids[:, at:end], mask[:, :end], positions[:, at:end], cache)
+        pieces.append(step.logits)
+        cache, at = step.cache, end
+    return np.concatenate(pieces, axis=1), cache or {}
+
+
+def _present_error(cache: dict[str, Array], case: Case, real: Array) -> float:
+    """Largest difference to the reference's cache at real positions; missing tensors count as infinitely wrong."""
+    wanted = {name.removeprefix("present."): a for name, a in case.arrays.items() if name.startswith("present.")}
+    if cache.keys() != wanted.keys():
+        return float("inf")
+    rows = [array.transpose(0, 2, 1, 3)[real] for name in sorted(wanted) for array in (cache[name], wanted[name])]
+    return max(largest(found, want) for found, want in zip(rows[::2], rows[1::2], strict=True))
+
+
+def _case(name: str, batch: Batch, plans: dict[str, list[int]], reference: Any) -> Case:
+    answer = reference.forward(batch.ids, batch.mask, batch.positions)
+    present = {f"present.{key}": value for key, value in answer.present().items()}
+    arrays = {"ids": batch.ids, "mask": batch.mask, "positions": batch.positions, "logits": answer.logits, **present}
+    return Case(name, arrays, {"plans": plans})
+
+
+def _random_split(length: int, seed: int, number: int) -> list[int]:
+    """Piece sizes that add up to `length`, cut at random places."""
+    rng = np.random.default_rng([seed, length, number])
+    cuts = np.sort(rng.choice(np.arange(1, length), size=min(length - 1, 1 + number * 2), replace=False))
+    return [int(size) for size in np.diff([0, *cuts, length])]

@@ -1,0 +1,83 @@
+"""divergence: over held-out text, how far is the candidate's next-token distribution from the reference's?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from verify.candidate import Candidate, positions_of
+from verify.check import Case, Measure, Partial
+from verify.checks.logits import check_length
+from verify.statistics import diverge, log_probability, softmax, standard_error
+
+NEEDS: tuple[str, ...] = ()
+PER_LEVEL = True
+TOLERATED = {"mean_kld": "max", "p999_kld": "max", "same_top": "min", "ln_ppl_ratio": "max"}
+FEWEST = 100  # fewer scored tokens say nothing about a 99.9 % percentile, nor much about a mean
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Chunks of the text, each run alone; the second half of each is scored, as llama.cpp does."""
+
+    chunk: int = 512
+    chunks: int = 16
+
+
+def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+    """A case per chunk: its ids, and the reference's logits and probabilities of its second half."""
+    check_length(settings.chunk, reference.dimensions.context)
+    for number, ids in enumerate(corpus.chunks(settings.chunk, settings.chunks)):
+        mask = np.ones((1, len(ids)), np.int64)
+        half = len(ids) // 2
+        logits = reference.forward(ids[None], mask, positions_of(mask)).logits[0, half:-1]
+        arrays = {"ids": ids[None], "logits": logits, "probability": softmax(logits)}
+        yield Case(f"chunk {number}", arrays, {"half": half})
+
+
+def judge(candidate: Candidate, case: Case) -> Partial:
+    """Per scored token: divergence, both log-probabilities of the true token, and whether the top token agrees."""
+    ids, logits, half = case.arrays["ids"], case.arrays["logits"], case.facts["half"]
+    mask = np.ones_like(ids)
+    found = candidate.forward(ids, mask, positions_of(mask)).logits[0, half:-1]
+    target = ids[0, half + 1 :]
+    result = diverge(logits, case.arrays["probability"], found, target)
+    reference = log_probability(logits, target)
+    return {"kld": result.kld, "same": result.same_top, "candidate": result.log_probability, "reference": reference}
+
+
+def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+    """Mean, 99.9 % and largest divergence, agreement of the top token, and the log ratio of perplexities."""
+    kld, same, ours, theirs = (
+        np.concatenate([partial[key] for partial in partials]) for key in ("kld", "same", "candidate", "reference")
+    )
+    if not (np.isfinite(kld).all() and np.isfinite(ours).all()):
+        kld, ours = np.full_like(kld, np.inf), np.full_like(ours, -np.inf)
+    count = len(kld) if len(kld) >= FEWEST else 0
+    agreement = float(same.mean())
+    ratio = float(theirs.mean() - ours.mean())
+    perplexities = f"perplexity {_perplexity(ours)}, reference {_perplexity(theirs)}"
+    return [
+        Measure("mean_kld", float(kld.mean()), count, unit="nat", error=standard_error(kld)),
+        Measure("p999_kld", float(np.percentile(kld, 99.9)), count, unit="nat"),
+        Measure("max_kld", float(kld.max()), count, unit="nat", judged=False),
+        Measure(
+            "same_top",
+            agreement,
+            count,
+            error=math.sqrt(agreement * (1 - agreement) / max(len(same), 1)),
+        ),
+        # Paired: the error of the mean of differences on the same tokens, far smaller than either perplexity's own.
+        Measure(
+            "ln_ppl_ratio", abs(ratio), count, unit="nat", error=standard_error(theirs - ours), detail=perplexities
+        ),
+    ]
+
+
+def _perplexity(log_probabilities: Any) -> str:
+    mean = -float(log_probabilities.mean())
+    return f"{math.exp(mean):.4f}" if mean < 700 else "infinite"

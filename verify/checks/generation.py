@@ -1,0 +1,174 @@
+"""generation: would users get the reference's text? Greedy, sampled with the same random numbers, and beam search.
+
+Greedy and sampled text are scored along the reference's own text: after a first divergence a free run compares two
+different prompts, which says nothing. A candidate that agrees at every step generates the identical text.
+A choice that differs is a near tie if the reference itself was undecided within the largest logit error that the check
+`logits` observed for this candidate; any other difference is a mismatch, and none is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from verify.candidate import Candidate
+from verify.check import Array, Case, Measure, Partial
+from verify.checks.logits import check_length, margin
+from verify.decoding import (
+    CandidateDecoder,
+    ReferenceDecoder,
+    Sampling,
+    beam_search,
+    draw,
+    draw_margin,
+    follow,
+    sequence_score,
+)
+
+NEEDS = ("logits",)
+PER_LEVEL = True
+TOLERATED = {"greedy_near_ties": "max", "sampling_near_ties": "max", "beam_near_ties": "max"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Prompt lengths of a left-padded batch, tokens to generate, and the parameters of sampling and beam search."""
+
+    prompts: tuple[int, ...] = (12, 4, 20, 7)
+    new_tokens: int = 40
+    last_tokens: int = 4  # greedy tokens that end exactly at the context limit
+    temperature: float = 0.8
+    top_p: float = 0.9
+    top_k: int = 50
+    beams: int = 4
+    beam_prompts: int = 2
+    beam_tokens: int = 16
+
+
+def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+    """Greedy batch, greedy up to the context limit, sampling, and beam searches, with the reference's choices."""
+    context = reference.dimensions.context
+    check_length(max(settings.prompts) + settings.new_tokens, context)
+    check_length(settings.last_tokens, context - 1)
+    pad = reference.end or 0
+    batch = corpus.batch(settings.prompts, 300, pad)
+    yield _greedy("greedy batch", reference, batch.ids, batch.mask, settings.new_tokens)
+    edge = corpus.batch((context - settings.last_tokens,), 310, pad)
+    yield _greedy("greedy to the context limit", reference, edge.ids, edge.mask, settings.last_tokens)
+    yield _sampled(reference, batch.ids, batch.mask, settings, corpus.seed)
+    for number in range(settings.beam_prompts):
+        ids = corpus.piece(settings.prompts[number % len(settings.prompts)], 320 + number)
+        options = {"beams": settings.beams, "new_tokens": settings.beam_tokens, "end": reference.end}
+        tokens, score = beam_search(ReferenceDecoder(reference), ids, **options)
+        facts = {"kind": "beam", "options": options, "tokens": tokens, "score": score}
+        yield Case(f"beam {number}", {"ids": ids}, facts)
+
+
+def judge(candidate: Candidate, case: Case) -> Partial:
+    """Steps at which the candidate chooses another token, with the margin by which the reference chose its own."""
+    if case.facts["kind"] == "beam":
+        tokens, _ = beam_search(CandidateDecoder(candidate), np.asarray(case.arrays["ids"]), **case.facts["options"])
+        ids = case.arrays["ids"].tolist()
+        return {"kind": "beam", "case": case.name, "ids": ids, "tokens": tokens, "wanted": case.facts}
+    tokens, logits = case.arrays["tokens"], case.arrays["logits"]
+    active = case.arrays["active"]
+    differing: list[dict[str, Any]] = []
+
+    def visit(step: int, found: Array) -> None:
+        if not np.isfinite(found).all():
+            raise ValueError(f"logits are not finite at step {step} of {case.name}")
+        for row in np.flatnonzero(active[:, step]):
+            difference = _difference(case, int(row), step, found[row], logits[row, step])
+            if difference is not None:
+                differing.append({"case": case.name, "row": int(row), "step": step, **difference})
+
+    follow(CandidateDecoder(candidate), case.arrays["ids"], case.arrays["mask"], tokens, visit)
+    return {"kind": case.facts["kind"], "case": case.name, "differing": differing, "steps": int(active.sum())}
+
+
+def summarize(partials: list[Partial], observed: dict[str, float], reference: Any) -> list[Measure]:
+    """For each way to generate: differences that no near tie explains, and the share of near ties."""
+    error = observed["logits.max_abs"]
+    measures = []
+    for kind in ("greedy", "sampling"):
+        parts = [partial for partial in partials if partial["kind"] == kind]
+        steps = sum(partial["steps"] for partial in parts)
+        differing = [entry for partial in parts for entry in partial["differing"]]
+        measures += _measures(kind, differing, steps, error, "steps")
+    beams = [partial for partial in partials if partial["kind"] == "beam"]
+    differing = [_beam_difference(partial, reference) for partial in beams if partial["tokens"] != partial["wanted"]["tokens"]]
+    return [*measures, *_measures("beam", differing, len(beams), error, "searches")]
+
+
+def _measures(kind: str, differing: list[dict[str, Any]], count: int, error: float, unit: str) -> list[Measure]:
+    hard = [entry for entry in differing if not entry["margin"] <= error]
+    near = len(differing) - len(hard)
+    first = "; ".join(f"{e['case']} row {e['row']} step {e['step']} margin {e['margin']:.2g}" for e in hard[:3])
+    largest_margin = max((entry["margin"] for entry in differing), default=0.0)
+    ties = f"{near} of {count} {unit}; largest margin {largest_margin:.2g}, observed error {error:.2g}"
+    return [
+        Measure(f"{kind}_mismatch", len(hard), count, fixed=0, detail=first),
+        Measure(f"{kind}_near_ties", near / max(count, 1), count, detail=ties),
+    ]
+
+
+def _beam_difference(partial: Partial, reference: Any) -> dict[str, Any]:
+    """The reference's preference for its own result over the candidate's, halved: an error of e in every logit changes a
+    log-probability by up to 2e."""
+    score = sequence_score(ReferenceDecoder(reference), np.asarray(partial["ids"]), partial["tokens"])
+    step = next(
+        (i for i, (a, b) in enumerate(zip(partial["tokens"], partial["wanted"]["tokens"], strict=False)) if a != b), 0
+    )
+    return {"case": partial["case"], "row": 0, "step": step, "margin": (partial["wanted"]["score"] - score) / 2}
+
+
+def _difference(case: Case, row: int, step: int, found: Array, wanted: Array) -> dict[str, Any] | None:
+    if case.facts["kind"] == "greedy":
+        same = int(found.argmax()) == int(case.arrays["tokens"][row, step])
+        return None if same else {"margin": margin(wanted), "token": int(found.argmax())}
+    sampling, noise = Sampling(**case.facts["sampling"]), _noise(case.facts["seed"], row, step, len(found))
+    token = draw(found, noise, sampling)
+    if token == int(case.arrays["tokens"][row, step]):
+        return None
+    return {"margin": draw_margin(wanted, found, noise, sampling), "token": token}
+
+
+def _greedy(name: str, reference: Any, ids: Array, mask: Array, new_tokens: int) -> Case:
+    tokens, logits = reference.greedy(ids, mask, new_tokens)
+    arrays = {"ids": ids, "mask": mask, "tokens": tokens, "logits": logits, "active": _active(tokens, reference.end)}
+    return Case(name, arrays, {"kind": "greedy"})
+
+
+def _sampled(reference: Any, ids: Array, mask: Array, settings: Settings, seed: int) -> Case:
+    sampling = Sampling(settings.temperature, settings.top_p, settings.top_k)
+    decoder = ReferenceDecoder(reference)
+    logits = decoder.start(ids, mask)
+    rows = np.arange(len(ids))
+    chosen, seen = [], []
+    for step in range(settings.new_tokens):
+        tokens = np.asarray([draw(logits[r], _noise(seed, r, step, logits.shape[1]), sampling) for r in rows])
+        chosen.append(tokens)
+        seen.append(logits)
+        if step + 1 < settings.new_tokens:
+            logits = decoder.advance(tokens, rows)
+    tokens = np.stack(chosen, axis=1)
+    arrays = {"ids": ids, "mask": mask, "tokens": tokens, "logits": np.stack(seen, axis=1)}
+    facts = {"kind": "sampling", "seed": seed, "sampling": vars(sampling)}
+    return Case("sampling", {**arrays, "active": _active(tokens, reference.end)}, facts)
+
+
+def _noise(seed: int, row: int, step: int, size: int) -> Array:
+    """The random numbers of one draw, the same for both sides: Gumbel, float64 [vocabulary]."""
+    return np.random.default_rng([seed, row, step]).gumbel(size=size)
+
+
+def _active(tokens: Array, end: int | None) -> Array:
+    """Steps that count, bool [rows, steps]: up to and including the first end token of each row."""
+    if end is None:
+        return np.ones(tokens.shape, dtype=bool)
+    ended = np.cumsum(tokens == end, axis=1)
+    active: Array = (ended - (tokens == end)) == 0
+    return active

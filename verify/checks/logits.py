@@ -1,0 +1,107 @@
+"""logits: teacher-forced over text without a cache, every position compared; rows of a batch must not affect each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from artifact.errors import RecipeError
+from verify.candidate import Candidate
+from verify.check import Array, Case, Measure, Partial, largest
+from verify.corpus import Batch
+
+NEEDS: tuple[str, ...] = ()
+PER_LEVEL = True
+TOLERATED = {"max_abs": "max", "near_ties": "max", "batch_dependence": "max"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sequence lengths run alone (the full context is always added), and row lengths of left-padded batches."""
+
+    lengths: tuple[int, ...] = (1, 2, 7, 33)
+    batches: tuple[tuple[int, ...], ...] = ((5, 1, 18, 11),)
+
+
+def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+    """A case per length and per batch: ids, mask, positions, and the reference's logits."""
+    context = reference.dimensions.context
+    for length in sorted({*settings.lengths, context}):
+        check_length(length, context)
+        yield _case(f"length {length}", corpus.batch((length,), 0, 0), reference)
+    for place, lengths in enumerate(settings.batches):
+        check_length(max(lengths), context)
+        batch = corpus.batch(lengths, 100 * (place + 1), reference.end or 0)
+        yield _case(f"batch {'+'.join(map(str, lengths))}", batch, reference)
+
+
+def judge(candidate: Candidate, case: Case) -> Partial:
+    """Largest error, flips of the most likely token with the reference's margin there, and how rows depend on others."""
+    ids, mask, positions, wanted = (case.arrays[name] for name in ("ids", "mask", "positions", "logits"))
+    found = candidate.forward(ids, mask, positions).logits
+    real = mask == 1
+    return {
+        "case": case.name,
+        **compare(found[real], wanted[real]),
+        "dependence": _dependence(candidate, found, ids, mask, positions) if len(ids) > 1 else None,
+    }
+
+
+def compare(found: Array, wanted: Array) -> dict[str, Any]:
+    """Compare logits float32 [positions, vocabulary] of candidate and reference, a few rows at a time."""
+    worst, margins = 0.0, []
+    for start in range(0, len(wanted), 64):
+        a, b = found[start : start + 64], wanted[start : start + 64]
+        worst = max(worst, largest(a, b))
+        flipped = a.argmax(axis=-1) != b.argmax(axis=-1)
+        margins += [margin(row) for row in b[flipped]]
+    return {"max_abs": worst, "flips": margins, "positions": len(wanted), "compared": int(wanted.size)}
+
+
+def margin(logits: Array) -> float:
+    """How far the most likely token leads the second: float32 [vocabulary] -> logit difference."""
+    second, first = np.partition(logits, -2)[-2:]
+    return float(first - second)
+
+
+def check_length(length: int, context: int) -> None:
+    """Refuse a setting that no run of the model could satisfy."""
+    if not 1 <= length <= context:
+        hint = f"use lengths from 1 to {context}"
+        raise RecipeError(f"length {length} does not fit the context", where="verify settings", hint=hint)
+
+
+def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+    """max_abs, flips that its size cannot explain, near ties, and batch dependence."""
+    worst = max(partials, key=lambda partial: partial["max_abs"])
+    positions = sum(partial["positions"] for partial in partials)
+    flips = [margin for partial in partials for margin in partial["flips"]]
+    hard = [margin for margin in flips if margin > worst["max_abs"]]
+    near = len(flips) - len(hard)
+    dependence = [partial["dependence"] for partial in partials if partial["dependence"] is not None]
+    where = f"largest in {worst['case']}"
+    ties = f"{near} of {positions} positions; largest margin {max(flips, default=0):.2g}"
+    return [
+        Measure("max_abs", worst["max_abs"], sum(p["compared"] for p in partials), unit="logit", detail=where),
+        Measure("argmax_mismatch", len(hard), positions, fixed=0, detail=f"margins {hard[:3]}" if hard else ""),
+        Measure("near_ties", near / positions, positions, detail=ties),
+        Measure("batch_dependence", max(dependence, default=0.0), len(dependence), unit="logit"),
+    ]
+
+
+def _case(name: str, batch: Batch, reference: Any) -> Case:
+    logits = reference.forward(batch.ids, batch.mask, batch.positions).logits
+    return Case(name, {"ids": batch.ids, "mask": batch.mask, "positions": batch.positions, "logits": logits})
+
+
+def _dependence(candidate: Candidate, together: Array, ids: Array, mask: Array, positions: Array) -> float:
+    """Largest difference between a row's logits in the batch and alone, without its padding."""
+    worst = 0.0
+    for row, length in enumerate(mask.sum(axis=1)):
+        cut = np.s_[row : row + 1, -length:]
+        alone = candidate.forward(ids[cut], mask[cut], positions[cut]).logits
+        worst = max(worst, largest(alone[0], together[row, -length:]))
+    return worst

@@ -1,0 +1,141 @@
+"""structure: is the file a valid ONNX model that keeps the loaders' contract and stores every weight once?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from artifact import signature
+from artifact.signature import Dimensions, Port
+from verify.candidate import Candidate
+from verify.check import Case, Measure, Partial
+
+NEEDS: tuple[str, ...] = ()
+PER_LEVEL = False
+TOLERATED = {"bytes_per_parameter": "max"}
+DOMAINS = {"", "ai.onnx", "com.microsoft"}
+# What the loaders' contract allows; figures of this check without a tolerance in the recipe count violations.
+RULES = {
+    "checker": "onnx's full checker accepts the model",
+    "contract": "names, types and axes of inputs and outputs are the loaders'",
+    "versions": "opset, IR version and operator domains are ones that released runtimes load",
+    "single_file": "no external data",
+    "finite": "no weight is NaN or infinite",
+    "embedding": "the token embedding is stored once (twice if the source's head is not tied)",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """None: the contract has no knobs."""
+
+
+def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+    """One case, which states the model's dimensions."""
+    yield Case("structure", facts={"dimensions": asdict(reference.dimensions)})
+
+
+def judge(candidate: Candidate, case: Case) -> Partial:
+    """Violations of each rule, as texts, and the file's size."""
+    import onnx
+
+    dims = Dimensions(**case.facts["dimensions"])
+    violations: dict[str, list[str]] = {rule: [] for rule in RULES}
+    model = onnx.load(candidate.path, load_external_data=False)
+    try:
+        onnx.checker.check_model(str(candidate.path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        violations["checker"].append(str(error).strip().splitlines()[0])
+    violations["contract"] = _ports(model.graph, dims)
+    violations["versions"] = _versions(model)
+    outside = [tensor.name for tensor in model.graph.initializer if tensor.external_data]
+    violations["single_file"] = [f"{name} is stored outside the file" for name in outside]
+    if not outside:
+        violations["finite"] = _not_finite(model.graph)
+    violations["embedding"] = _embedding(model.graph, dims)
+    return {
+        "violations": violations,
+        "bytes": candidate.path.stat().st_size,
+        "parameters": dims.parameters,
+        "tensors": len(model.graph.initializer),
+    }
+
+
+def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+    """One count of violations per rule, and bytes per parameter."""
+    (partial,) = partials
+    measures = [
+        Measure(rule, len(found), max(partial["tensors"], 1), fixed=0, detail="; ".join(found[:3]))
+        for rule, found in partial["violations"].items()
+    ]
+    ratio = partial["bytes"] / partial["parameters"]
+    return [*measures, Measure("bytes_per_parameter", ratio, 1, unit="B", detail=f"{partial['bytes']} bytes")]
+
+
+def _ports(graph: Any, dims: Dimensions) -> list[str]:
+    initialized = {tensor.name for tensor in graph.initializer}  # an input with a default is optional
+    found = {port.name: port for port in map(_port, graph.input) if port.name not in initialized}
+    problems = _compare("input", found, signature.inputs(dims))
+    return problems + _compare("output", {port.name: port for port in map(_port, graph.output)}, signature.outputs(dims))
+
+
+def _compare(kind: str, found: dict[str, Port], wanted: tuple[Port, ...]) -> list[str]:
+    problems = [f"required {kind} {name} is not in the contract" for name in found.keys() - {p.name for p in wanted}]
+    for port in wanted:
+        have = found.get(port.name)
+        if have is None:
+            problems.append(f"{kind} {port.name} is missing")
+        elif have != port:
+            problems.append(f"{kind} {port.name} is {have.dtype} {list(have.axes)}, not {port.dtype} {list(port.axes)}")
+    return sorted(problems)
+
+
+def _port(value: Any) -> Port:
+    import onnx
+
+    tensor = value.type.tensor_type
+    axes = tuple(axis.dim_value if axis.HasField("dim_value") else axis.dim_param for axis in tensor.shape.dim)
+    try:
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except KeyError:
+        dtype = f"type {tensor.elem_type}"
+    return Port(value.name, dtype, axes)
+
+
+def _versions(model: Any) -> list[str]:
+    problems = []
+    if not 1 <= model.ir_version <= signature.MAX_IR_VERSION:
+        problems.append(f"IR version {model.ir_version}; supported: up to {signature.MAX_IR_VERSION}")
+    for entry in model.opset_import:
+        if entry.domain not in DOMAINS:
+            problems.append(f"operator domain {entry.domain!r}; supported: {', '.join(sorted(DOMAINS))}")
+        elif entry.domain in ("", "ai.onnx") and entry.version > signature.MAX_OPSET:
+            problems.append(f"opset {entry.version}; supported: up to {signature.MAX_OPSET}")
+    return problems
+
+
+def _not_finite(graph: Any) -> list[str]:
+    from onnx import numpy_helper
+
+    names = []
+    for tensor in graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype.kind not in "iub" and not np.isfinite(array.astype(np.float32)).all():
+            names.append(f"{tensor.name} holds NaN or infinity")
+    return names
+
+
+def _embedding(graph: Any, dims: Dimensions) -> list[str]:
+    """Initializers that hold the vocabulary's rows: at least half a byte for each of its vocabulary x hidden values."""
+    size = dims.vocabulary * dims.hidden
+    copies = [
+        tensor.name
+        for tensor in graph.initializer
+        if dims.vocabulary in tensor.dims and math.prod(tensor.dims) * 2 >= size
+    ]
+    wanted = 1 if dims.tied else 2
+    return [] if len(copies) == wanted else [f"stored {len(copies)} times, not {wanted}: {', '.join(copies)}"]

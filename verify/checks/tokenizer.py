@@ -1,0 +1,143 @@
+"""tokenizer: do the files beside the graph turn text into the same ids, and state the same model, as the source's?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from artifact.canonical import read_json
+from verify.candidate import Candidate
+from verify.check import Case, Measure, Partial
+
+NEEDS: tuple[str, ...] = ()
+PER_LEVEL = False
+TOLERATED: dict[str, str] = {}
+FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+# Keys in which a converted config may differ: they describe a file or a library, not the model.
+FREE = {"_name_or_path", "dtype", "torch_dtype", "transformers_version", "transformers.js_config", "use_cache"}
+# Strings that tokenizers disagree on: white space, unicode of every width, control characters, long words, digits.
+HARD = (
+    "",
+    " ",
+    "  leading and trailing  ",
+    "tabs\tand\nnew\r\nlines\n\n\n",
+    "don't can't I'll we've he'd",
+    "naïve café Straße ﬁne ﬀ",
+    "日本語 العربية עברית हिन्दी русский",
+    "👍🏽 👩‍👩‍👧‍👦 🇨🇭 ☃️",
+    "a\u0000b\u0001c\u007f\u200b\ufeff\u202e",
+    "e\u0301 versus \u00e9",
+    "1234567890 3.14159 1,000,000 0x7fff",
+    "x" * 500,
+    "<|endoftext|> inside <|endoftext|>text",
+    "https://example.org/a?b=c&d=%20#e",
+    "    def f(x):\n        return x ** 2  # code\n",
+    "…—–‘’“”•",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Length of each piece of the verification text that is tokenized, in characters."""
+
+    piece: int = 2000
+
+
+def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+    """One case: strings with the source tokenizer's ids, and the source's config."""
+    text = corpus.text
+    strings = [*HARD, *(text[i : i + settings.piece] for i in range(0, len(text), settings.piece))]
+    ids = [list(map(int, reference.tokenizer(string, verbose=False)["input_ids"])) for string in strings]
+    config = {k: v for k, v in read_json(reference.directory / "config.json").items() if k not in FREE}
+    facts = {"strings": strings, "ids": ids, "config": config, "end": reference.end}
+    yield Case("tokenizer", facts=facts)
+
+
+def judge(candidate: Candidate, case: Case) -> Partial:
+    """Strings with other ids, and keys with other values."""
+    directory = beside(candidate.path)
+    if directory is None:
+        raise FileNotFoundError(f"none of {', '.join(FILES)} lies beside {candidate.path.name}")
+    return {
+        "tokens": _tokens(directory, case),
+        "files": _files(directory, case),
+        "strings": len(case.facts["strings"]),
+    }
+
+
+def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+    """Counts of differing strings and of differing keys and files."""
+    (partial,) = partials
+    tokens, files = partial["tokens"], partial["files"]
+    return [
+        Measure("tokens", len(tokens), partial["strings"], fixed=0, detail="; ".join(tokens[:3])),
+        Measure("files", len(files), len(FILES), fixed=0, detail="; ".join(files[:3])),
+    ]
+
+
+def beside(path: Path) -> Path | None:
+    """The directory that holds the files of the graph at `path`: its own, or the one above its onnx/ folder."""
+    for directory in (path.parent, path.parent.parent):
+        if any((directory / name).is_file() for name in FILES):
+            return directory
+        if path.parent.name != "onnx":
+            break
+    return None
+
+
+def _tokens(directory: Path, case: Case) -> list[str]:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    problems = []
+    for string, ids in zip(case.facts["strings"], case.facts["ids"], strict=True):
+        found = tokenizer.encode(string).ids
+        if found != ids:
+            at = next((i for i, (a, b) in enumerate(zip(found, ids, strict=False)) if a != b), min(len(found), len(ids)))
+            problems.append(f"{string[:20]!r} differs at token {at}: {found[at : at + 3]}, not {ids[at : at + 3]}")
+    return problems
+
+
+def _files(directory: Path, case: Case) -> list[str]:
+    problems = [f"{name} is missing" for name in FILES if not (directory / name).is_file()]
+    if problems:
+        return problems
+    config = read_json(directory / "config.json")
+    for key, value in case.facts["config"].items():
+        if config.get(key) != value:
+            problems.append(f"config.json: {key} is {config.get(key)!r}, not {value!r}")
+    end = read_json(directory / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
+    if end != case.facts["end"]:
+        problems.append(f"generation_config.json: eos_token_id is {end!r}, not {case.facts['end']!r}")
+    return problems + _tokenizer_config(directory) + _vocabulary(directory)
+
+
+def _tokenizer_config(directory: Path) -> list[str]:
+    """What the loaders need of tokenizer_config.json: special tokens as plain strings, and a pad token."""
+    config = read_json(directory / "tokenizer_config.json")
+    problems = [
+        f"tokenizer_config.json: {key} is not a plain string"
+        for key in ("bos_token", "eos_token", "unk_token", "pad_token")
+        if config.get(key) is not None and not isinstance(config[key], str)
+    ]
+    if not config.get("pad_token") and not config.get("eos_token"):
+        problems.append("tokenizer_config.json: neither pad_token nor eos_token; ragged batches cannot be padded")
+    return problems
+
+
+def _vocabulary(directory: Path) -> list[str]:
+    """vocab.json and merges.txt, which only the Python tokenizer reads, must say what tokenizer.json says."""
+    model = read_json(directory / "tokenizer.json").get("model", {})
+    problems = []
+    if (directory / "vocab.json").is_file():
+        vocabulary = read_json(directory / "vocab.json")
+        if any(vocabulary.get(token) != index for token, index in model.get("vocab", {}).items()):
+            problems.append("vocab.json differs from tokenizer.json")
+    if (directory / "merges.txt").is_file():
+        lines = (directory / "merges.txt").read_text(encoding="utf-8").split("\n")
+        merges = [line for line in lines if line and not line.startswith("#version")]
+        if merges != [m if isinstance(m, str) else " ".join(m) for m in model.get("merges", [])]:
+            problems.append("merges.txt differs from tokenizer.json")
+    return problems

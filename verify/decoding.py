@@ -1,0 +1,203 @@
+"""How tokens are chosen: nucleus sampling with given random numbers, and beam search. The same code for both sides.
+
+Greedy generation needs no code here: the reference's is transformers' own, and a candidate reproduces it exactly if and
+only if its most likely token is the reference's at every step of the reference's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from verify.candidate import Candidate, positions_of
+from verify.check import Array
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Temperature, then the `top_k` most likely tokens, then of these the smallest set with mass `top_p`."""
+
+    temperature: float = 0.8
+    top_p: float = 0.9
+    top_k: int = 50  # transformers' default, in force whenever a caller does not set it
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which tokens may be drawn (bool [vocabulary]), and how far each is from the edge, in units of logits."""
+
+    mask: Array
+    edge: Array
+
+
+class Decoder(Protocol):
+    """A model with its cache: `start` reads a left-padded prompt, `advance` one token for each of the given rows."""
+
+    def start(self, ids: Array, mask: Array) -> Array:
+        """Logits float32 [rows, vocabulary] of the token after the prompt."""
+
+    def advance(self, tokens: Array, rows: Array) -> Array:
+        """Continue rows `rows` (int64, repeats allowed) of the previous call with `tokens`; logits of what follows."""
+
+
+class CandidateDecoder:
+    """Decoder over an onnxruntime session."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self._candidate = candidate
+        self._mask: Array = np.zeros((0, 0), np.int64)
+        self._cache: dict[str, Array] = {}
+
+    def start(self, ids: Array, mask: Array) -> Array:
+        """See Decoder."""
+        return self._step(ids, np.asarray(mask), positions_of(mask), None)
+
+    def advance(self, tokens: Array, rows: Array) -> Array:
+        """See Decoder."""
+        mask = np.concatenate([self._mask[rows], np.ones((len(rows), 1), np.int64)], axis=1)
+        cache = self._cache
+        if not np.array_equal(rows, np.arange(len(self._mask))):
+            cache = {name: value[rows] for name, value in cache.items()}
+        return self._step(tokens[:, None], mask, positions_of(mask)[:, -1:], cache)
+
+    def _step(self, ids: Array, mask: Array, positions: Array, cache: dict[str, Array] | None) -> Array:
+        step = self._candidate.forward(ids, mask, positions, cache)
+        self._mask, self._cache = mask, step.cache
+        return step.logits[:, -1]
+
+
+class ReferenceDecoder:
+    """Decoder over the PyTorch reference, with transformers' own cache."""
+
+    def __init__(self, reference: Any) -> None:
+        self._reference = reference
+        self._mask: Array = np.zeros((0, 0), np.int64)
+        self._cache: Any = None
+
+    def start(self, ids: Array, mask: Array) -> Array:
+        """See Decoder."""
+        self._cache = None
+        return self._step(ids, mask, positions_of(mask))
+
+    def advance(self, tokens: Array, rows: Array) -> Array:
+        """See Decoder."""
+        import torch
+
+        mask = np.concatenate([self._mask[rows], np.ones((len(rows), 1), np.int64)], axis=1)
+        self._cache.reorder_cache(torch.from_numpy(rows))
+        return self._step(tokens[:, None], mask, positions_of(mask)[:, -1:])
+
+    def _step(self, ids: Array, mask: Array, positions: Array) -> Array:
+        answer = self._reference.forward(ids, mask, positions, self._cache)
+        self._mask, self._cache = mask, answer.cache
+        logits: Array = answer.logits[:, -1]
+        return logits
+
+
+def keep(logits: Array, sampling: Sampling) -> Kept:
+    """The tokens that sampling leaves, as transformers' TopK and TopP warpers do: float32 [vocabulary] -> Kept.
+
+    A token stays if fewer than top_k are more likely and the more likely ones of these hold less than top_p of the mass.
+    """
+    size = min(sampling.top_k, len(logits))
+    order = np.argsort(-logits, kind="stable")[:size]
+    top = logits[order].astype(np.float64) / sampling.temperature
+    mass = np.exp(top - top.max())
+    mass /= mass.sum()
+    before = np.cumsum(mass) - mass
+    mask = np.zeros(len(logits), dtype=bool)
+    mask[order[before < sampling.top_p]] = True
+    # Outside the top k: the gap to the last one inside. Inside: the gap to the first one outside, or the mass to the
+    # nucleus' edge, which an error of e in every logit moves by at most e / temperature; whichever is nearer.
+    edge = np.abs(logits.astype(np.float64) - logits[order[-1]])
+    inside = np.abs(before - sampling.top_p) * sampling.temperature
+    if size < len(logits):
+        inside = np.minimum(inside, logits[order] - np.partition(logits, -size - 1)[-size - 1])
+    edge[order] = inside
+    return Kept(mask, edge)
+
+
+def draw(logits: Array, noise: Array, sampling: Sampling) -> int:
+    """Sample one token: argmax of logits / temperature + Gumbel noise over the kept ones (the Gumbel-max trick)."""
+    scores = np.where(keep(logits, sampling).mask, logits / sampling.temperature + noise, -np.inf)
+    return int(scores.argmax())
+
+
+def draw_margin(reference: Array, candidate: Array, noise: Array, sampling: Sampling) -> float:
+    """How large an error in logits explains that the candidate drew another token than the reference did.
+
+    Either the two tokens' scores are that close, or the token that one side may not draw is that close to the edge.
+    """
+    kept, other = keep(reference, sampling), keep(candidate, sampling)
+    wanted, got = draw(reference, noise, sampling), draw(candidate, noise, sampling)
+    reasons = []
+    if not kept.mask[got]:
+        reasons.append(float(kept.edge[got]))
+    if not other.mask[wanted]:
+        reasons.append(float(kept.edge[wanted]))
+    if not reasons:
+        gap = (reference[wanted] - reference[got]) + sampling.temperature * (noise[wanted] - noise[got])
+        reasons.append(float(gap))
+    return max(reasons)
+
+
+def beam_search(
+    decoder: Decoder, ids: Array, *, beams: int, new_tokens: int, end: int | None
+) -> tuple[list[int], float]:
+    """Beam search over one prompt, int64 [length]; the best new tokens and their mean log-probability.
+
+    The same rules as transformers' generate(num_beams=beams, length_penalty=1, early_stopping=False).
+    """
+    logits = decoder.start(ids[None], np.ones((1, len(ids)), np.int64))
+    alive: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished: list[tuple[float, list[int]]] = []
+    for step in range(1, new_tokens + 1):
+        totals = np.asarray([score for score, _ in alive])[:, None] + log_softmax(logits)
+        order = np.argsort(-totals, axis=None, kind="stable")[: 2 * beams]
+        rows, tokens = np.unravel_index(order, totals.shape)
+        grown = [
+            (float(totals[row, token]), [*alive[row][1], int(token)], int(row))
+            for row, token in zip(rows, tokens, strict=True)
+        ]
+        last = step == new_tokens
+        ended = [(total / step, text) for total, text, _ in grown[:beams] if last or text[-1] == end]
+        finished = sorted([*finished, *ended], key=lambda item: -item[0])[:beams]
+        going = [entry for entry in grown if entry[1][-1] != end][:beams]
+        if last or not going or (len(finished) == beams and going[0][0] / step <= finished[-1][0]):
+            break
+        alive = [(total, text) for total, text, _ in going]
+        logits = decoder.advance(
+            np.asarray([text[-1] for _, text in alive], np.int64), np.asarray([row for _, _, row in going], np.int64)
+        )
+    score, text = finished[0] if finished else (alive[0][0] / max(len(alive[0][1]), 1), alive[0][1])
+    return text, score
+
+
+def log_softmax(logits: Array) -> Array:
+    """Log-probabilities, float64 [..., vocabulary]."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    result: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def sequence_score(decoder: Decoder, ids: Array, tokens: list[int]) -> float:
+    """Mean log-probability that a model gives to `tokens` after the prompt `ids`."""
+    logits = decoder.start(ids[None], np.ones((1, len(ids)), np.int64))
+    total = 0.0
+    for token in tokens:
+        total += float(log_softmax(logits)[0, token])
+        logits = decoder.advance(np.asarray([token]), np.asarray([0]))
+    return total / len(tokens)
+
+
+def follow(decoder: Decoder, ids: Array, mask: Array, tokens: Array, visit: Callable[[int, Array], None]) -> None:
+    """Feed tokens int64 [rows, steps] one by one after a prompt; `visit(step, logits)` sees what each is chosen from."""
+    logits = decoder.start(ids, mask)
+    rows = np.arange(len(ids))
+    for step in range(tokens.shape[1]):
+        visit(step, logits)
+        if step + 1 < tokens.shape[1]:
+            logits = decoder.advance(np.asarray(tokens[:, step]), rows)

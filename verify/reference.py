@@ -1,0 +1,110 @@
+"""The reference: the source checkpoint in raw PyTorch, float32, transformers' own eager attention. Never patched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from artifact import checkpoint
+from artifact.errors import InputError
+from artifact.signature import Dimensions
+from verify.check import Array
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Logits float32 [batch, sequence, vocabulary] and the cache after the call (transformers' own object)."""
+
+    logits: Array
+    cache: Any
+
+    def present(self) -> dict[str, Array]:
+        """Cache tensors as "<layer>.key" / "<layer>.value", float32 [batch, heads, length, head_dim]."""
+        named = {}
+        for index, layer in enumerate(self.cache.layers):
+            named[f"{index}.key"] = layer.keys.numpy()
+            named[f"{index}.value"] = layer.values.numpy()
+        return named
+
+
+class Reference:
+    """The loaded source; raises InputError if it does not load completely."""
+
+    def __init__(self, directory: Path, *, allow_pickle: bool) -> None:
+        checkpoint.inspect(directory, allow_pickle=allow_pickle)
+        self.directory = directory
+        try:
+            self.model, info = AutoModelForCausalLM.from_pretrained(
+                directory,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                trust_remote_code=False,
+                local_files_only=True,
+                use_safetensors=not allow_pickle or None,
+                weights_only=True,
+                output_loading_info=True,
+            )
+            self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            hint = "name the checkpoint's directory with --source"
+            raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
+        problems = sorted(str(name) for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[part])
+        if problems:
+            hint = "fetch the checkpoint again; transformers would have made these up or dropped them"
+            raise InputError(f"tensors do not match the config: {', '.join(problems)}", where=directory, hint=hint)
+        self.model.eval()
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """Sizes as the loaded model has them."""
+        config = self.model.config
+        return Dimensions(
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            context=config.max_position_embeddings,
+            vocabulary=config.vocab_size,
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            tied=bool(config.tie_word_embeddings),
+        )
+
+    @property
+    def end(self) -> int | None:
+        """Token id that ends a text, if there is one."""
+        end = self.model.generation_config.eos_token_id
+        return end if isinstance(end, int) else None
+
+    @torch.inference_mode()
+    def forward(self, ids: Array, mask: Array, positions: Array, cache: Any = None) -> Answer:
+        """One pass over int64 ids [batch, sequence], mask [batch, past + sequence], positions [batch, sequence]."""
+        result = self.model(
+            input_ids=torch.from_numpy(np.asarray(ids)),
+            attention_mask=torch.from_numpy(np.asarray(mask)),
+            position_ids=torch.from_numpy(np.asarray(positions)),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return Answer(result.logits.numpy(), result.past_key_values)
+
+    @torch.inference_mode()
+    def greedy(self, ids: Array, mask: Array, new_tokens: int) -> tuple[Array, Array]:
+        """transformers' own greedy generation of a left-padded batch, until every row ended or `new_tokens`.
+
+        Returns the new tokens int64 [batch, steps] and the logits float32 [batch, steps, vocabulary] behind them.
+        """
+        result = self.model.generate(
+            input_ids=torch.from_numpy(np.asarray(ids)),
+            attention_mask=torch.from_numpy(np.asarray(mask)),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=self.end or 0,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        return result.sequences[:, ids.shape[1] :].numpy(), torch.stack(result.logits, dim=1).numpy()

@@ -1,0 +1,92 @@
+"""A process of its own for every candidate, so that a crash, a hang or a memory hog fails one check of one file."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import resource
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from verify.candidate import Candidate
+from verify.check import Case, Partial, load
+
+
+class CandidateFailure(Exception):
+    """The candidate raised, crashed, ran out of memory or out of time while it was judged."""
+
+
+class Worker:
+    """Runs checks on one ONNX file at one optimization level, within bounds; starts anew after a failure."""
+
+    def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float) -> None:
+        self.path, self.level = path, level
+        self._timeout_s, self._memory_gb = timeout_s, memory_gb
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def judge(self, check: str, case_directory: Path) -> Partial:
+        """The check's partial result for one saved case; CandidateFailure says why there is none."""
+        pipe = self._start()
+        try:
+            pipe.send((check, str(case_directory)))
+            if not pipe.poll(self._timeout_s):
+                self.stop()
+                raise CandidateFailure(f"no answer within {self._timeout_s:g} s")
+            kind, value = pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            code = self.stop()
+            raise CandidateFailure(f"its process died (exit code {code})") from error
+        if kind == "error":
+            raise CandidateFailure(value)
+        partial: Partial = value
+        return partial
+
+    def stop(self) -> int | None:
+        """End the process now; its exit code."""
+        process, self._process = self._process, None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+        if process is None:
+            return None
+        process.join(timeout=0.5)
+        if process.is_alive():
+            process.kill()
+        process.join()
+        return process.exitcode
+
+    def _start(self) -> Connection:
+        if self._pipe is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, child = context.Pipe()
+            arguments = (child, str(self.path), self.level, self._memory_gb)
+            self._process = context.Process(target=_serve, args=arguments, daemon=True)
+            self._process.start()
+            child.close()
+        return self._pipe
+
+
+def _serve(pipe: Connection, path: str, level: str, memory_gb: float) -> None:
+    limit = int(memory_gb * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    candidate = Candidate(Path(path), level)
+    with contextlib.suppress(EOFError, KeyboardInterrupt):  # the parent is done, or the user is
+        while True:
+            check, directory = pipe.recv()
+            try:
+                answer = ("ok", load(check).judge(candidate, Case.load(Path(directory))))
+            except Exception as error:  # whatever a foreign graph provokes is that candidate's failure, and is reported
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                answer = ("error", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
+            pipe.send(answer)
