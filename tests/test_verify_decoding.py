@@ -8,6 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from tests.conftest import ROOT
 from verify.corpus import Corpus
 from verify.decoding import (
     ReferenceDecoder,
@@ -20,8 +22,6 @@ from verify.decoding import (
     sequence_score,
 )
 from verify.reference import Reference
-
-from tests.conftest import ROOT
 
 TEXT = ROOT / "recipes" / "text" / "inaugural_heldout.txt"
 
@@ -69,10 +69,10 @@ def test_beam_search_ends_texts_at_the_end_token() -> None:
     class Certain:
         """Token 1, then the end (token 2), whatever else."""
 
-        def start(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        def start(self, _ids: np.ndarray, _mask: np.ndarray) -> np.ndarray:
             return np.array([[0, 9, 0, 0]], np.float32)
 
-        def advance(self, tokens: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        def advance(self, _tokens: np.ndarray, rows: np.ndarray) -> np.ndarray:
             return np.array([[0, 0, 9, 0]] * len(rows), np.float32)
 
     tokens, score = beam_search(Certain(), np.array([3]), beams=2, new_tokens=9, end=2)

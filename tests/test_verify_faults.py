@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from artifact.command import run
 from onnx import helper, numpy_helper
-from verify.__main__ import main
 
+from artifact.command import run
 from tests.conftest import EMBEDDED, ROOT
+from verify.__main__ import main
 
 SOURCE = ROOT / "recipes" / "embedded"
 HIDDEN, HEADS = 128, 4
@@ -38,7 +38,8 @@ def constant(model: onnx.ModelProto, name: str, value: Any) -> str:
 
 
 def consumer(model: onnx.ModelProto, op: str, value: str) -> onnx.NodeProto:
-    return next(n for n in model.graph.node if n.op_type == op and value in n.input)
+    found: onnx.NodeProto = next(n for n in model.graph.node if n.op_type == op and value in n.input)
+    return found
 
 
 def insert(model: onnx.ModelProto, before: onnx.NodeProto, *nodes: onnx.NodeProto) -> None:

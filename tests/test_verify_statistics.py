@@ -18,7 +18,8 @@ def exact(reference: np.ndarray, candidate: np.ndarray) -> tuple[np.ndarray, np.
     def log_softmax(values: np.ndarray) -> np.ndarray:
         wide = values.astype(np.longdouble)
         wide -= wide.max(axis=-1, keepdims=True)
-        return wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+        result: np.ndarray = wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+        return result
 
     p, q = log_softmax(reference), log_softmax(candidate)
     return (np.exp(p) * (p - q)).sum(axis=-1), q

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
+
 from artifact.errors import RecipeError
 from artifact.recipe import Limit, Recipe, Tolerance, read_recipe
-from verify import examine
-from verify.check import Measure
-from verify.verdict import Judged, Result, judge, require_tolerances
-
 from tests.conftest import EMBEDDED
+from verify import examine
+from verify.check import Measure, load
+from verify.verdict import Judged, Result, judge, require_tolerances
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_a_violation_needs_no_tolerance(recipe: Recipe) -> None:
     [
         (Result("fp32", "logits", "any", (), failure="crashed"), False),
         (Result("fp32", "logits", "any", ()), False),
-        (Result("fp32", "logits", "any", (Judged(Measure("a", 0, 1), 0, True, True, ""),)), True),
+        (Result("fp32", "logits", "any", (Judged(Measure("a", 0, 1), 0, upper=True, passed=True, reason=""),)), True),
     ],
 )
 def test_a_check_without_measures_has_not_passed(result: Result, passes: bool) -> None:
@@ -63,7 +62,7 @@ def test_a_check_without_measures_has_not_passed(result: Result, passes: bool) -
 
 
 def modules(*names: str) -> dict[str, Any]:
-    return {name: examine.load(name) for name in names}
+    return {name: load(name) for name in names}
 
 
 def test_every_figure_of_every_variant_must_be_bounded(recipe: Recipe) -> None:
@@ -97,7 +96,7 @@ def test_a_check_runs_after_what_it_needs(recipe: Recipe) -> None:
         examine.plan(recipe, ["generation"])
 
 
-def test_an_unknown_setting_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+def test_an_unknown_setting_is_refused(recipe: Recipe) -> None:
     verify = dataclasses.replace(recipe.verify, settings={"logits": {"length": [3]}})
     with pytest.raises(RecipeError, match="unknown key 'length'"):
         examine.settings_of(dataclasses.replace(recipe, verify=verify), modules("logits"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifact import command, signature, store
 from artifact.canonical import canonical_json, code_digest, digest, file_digest, read_json
 from artifact.command import say
-from artifact.errors import CHECK_FAILED, PASSED, InputError, RecipeError
+from artifact.errors import CHECK_FAILED, PASSED, ArtifactError, InputError, RecipeError
 from artifact.manifest import Manifest
 from artifact.recipe import Recipe, read_recipe
 from artifact.registry import ROOT
@@ -27,7 +28,9 @@ def main(argv: Sequence[str] | None) -> int:
     parser = command.parser("verify", "Judge ONNX files against the PyTorch reference.")
     names = ", ".join(signature.FILES)
     parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help=f"judge only these; of {names}")
-    parser.add_argument("--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances")
+    parser.add_argument(
+        "--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances"
+    )
     parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint to judge the candidate against")
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
@@ -61,10 +64,12 @@ def _verify_built(recipe: Recipe, chosen: list[str] | None, home: Path) -> int:
         raise RecipeError("no variant has been built", where=home, hint=f"run: {convert}")
     artifacts = {v: store.open_artifact(home / v, made_by=convert if v == "fp32" else quantize) for v in variants}
     base = store.open_artifact(home / "fp32", made_by=convert)
+    _check_lineage(base, origin, convert)
     for variant, artifact in artifacts.items():
-        _check_lineage(variant, artifact, base, origin, convert if variant == "fp32" else quantize)
-    from verify.environment import environment  # noqa: PLC0415  # after parsing, so that --help is instant
-    from verify.examine import Target  # noqa: PLC0415
+        if variant != "fp32":
+            _check_lineage(artifact, base, quantize)
+    from verify.environment import environment  # after parsing, so that --help is instant
+    from verify.examine import Target
 
     place = environment()
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
@@ -82,9 +87,9 @@ def _verify_built(recipe: Recipe, chosen: list[str] | None, home: Path) -> int:
 
 
 def _verify_candidate(recipe: Recipe, arguments: Namespace, home: Path) -> int:
-    from verify.checks.tokenizer import beside  # noqa: PLC0415
-    from verify.environment import environment  # noqa: PLC0415
-    from verify.examine import Target  # noqa: PLC0415
+    from verify.checks.tokenizer import beside
+    from verify.environment import environment
+    from verify.examine import Target
 
     path: Path = arguments.candidate
     if not path.is_file():
@@ -94,7 +99,7 @@ def _verify_candidate(recipe: Recipe, arguments: Namespace, home: Path) -> int:
         source = store.open_artifact(home / "source", made_by=f"python -m convert {recipe.path}").path
     checks = recipe.verify.checks
     if beside(path) is None and "tokenizer" in checks:
-        say("tokenizer: NOT RUN: no tokenizer or config file lies beside the candidate; the verdict is on the graph alone")
+        say("tokenizer: NOT RUN: no such file lies beside the candidate; the verdict is on the graph alone")
         checks = tuple(check for check in checks if check != "tokenizer")
     place = environment()
     header = {"not_judged": [], "source": {"origin": "directory"}, "environment": place}
@@ -103,33 +108,30 @@ def _verify_candidate(recipe: Recipe, arguments: Namespace, home: Path) -> int:
     return _seal(report, home / "candidate-report", _with_verdict(manifest, report["verdict"]))
 
 
-def _check_lineage(
-    variant: str, artifact: store.Artifact, base: store.Artifact, origin: store.Artifact, made_by: str
-) -> None:
-    parent, wanted = ("source", origin) if variant == "fp32" else ("fp32", base)
-    if artifact.manifest.parents.get(parent) != wanted.digest:
-        hint = f"run: {made_by}"
-        raise store.ArtifactError(f"made from another {parent} than the one there now", where=artifact.path, hint=hint)
-    if variant != "fp32":
-        _check_lineage("fp32", base, base, origin, "python -m convert")
+def _check_lineage(child: store.Artifact, parent: store.Artifact, made_by: str) -> None:
+    name = parent.manifest.variant
+    if child.manifest.parents.get(name) != parent.digest:
+        raise ArtifactError(
+            f"made from another {name} than the one there now", where=child.path, hint=f"run: {made_by}"
+        )
 
 
 def _judge(
     recipe: Recipe, source: Path, targets: list[Target], header: dict[str, Any], checks: Sequence[str]
 ) -> dict[str, Any]:
-    from verify import examine, report, verdict  # noqa: PLC0415
+    from verify import examine, report, verdict
 
     modules = examine.plan(recipe, checks)
     settings = examine.settings_of(recipe, modules)
     verdict.require_tolerances(recipe, modules, [target.variant for target in targets])
 
-    from verify.corpus import Corpus  # noqa: PLC0415
-    from verify.reference import Reference  # noqa: PLC0415
+    from verify.corpus import Corpus
+    from verify.reference import Reference
 
     say("verify: loading the reference")
     reference = Reference(source, allow_pickle=recipe.source.allow_pickle)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
-    results = examine.examine(recipe, reference, corpus, targets, modules, settings)
+    results = examine.Examination(recipe, reference, corpus, modules, settings).run(targets)
     about = {
         "name": recipe.name,
         **header,
@@ -163,13 +165,11 @@ def _manifest(recipe: Recipe, source: Any, parents: dict[str, str], place: dict[
 
 
 def _with_verdict(manifest: Manifest, verdict: object) -> Manifest:
-    from dataclasses import replace  # noqa: PLC0415
-
     return replace(manifest, facts={**manifest.facts, "verdict": verdict})
 
 
 def _seal(report: dict[str, Any], target: Path, manifest: Manifest) -> int:
-    from verify.report import write  # noqa: PLC0415
+    from verify.report import write
 
     canonical_json(report)  # nothing that JSON cannot hold
     with store.staging(target) as staged:
@@ -179,7 +179,7 @@ def _seal(report: dict[str, Any], target: Path, manifest: Manifest) -> int:
 
 
 def _conclude(report: dict[str, Any], directory: Path) -> int:
-    from verify.terminal import show  # noqa: PLC0415
+    from verify.terminal import show
 
     show(report)
     print(directory)

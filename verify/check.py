@@ -7,7 +7,7 @@ A check is a module in verify/checks with
 - `PER_LEVEL`: whether it runs at every optimization level or once per file;
 - `TOLERATED`: the measures that the recipe must bound, each "max" or "min"; the rest are counts of violations;
 - `cases(reference, corpus, settings)`: yields cases; runs PyTorch, in the parent process, once for all candidates;
-- `judge(candidate, case)`: runs onnxruntime on one case, in the candidate's own process; returns plain values and arrays;
+- `judge(candidate, case)`: runs onnxruntime on one case, in the candidate's process; returns plain values, arrays;
 - `summarize(partials, observed, reference)`: turns all of a candidate's partial results into measures.
 """
 
@@ -75,7 +75,7 @@ def load(name: str) -> ModuleType:
 
 
 def largest(a: Array, b: Array) -> float:
-    """max |a - b|; infinity when either holds NaN or infinity, so that nothing non-finite compares as equal."""
+    """Max |a - b|; infinity when either holds NaN or infinity, so that nothing non-finite compares as equal."""
     if a.shape != b.shape:
         raise ValueError(f"shapes {a.shape} and {b.shape} differ")
     if a.size == 0:

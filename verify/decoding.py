@@ -36,10 +36,10 @@ class Kept:
 class Decoder(Protocol):
     """A model with its cache: `start` reads a left-padded prompt, `advance` one token for each of the given rows."""
 
-    def start(self, ids: Array, mask: Array) -> Array:
+    def start(self, ids: Array, mask: Array, /) -> Array:
         """Logits float32 [rows, vocabulary] of the token after the prompt."""
 
-    def advance(self, tokens: Array, rows: Array) -> Array:
+    def advance(self, tokens: Array, rows: Array, /) -> Array:
         """Continue rows `rows` (int64, repeats allowed) of the previous call with `tokens`; logits of what follows."""
 
 
@@ -100,7 +100,7 @@ class ReferenceDecoder:
 def keep(logits: Array, sampling: Sampling) -> Kept:
     """The tokens that sampling leaves, as transformers' TopK and TopP warpers do: float32 [vocabulary] -> Kept.
 
-    A token stays if fewer than top_k are more likely and the more likely ones of these hold less than top_p of the mass.
+    A token stays if fewer than top_k are more likely, and the more likely of these hold less than top_p of the mass.
     """
     size = min(sampling.top_k, len(logits))
     order = np.argsort(-logits, kind="stable")[:size]
@@ -194,7 +194,7 @@ def sequence_score(decoder: Decoder, ids: Array, tokens: list[int]) -> float:
 
 
 def follow(decoder: Decoder, ids: Array, mask: Array, tokens: Array, visit: Callable[[int, Array], None]) -> None:
-    """Feed tokens int64 [rows, steps] one by one after a prompt; `visit(step, logits)` sees what each is chosen from."""
+    """Feed tokens int64 [rows, steps] one by one after a prompt; `visit(step, logits)` sees what precedes each."""
     logits = decoder.start(ids, mask)
     rows = np.arange(len(ids))
     for step in range(tokens.shape[1]):

@@ -11,7 +11,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy
 
 
 def environment() -> dict[str, object]:
-    """Everything that may change a figure: library versions, processor model and flags (int8 kernels depend on them)."""
+    """What may change a figure: library versions, processor model and flags (int8 kernels depend on them)."""
     model, flags = _processor()
     return {
         "python": platform.python_version(),

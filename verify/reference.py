@@ -39,7 +39,7 @@ class Reference:
         checkpoint.inspect(directory, allow_pickle=allow_pickle)
         self.directory = directory
         try:
-            self.model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 directory,
                 dtype=torch.float32,
                 attn_implementation="eager",
@@ -49,11 +49,14 @@ class Reference:
                 weights_only=True,
                 output_loading_info=True,
             )
-            self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             hint = "name the checkpoint's directory with --source"
             raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
-        problems = sorted(str(name) for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[part])
+        self.model: Any
+        self.model, info = loaded
+        parts = ("missing_keys", "unexpected_keys", "mismatched_keys")
+        problems = sorted(str(name) for part in parts for name in info[part])
         if problems:
             hint = "fetch the checkpoint again; transformers would have made these up or dropped them"
             raise InputError(f"tensors do not match the config: {', '.join(problems)}", where=directory, hint=hint)
@@ -93,7 +96,7 @@ class Reference:
 
     @torch.inference_mode()
     def greedy(self, ids: Array, mask: Array, new_tokens: int) -> tuple[Array, Array]:
-        """transformers' own greedy generation of a left-padded batch, until every row ended or `new_tokens`.
+        """Transformers' own greedy generation of a left-padded batch, until every row ended or `new_tokens`.
 
         Returns the new tokens int64 [batch, steps] and the logits float32 [batch, steps, vocabulary] behind them.
         """

@@ -50,9 +50,23 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]
     for candidate in report["candidates"]:
         variant = candidate["variant"]
-        lines += [f"### {variant}", "", f"`{candidate['file']}`, {candidate['bytes']} bytes, sha256 `{candidate['sha256']}`", ""]
+        lines += [
+            f"### {variant}",
+            "",
+            f"`{candidate['file']}`, {candidate['bytes']} bytes, sha256 `{candidate['sha256']}`",
+            "",
+        ]
         rows = [
-            [r["check"], r["level"], m["name"], _value(m), _bound(m), m["compared"], "yes" if m["passed"] else "**no**", m["detail"]]
+            [
+                r["check"],
+                r["level"],
+                m["name"],
+                _value(m),
+                _bound(m),
+                m["compared"],
+                "yes" if m["passed"] else "**no**",
+                m["detail"],
+            ]
             for r in report["results"]
             if r["variant"] == variant
             for m in r["measures"]
@@ -60,8 +74,18 @@ def markdown(report: Mapping[str, Any]) -> str:
         heads = ["check", "level", "measure", "required", "allowed", "compared", "holds", "detail"]
         lines += [*_table(heads, rows), ""]
     lines += ["## Reasons for the tolerances", "", *(f"- {text}" for text in _reasons(report)), ""]
-    lines += ["## Environment", "", "```json", json.dumps(report["environment"], indent=1, ensure_ascii=False), "```", ""]
-    lines += [f"Text: {report['text']['tokens']} tokens, sha256 `{report['text']['sha256']}`; seed {report['seed']}.", ""]
+    lines += [
+        "## Environment",
+        "",
+        "```json",
+        json.dumps(report["environment"], indent=1, ensure_ascii=False),
+        "```",
+        "",
+    ]
+    lines += [
+        f"Text: {report['text']['tokens']} tokens, sha256 `{report['text']['sha256']}`; seed {report['seed']}.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -152,4 +176,6 @@ def _reasons(report: Mapping[str, Any]) -> list[str]:
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return lines + ["| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    return lines + [
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
+    ]

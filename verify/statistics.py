@@ -13,7 +13,7 @@ BLOCK = 32  # rows at a time: 32 x 50257 float32 stay in the processor's cache
 
 @dataclass(frozen=True)
 class Divergence:
-    """Per scored token, float64 [tokens]: KL divergence in nats, log-probability of the true token, same most likely."""
+    """Per scored token, float64 [tokens]: KL divergence in nats, log-probability of the true token, same top."""
 
     kld: Array
     log_probability: Array

@@ -12,7 +12,6 @@ from rich.table import Table
 from verify.report import failed, overview
 
 
-
 def show(report: Mapping[str, Any]) -> None:
     """Print the table of variants, the failures and the verdict on stderr."""
     console = Console(stderr=True, highlight=False)

@@ -60,9 +60,11 @@ def judge(recipe: Recipe, check: str, variant: str, measure: Measure) -> Judged:
     """Hold one measure to its bound. NaN and infinity hold to none, nor does a value with nothing compared."""
     counts = measure.compared > 0 and math.isfinite(measure.value)
     if measure.fixed is not None:
-        return Judged(measure, measure.fixed, True, counts and measure.value <= measure.fixed, "any is a fault")
+        holds = measure.value <= measure.fixed
+        return Judged(measure, measure.fixed, upper=True, passed=counts and holds, reason="any is a fault")
     if not measure.judged:
-        return Judged(measure, None, True, counts, "")
+        return Judged(measure, None, upper=True, passed=counts, reason="")
     limit = recipe.limit(check, measure.name, variant)
     holds = measure.value <= limit.bound if limit.upper else measure.value >= limit.bound
-    return Judged(measure, limit.bound, limit.upper, counts and holds, recipe.tolerances[check][measure.name].reason)
+    reason = recipe.tolerances[check][measure.name].reason
+    return Judged(measure, limit.bound, limit.upper, passed=counts and holds, reason=reason)

@@ -15,7 +15,7 @@ from verify.candidate import Candidate
 from verify.check import Case, Partial, load
 
 
-class CandidateFailure(Exception):
+class CandidateError(Exception):
     """The candidate raised, crashed, ran out of memory or out of time while it was judged."""
 
 
@@ -31,23 +31,25 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def judge(self, check: str, case_directory: Path) -> Partial:
-        """The check's partial result for one saved case; CandidateFailure says why there is none."""
+        """The check's partial result for one saved case; CandidateError says why there is none."""
         pipe = self._start()
         try:
             pipe.send((check, str(case_directory)))
             if not pipe.poll(self._timeout_s):
                 self.stop()
-                raise CandidateFailure(f"no answer within {self._timeout_s:g} s")
+                raise CandidateError(f"no answer within {self._timeout_s:g} s")
             kind, value = pipe.recv()
         except (EOFError, ConnectionError) as error:
             code = self.stop()
-            raise CandidateFailure(f"its process died (exit code {code})") from error
+            raise CandidateError(f"its process died (exit code {code})") from error
         if kind == "error":
-            raise CandidateFailure(value)
+            raise CandidateError(value)
         partial: Partial = value
         return partial
 
@@ -86,7 +88,7 @@ def _serve(pipe: Connection, path: str, level: str, memory_gb: float) -> None:
             check, directory = pipe.recv()
             try:
                 answer = ("ok", load(check).judge(candidate, Case.load(Path(directory))))
-            except Exception as error:  # whatever a foreign graph provokes is that candidate's failure, and is reported
+            except Exception as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check, and is reported
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 answer = ("error", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
             pipe.send(answer)

@@ -235,7 +235,7 @@ def main() -> None:
 
     torch.manual_seed(SEED)
     torch.set_num_threads(THREADS)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(mode=True)
     eras = split_eras(read_speeches(TEXT / "inaugural_train.txt"))
     tokenizer = train_tokenizer(chain.from_iterable(eras))
     sources = [stream(encode(tokenizer, era)) for era in eras]

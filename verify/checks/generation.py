@@ -73,7 +73,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
         tokens, _ = beam_search(CandidateDecoder(candidate), np.asarray(case.arrays["ids"]), **case.facts["options"])
         ids = case.arrays["ids"].tolist()
         return {"kind": "beam", "case": case.name, "ids": ids, "tokens": tokens, "wanted": case.facts}
-    tokens, logits = case.arrays["tokens"], case.arrays["logits"]
+    text, logits = case.arrays["tokens"], case.arrays["logits"]
     active = case.arrays["active"]
     differing: list[dict[str, Any]] = []
 
@@ -85,7 +85,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
             if difference is not None:
                 differing.append({"case": case.name, "row": int(row), "step": step, **difference})
 
-    follow(CandidateDecoder(candidate), case.arrays["ids"], case.arrays["mask"], tokens, visit)
+    follow(CandidateDecoder(candidate), case.arrays["ids"], case.arrays["mask"], text, visit)
     return {"kind": case.facts["kind"], "case": case.name, "differing": differing, "steps": int(active.sum())}
 
 
@@ -99,7 +99,9 @@ def summarize(partials: list[Partial], observed: dict[str, float], reference: An
         differing = [entry for partial in parts for entry in partial["differing"]]
         measures += _measures(kind, differing, steps, error, "steps")
     beams = [partial for partial in partials if partial["kind"] == "beam"]
-    differing = [_beam_difference(partial, reference) for partial in beams if partial["tokens"] != partial["wanted"]["tokens"]]
+    differing = [
+        _beam_difference(partial, reference) for partial in beams if partial["tokens"] != partial["wanted"]["tokens"]
+    ]
     return [*measures, *_measures("beam", differing, len(beams), error, "searches")]
 
 
@@ -116,8 +118,10 @@ def _measures(kind: str, differing: list[dict[str, Any]], count: int, error: flo
 
 
 def _beam_difference(partial: Partial, reference: Any) -> dict[str, Any]:
-    """The reference's preference for its own result over the candidate's, halved: an error of e in every logit changes a
-    log-probability by up to 2e."""
+    """The reference's preference for its own result over the candidate's, in units of logits.
+
+    Half the difference of their mean log-probabilities: an error of e in every logit moves one by up to 2e.
+    """
     score = sequence_score(ReferenceDecoder(reference), np.asarray(partial["ids"]), partial["tokens"])
     step = next(
         (i for i, (a, b) in enumerate(zip(partial["tokens"], partial["wanted"]["tokens"], strict=False)) if a != b), 0
@@ -149,15 +153,15 @@ def _sampled(reference: Any, ids: Array, mask: Array, settings: Settings, seed: 
     rows = np.arange(len(ids))
     chosen, seen = [], []
     for step in range(settings.new_tokens):
-        tokens = np.asarray([draw(logits[r], _noise(seed, r, step, logits.shape[1]), sampling) for r in rows])
+        tokens = np.asarray([draw(logits[r], _noise(seed, int(r), step, logits.shape[1]), sampling) for r in rows])
         chosen.append(tokens)
         seen.append(logits)
         if step + 1 < settings.new_tokens:
             logits = decoder.advance(tokens, rows)
-    tokens = np.stack(chosen, axis=1)
-    arrays = {"ids": ids, "mask": mask, "tokens": tokens, "logits": np.stack(seen, axis=1)}
+    text = np.stack(chosen, axis=1)
+    arrays = {"ids": ids, "mask": mask, "tokens": text, "logits": np.stack(seen, axis=1)}
     facts = {"kind": "sampling", "seed": seed, "sampling": vars(sampling)}
-    return Case("sampling", {**arrays, "active": _active(tokens, reference.end)}, facts)
+    return Case("sampling", {**arrays, "active": _active(text, reference.end)}, facts)
 
 
 def _noise(seed: int, row: int, step: int, size: int) -> Array:

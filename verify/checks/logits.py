@@ -1,4 +1,4 @@
-"""logits: teacher-forced over text without a cache, every position compared; rows of a batch must not affect each other."""
+"""logits: teacher-forced over text without a cache; every position compared; no row of a batch may affect another."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
-    """Largest error, flips of the most likely token with the reference's margin there, and how rows depend on others."""
+    """Largest error, flips of the top token with the reference's margin there, and dependence between rows."""
     ids, mask, positions, wanted = (case.arrays[name] for name in ("ids", "mask", "positions", "logits"))
     found = candidate.forward(ids, mask, positions).logits
     real = mask == 1

@@ -80,7 +80,9 @@ def _ports(graph: Any, dims: Dimensions) -> list[str]:
     initialized = {tensor.name for tensor in graph.initializer}  # an input with a default is optional
     found = {port.name: port for port in map(_port, graph.input) if port.name not in initialized}
     problems = _compare("input", found, signature.inputs(dims))
-    return problems + _compare("output", {port.name: port for port in map(_port, graph.output)}, signature.outputs(dims))
+    return problems + _compare(
+        "output", {port.name: port for port in map(_port, graph.output)}, signature.outputs(dims)
+    )
 
 
 def _compare(kind: str, found: dict[str, Port], wanted: tuple[Port, ...]) -> list[str]:

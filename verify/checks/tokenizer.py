@@ -34,7 +34,7 @@ HARD = (
     "<|endoftext|> inside <|endoftext|>text",
     "https://example.org/a?b=c&d=%20#e",
     "    def f(x):\n        return x ** 2  # code\n",
-    "…—–‘’“”•",
+    "…—–‘’“”•",  # noqa: RUF001
 )
 
 
@@ -95,7 +95,9 @@ def _tokens(directory: Path, case: Case) -> list[str]:
     for string, ids in zip(case.facts["strings"], case.facts["ids"], strict=True):
         found = tokenizer.encode(string).ids
         if found != ids:
-            at = next((i for i, (a, b) in enumerate(zip(found, ids, strict=False)) if a != b), min(len(found), len(ids)))
+            at = next(
+                (i for i, (a, b) in enumerate(zip(found, ids, strict=False)) if a != b), min(len(found), len(ids))
+            )
             problems.append(f"{string[:20]!r} differs at token {at}: {found[at : at + 3]}, not {ids[at : at + 3]}")
     return problems
 

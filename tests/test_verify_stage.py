@@ -1,0 +1,105 @@
+"""The stage end to end on the embedded model: the report, its schema, its identity, and every way to refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from artifact.errors import ArtifactError
+from artifact.store import open_artifact
+from tests.conftest import EMBEDDED, ROOT, Stage
+
+
+@pytest.fixture
+def own(build: Path, tmp_path: Path) -> Path:
+    """A copy of the build directory that a test may change."""
+    return Path(shutil.copytree(build, tmp_path / "build"))
+
+
+@pytest.mark.slow
+def test_all_variants_pass_and_the_report_is_the_same_every_time(own: Path, stage: Stage) -> None:
+    result = stage("verify", EMBEDDED, "--build", own)
+    home = own / "embedded" / "report"
+    assert result.stdout == f"{home}\n"
+    assert "verdict: passed" in result.stderr
+    report = json.loads((home / "report.json").read_text())
+    schema = json.loads((ROOT / "verify" / "report.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema, format_checker=None).validate(report)
+    assert [entry["variant"] for entry in report["candidates"]] == [
+        "fp32", "fp16", "q8", "int8", "uint8", "q4", "q4f16", "bnb4",
+    ]  # fmt: skip
+    assert all(m["compared"] > 0 for r in report["results"] for m in r["measures"])
+    assert str(own) not in (home / "report.json").read_text() + (home / "manifest.json").read_text()
+    before = (home / "report.json").read_bytes(), open_artifact(home, made_by="x").digest
+    assert "report: unchanged" in stage("verify", EMBEDDED, "--build", own).stderr
+    shutil.rmtree(home)
+    stage("verify", EMBEDDED, "--build", own)
+    assert ((home / "report.json").read_bytes(), open_artifact(home, made_by="x").digest) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.5, 4, 8, 12])
+def test_a_killed_verification_leaves_no_report(own: Path, delay: float) -> None:
+    command = [sys.executable, "-m", "verify", str(EMBEDDED), "--variant", "fp32", "--build", str(own)]
+    child = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    time.sleep(delay)
+    assert child.poll() is None, "it finished before it could be killed: shorten the delay"
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    with pytest.raises(ArtifactError):
+        open_artifact(own / "embedded" / "report", made_by="verify")
+
+
+def test_an_altered_variant_is_refused(own: Path, stage: Stage) -> None:
+    path = own / "embedded" / "q8" / "onnx" / "model_quantized.onnx"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    error = stage("verify", EMBEDDED, "--variant", "q8", "--build", own, code=3).stderr
+    assert "onnx/model_quantized.onnx differs from its digest" in error
+    assert "run: python -m quantize" in error
+
+
+def test_a_variant_of_another_conversion_is_refused(own: Path, stage: Stage) -> None:
+    path = own / "embedded" / "q8" / "manifest.json"
+    table = json.loads(path.read_text())
+    table["parents"]["fp32"] = "0" * 64
+    path.write_text(json.dumps(table))
+    error = stage("verify", EMBEDDED, "--variant", "q8", "--build", own, code=3).stderr
+    assert "made from another fp32 than the one there now" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--variant", "q5"], 2, "unknown variant 'q5'"),
+        (["--candidate", "x.onnx"], 2, "one variant's tolerances"),
+        (["--candidate", "x.onnx", "--variant", "q8", "q4"], 2, "one variant's tolerances"),
+        (["--candidate", "no-such.onnx", "--variant", "q8"], 3, "not a file"),
+        (["--source", "."], 2, "--source without --candidate"),
+        ([], 3, "artifact not found"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    arguments: list[str], code: int, message: str, tmp_path: Path, stage: Stage
+) -> None:
+    assert message in stage("verify", EMBEDDED, *arguments, "--build", tmp_path, code=code).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_there_before_any_library(stage: Stage) -> None:
+    for name in ("convert", "quantize", "verify"):
+        result = stage(name, "--help", PYTHONPROFILEIMPORTTIME="1")
+        assert f"python -m {name}" in result.stdout
+        assert "torch" not in {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
