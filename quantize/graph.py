@@ -26,17 +26,18 @@ def load(path: Path) -> ir.Model:
 
 
 def clean(model: ir.Model) -> None:
-    """Drop what nothing reads, every annotation, and recorded types and shapes of intermediate values.
+    """Drop what nothing reads, every annotation, and recorded types and shapes other than the graph's ports.
 
-    A runtime infers the latter; recorded ones would contradict the graph after a change of type.
+    A runtime infers the latter; recorded ones would contradict the graph after a change of type. The model is ready to
+    be written, not to be changed further.
     """
     for step in (passes.RemoveUnusedNodesPass(), passes.ClearMetadataAndDocStringPass(), passes.TopologicalSortPass()):
         step(model)
     passes.RemoveUnusedOpsetsPass()(model)
-    for node in model.graph:
-        for value in node.outputs:
-            if not value.is_graph_output():
-                value.type, value.shape = None, None
+    values = [*model.graph.initializers.values(), *(value for node in model.graph for value in node.outputs)]
+    for value in values:
+        if not value.is_graph_output() and not value.is_graph_input():
+            value.type, value.shape = None, None
 
 
 def ports(model: ir.Model) -> Ports:

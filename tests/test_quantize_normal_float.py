@@ -15,7 +15,7 @@ matrices = arrays.arrays(
 )
 
 
-def of_onnxruntime(matrix: Floats, block: int) -> tuple[np.ndarray, Floats]:  # type: ignore[type-arg]
+def of_onnxruntime(matrix: Floats, block: int) -> tuple[np.ndarray, Floats]:
     rows, columns = matrix.shape
     codes = np.zeros(-(-matrix.size // 2), np.uint8)
     peaks = np.zeros(-(-matrix.size // block), np.float32)
@@ -31,6 +31,12 @@ def test_same_bits_as_onnxruntime(matrix: Floats, block: int) -> None:
     codes, peaks = of_onnxruntime(matrix, block)
     np.testing.assert_array_equal(values.peaks, peaks)
     np.testing.assert_array_equal(values.packed, codes)
+
+
+def test_same_bits_as_onnxruntime_at_every_boundary() -> None:
+    matrix = np.linspace(-1, 1, 16 * 1024, dtype=np.float32).reshape(1024, 16)
+    matrix[:, 0] = 1.0  # every block's peak
+    np.testing.assert_array_equal(quantize(matrix, block=16).packed, of_onnxruntime(matrix, 16)[0])
 
 
 @settings(deadline=None)

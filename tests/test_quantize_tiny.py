@@ -48,7 +48,9 @@ class Tiny:
     def linear(self, x: str, name: str, width: int) -> str:
         generator = np.random.default_rng(len(self.nodes))
         fan_in = 4 * self.dims.hidden if name.endswith("out") else self.dims.hidden
-        weight = self.constant((generator.standard_normal((fan_in, width)) / fan_in**0.5).astype(np.float32), f"{name}.weight")
+        weight = self.constant(
+            (generator.standard_normal((fan_in, width)) / fan_in**0.5).astype(np.float32), f"{name}.weight"
+        )
         bias = self.constant(generator.standard_normal(width).astype(np.float32), f"{name}.bias")
         return str(self.op("Add", self.op("MatMul", x, weight), bias))
 
@@ -70,8 +72,12 @@ def tiny_model(dims: Dimensions = DIMS) -> onnx.ModelProto:
         x = graph.op("Add", x, _attention(graph, graph.norm(x), mask, layer))
         wide = _gelu(graph, graph.linear(graph.norm(x), f"h.{layer}.in", 4 * dims.hidden))
         x = graph.op("Add", x, graph.linear(wide, f"h.{layer}.out", dims.hidden))
-    head = graph.op("Transpose", table, perm=[1, 0]) if dims.tied else graph.constant(
-        generator.standard_normal((dims.hidden, dims.vocabulary)).astype(np.float32), "lm_head.weight"
+    head = (
+        graph.op("Transpose", table, perm=[1, 0])
+        if dims.tied
+        else graph.constant(
+            generator.standard_normal((dims.hidden, dims.vocabulary)).astype(np.float32), "lm_head.weight"
+        )
     )
     graph.op("MatMul", graph.norm(x), head, name="logits")
     return assemble(graph, signature.inputs(dims), signature.outputs(dims))
@@ -81,9 +87,8 @@ def assemble(
     graph: Tiny, inputs: Sequence[signature.Port], outputs: Sequence[signature.Port], opset: int = signature.OPSET
 ) -> onnx.ModelProto:
     """A checked model of the graph."""
-    ports = [[_port(port) for port in side] for side in (inputs, outputs)]
     tensors = [numpy_helper.from_array(array, name) for name, array in graph.weights.items()]
-    proto = helper.make_graph(graph.nodes, "tiny", *ports, tensors)
+    proto = helper.make_graph(graph.nodes, "tiny", list(map(_port, inputs)), list(map(_port, outputs)), tensors)
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=signature.IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
     return model
