@@ -20,6 +20,7 @@ INDEX = "model.safetensors.index.json"
 PICKLE = "pytorch_model.bin"
 LFS_POINTER = b"version https://git-lfs"
 HEADER_LIMIT = 100 * 2**20  # bytes; safetensors' own limit
+RANK_LIMIT = 16  # dimensions of a tensor
 WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 FETCH_AGAIN = "fetch the checkpoint again"
 
@@ -53,22 +54,24 @@ def inspect(directory: Path, *, allow_pickle: bool = False) -> Checkpoint:
         raise InputError("not a directory", where=directory, hint="name a directory that holds a checkpoint")
     _check_names(directory)
     config = read_config(directory / "config.json")
+    if (directory / WEIGHTS).is_file():  # before the index, because that is the order in which transformers looks
+        return Checkpoint(directory, config, read_header(directory / WEIGHTS), (WEIGHTS,))
     if (directory / INDEX).is_file():
         tensors, files = _sharded(directory)
         return Checkpoint(directory, config, tensors, (INDEX, *files))
-    if (directory / WEIGHTS).is_file():
-        return Checkpoint(directory, config, read_header(directory / WEIGHTS), (WEIGHTS,))
     if (directory / PICKLE).is_file():
         if not allow_pickle:
             hint = "convert it to safetensors, or set source.allow_pickle = true in the recipe if you trust its author"
             raise InputError("weights are a pickle, which can run code", where=directory / PICKLE, hint=hint)
-        _refuse_pointer(directory / PICKLE)
+        refuse_pointer(directory / PICKLE)
         return Checkpoint(directory, config, None, (PICKLE,))
     raise InputError(f"no weights: {WEIGHTS} not found", where=directory, hint=FETCH_AGAIN)
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
     """A model's config.json; remote code (auto_map) is refused."""
+    if path.is_file():
+        refuse_pointer(path)
     config = read_json(path)
     if not isinstance(config, dict):
         raise InputError("config is not a JSON object", where=path, hint=FETCH_AGAIN)
@@ -82,16 +85,21 @@ def read_config(path: Path) -> Mapping[str, Any]:
 
 def read_header(path: Path) -> dict[str, Tensor]:
     """Tensors of one safetensors file, checked against the file's length; InputError names file and tensor."""
-    _refuse_pointer(path)
+    refuse_pointer(path)
     size = path.stat().st_size
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > min(size - 8, HEADER_LIMIT):
+        if size < 8:
+            raise InputError(f"not safetensors: a file of {size} bytes", where=path, hint=FETCH_AGAIN)
+        if length > min(size - 8, HEADER_LIMIT):
             raise InputError(f"safetensors header of {length} bytes in a file of {size}", where=path, hint=FETCH_AGAIN)
-        header = parse_json(stream.read(length), path)
-    if not isinstance(header, dict):
+        content = stream.read(length)
+    header = parse_json(content, path)
+    if not isinstance(header, dict) or not content.startswith(b"{"):
         raise InputError("safetensors header is not a JSON object", where=path, hint=FETCH_AGAIN)
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise InputError("key __metadata__ does not map text to text", where=path, hint=FETCH_AGAIN)
     spans = []
     tensors = {}
     for name, entry in header.items():
@@ -109,6 +117,14 @@ def read_header(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def refuse_pointer(path: Path) -> None:
+    """InputError when git has left a pointer where the file's content should be."""
+    with path.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            hint = "run `git lfs pull` in the repository, or download the file from the Hub"
+            raise InputError("Git LFS pointer, not content", where=path, hint=hint)
+
+
 def _entry(path: Path, name: str, entry: object) -> tuple[Tensor, int, int]:
     def refuse(what: str) -> InputError:
         return InputError(f"tensor {name}: {what}", where=path, hint=FETCH_AGAIN)
@@ -116,9 +132,9 @@ def _entry(path: Path, name: str, entry: object) -> tuple[Tensor, int, int]:
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise refuse("needs dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in WIDTH:
+    if not isinstance(dtype, str) or dtype not in WIDTH:
         raise refuse(f"unknown dtype {dtype!r}")
-    if not _naturals(shape):
+    if not _naturals(shape) or len(shape) > RANK_LIMIT:
         raise refuse(f"bad shape {shape!r}")
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise refuse(f"bad data_offsets {offsets!r}")
@@ -130,7 +146,7 @@ def _entry(path: Path, name: str, entry: object) -> tuple[Tensor, int, int]:
 
 
 def _naturals(value: object) -> bool:
-    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
 
 
 def _sharded(directory: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -139,12 +155,16 @@ def _sharded(directory: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
         raise InputError("key weight_map is missing or malformed", where=path, hint=FETCH_AGAIN)
+    if not isinstance(index.get("metadata"), dict):
+        hint = 'add "metadata": {}, which transformers asks for'
+        raise InputError("key metadata is missing or malformed", where=path, hint=hint)
+    present = {entry.name for entry in directory.iterdir() if entry.is_file()}
     shards = sorted(set(places.values()))
     tensors: dict[str, Tensor] = {}
     for shard in shards:
         if Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
             raise InputError(f"shard name {shard!r} leaves the directory", where=path, hint=FETCH_AGAIN)
-        if not (directory / shard).is_file():
+        if shard not in present:
             raise InputError(f"shard {shard} is missing", where=path, hint=FETCH_AGAIN)
         found = read_header(directory / shard)
         for name in found:
@@ -167,10 +187,3 @@ def _check_names(directory: Path) -> None:
         other = seen.setdefault(name.casefold(), name)
         if other != name:
             raise InputError(f"file names {other} and {name} collide", where=directory, hint="remove one of them")
-
-
-def _refuse_pointer(path: Path) -> None:
-    with path.open("rb") as stream:
-        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
-            hint = "run `git lfs pull` in the repository, or download the file from the Hub"
-            raise InputError("Git LFS pointer, not content", where=path, hint=hint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -10,7 +9,6 @@ from pathlib import Path
 
 from artifact import command, signature, store
 from artifact.canonical import digest
-from artifact.checkpoint import read_config
 from artifact.command import say
 from artifact.errors import PASSED
 from artifact.manifest import Manifest
@@ -28,7 +26,7 @@ def main(argv: Sequence[str] | None) -> int:
     recipe = read_recipe(arguments.recipe)
     home = arguments.build / recipe.name
 
-    from convert import source  # noqa: PLC0415  # after parsing, so that --help is instant
+    from convert import source  # after parsing, so that --help is instant
 
     origin = source.resolve(recipe, arguments.source, home / "source")
     made = _model(recipe, origin, home / "fp32")
@@ -58,22 +56,21 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
         say("fp32: unchanged")
         return known
     say("fp32: exporting (torch and optimum take some seconds to load)")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is on disk by now; nothing may be looked up behind our back
 
-    from convert import export, repository  # noqa: PLC0415
-    from convert.source import architecture  # noqa: PLC0415
+    from convert import export, repository
+    from convert.source import architecture
 
     module = architecture(recipe.architecture)
-    module.check_activation(read_config(origin.path / "config.json"), origin.path / "config.json")
     model = export.load(origin.path, module, allow_pickle=recipe.source.allow_pickle)
     with store.staging(target) as staged:
         (staged / "onnx").mkdir()
         traced = staged / "traced.onnx"
-        export.export(model, module, traced)
+        export.export(model, module, traced, context=dims.context)
         export.clean(traced, staged / signature.model_file("fp32"), dims)
         traced.unlink()
         padded = recipe.source.padded_vocabulary
-        repository.write(origin.path, staged, dims, allow_padded_vocabulary=padded)
+        config = module.complete(read_config(origin.path / "config.json"))
+        repository.write(origin.path, staged, config, dims, allow_padded_vocabulary=padded)
         return store.seal(staged, target, wanted)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import contextlib
 import logging
+import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnx_ir.passes import common as passes
 from optimum.exporters.onnx.convert import export_pytorch
+from torch.onnx.errors import OnnxExporterError
 from transformers import AutoModelForCausalLM
 
 from artifact import signature
@@ -22,6 +27,9 @@ from artifact.signature import Dimensions, Port
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+DTYPES: dict[ir.DataType | None, str] = {ir.DataType.FLOAT: "float32", ir.DataType.INT64: "int64"}
+TRACED = 16  # length of the example that is traced, unless the model's context is shorter
+
 
 def load(directory: Path, module: ModuleType, *, allow_pickle: bool) -> PreTrainedModel:
     """The source model in float32 (bfloat16 and float16 checkpoints upcast exactly), ready to be traced.
@@ -29,8 +37,9 @@ def load(directory: Path, module: ModuleType, *, allow_pickle: bool) -> PreTrain
     Raises InputError for tensors that are missing, unexpected, of another shape, or not finite, and for a checkpoint
     that transformers cannot load.
     """
+    loader: Any = AutoModelForCausalLM
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = loader.from_pretrained(
             directory,
             dtype=torch.float32,
             attn_implementation="eager",
@@ -40,7 +49,7 @@ def load(directory: Path, module: ModuleType, *, allow_pickle: bool) -> PreTrain
             weights_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # a foreign config and foreign weights: transformers raises what its parsers raise
         hint = "check config.json and the weights against each other"
         raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -51,17 +60,34 @@ def load(directory: Path, module: ModuleType, *, allow_pickle: bool) -> PreTrain
         if not torch.isfinite(parameter).all():
             raise InputError(f"tensor {name} holds NaN or Inf", where=directory, hint="fetch the checkpoint again")
     module.prepare(model)
-    return model.eval()
+    model.eval()
+    prepared: PreTrainedModel = model
+    return prepared
 
 
-def export(model: PreTrainedModel, module: ModuleType, path: Path) -> None:
-    """Trace the model to `path`. Optimum's own validation is off: `verify` is the judge."""
-    with warnings.catch_warnings():
+def export(model: PreTrainedModel, module: ModuleType, path: Path, *, context: int) -> None:
+    """Trace the model to `path`. Optimum's own validation is off: `verify` is the judge.
+
+    Raises InputError when the exporter has no translation for an operator of the model.
+    """
+    # The exporter prints the graph that it fails on; stdout is for the result.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         # The tracer warns about shape comparisons inside transformers; every branch it may have frozen (empty past,
         # length 1, batches) is run by the checks `logits` and `cache`.
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        export_pytorch(model, module.export_config(model), opset=signature.OPSET, output=path, do_constant_folding=False)
+        try:
+            export_pytorch(
+                model,
+                module.export_config(model),
+                opset=signature.OPSET,
+                output=path,
+                input_shapes={"sequence_length": min(TRACED, context)},
+                do_constant_folding=False,
+            )
+        except OnnxExporterError as error:
+            hint = "this configuration cannot be written at the pinned opset; see the lines above"
+            raise InputError(f"cannot be exported: {str(error).splitlines()[0]}", where="model", hint=hint) from error
 
 
 def clean(source: Path, target: Path, dims: Dimensions) -> None:
@@ -104,7 +130,7 @@ def _require_ports(values: Iterable[ir.Value], wanted: tuple[Port, ...], where: 
     found = tuple(
         Port(
             str(value.name),
-            str(value.dtype).lower().replace("float", "float32") if value.dtype == ir.DataType.FLOAT else str(value.dtype).lower(),
+            str(DTYPES.get(value.dtype, value.dtype)),
             tuple(axis if isinstance(axis, int) else str(axis.value) for axis in value.shape or ()),
         )
         for value in values
@@ -117,13 +143,14 @@ def _require_ports(values: Iterable[ir.Value], wanted: tuple[Port, ...], where: 
 
 
 def _require_single_embedding(graph: ir.Graph, dims: Dimensions, where: Path) -> None:
-    size = dims.vocabulary * dims.hidden
-    copies = [
-        str(name)
+    """A tied embedding must not be there a second time as the transposed head."""
+    shapes = ((dims.vocabulary, dims.hidden), (dims.hidden, dims.vocabulary))
+    tables = {
+        str(name): value.const_value.numpy()
         for name, value in graph.initializers.items()
-        if value.shape is not None and dims.vocabulary in value.shape.numpy() and value.const_value is not None
-        and value.const_value.size == size
-    ]
-    if len(copies) != (1 if dims.tied else 2):
-        hint = "install the pinned packages (make setup): without accelerate tied weights are stored twice"
-        raise InputError(f"embedding stored as {', '.join(copies)}", where=where, hint=hint)
+        if value.const_value is not None and value.const_value.shape.numpy() in shapes
+    }
+    for (name, table), (copy, other) in itertools.combinations(tables.items() if dims.tied else (), 2):
+        if np.array_equal(table, other.T):
+            hint = "install the pinned packages (make setup): without accelerate tied weights are stored twice"
+            raise InputError(f"embedding stored twice, as {name} and as {copy}", where=where, hint=hint)

@@ -19,7 +19,7 @@ from artifact.manifest import FileEntry, Manifest
 from artifact.recipe import Recipe
 from artifact.registry import ROOT
 from artifact.signature import Dimensions
-from convert import hub
+from convert import hub, pickled
 
 PATTERNS = [
     "config.json",
@@ -32,6 +32,7 @@ PATTERNS = [
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "chat_template.jinja",
     "README.md",
     "LICENSE*",
 ]
@@ -97,7 +98,7 @@ def _inspect(recipe: Recipe, directory: Path) -> tuple[Dimensions, str | None]:
         hint = f"the recipe says architecture = {recipe.architecture!r}; name another source or another architecture"
         raise InputError(f"config key model_type is {found.config['model_type']!r}", where=where, hint=hint)
     dims: Dimensions = module.dimensions(found.config, where)
-    _check_size(dims, directory)
+    _check_size(dims, module.buffer_bytes(dims), directory)
     _check_tensors(found, module, dims)
     license_ = _license(directory)
     _check_expected(recipe, dims, license_, directory)
@@ -105,10 +106,11 @@ def _inspect(recipe: Recipe, directory: Path) -> tuple[Dimensions, str | None]:
 
 
 def _check_tensors(found: Checkpoint, module: ModuleType, dims: Dimensions) -> None:
-    if found.tensors is None:
-        return  # a pickle: loading it compares names and shapes
+    tensors = found.tensors
+    if tensors is None:
+        tensors = pickled.tensors(found.directory / found.weight_files[0])
     wanted = module.tensors(found.config)
-    have = {module.canonical_name(name, tied=dims.tied): tensor for name, tensor in found.tensors.items()}
+    have = {module.canonical_name(name, tied=dims.tied): tensor for name, tensor in tensors.items()}
     have.pop(None, None)
     for name in sorted(wanted.keys() - have.keys()):
         raise InputError(f"tensor {name} is missing", where=found.directory, hint=FETCH_AGAIN)
@@ -123,15 +125,16 @@ def _check_tensors(found: Checkpoint, module: ModuleType, dims: Dimensions) -> N
             raise InputError(f"tensor {name} is {have[name].dtype}", where=found.directory, hint=hint)
 
 
-def _check_size(dims: Dimensions, where: Path) -> None:
+def _check_size(dims: Dimensions, buffers: int, where: Path) -> None:
     size = 4 * dims.parameters
     if size >= 2**31:
         hint = "a single ONNX file holds less than 2 GiB; this pipeline does not write external data"
         raise InputError(f"{dims.parameters} parameters are {size} bytes in float32", where=where, hint=hint)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 6 * size > memory:  # PyTorch's weights, the traced copy, the file, and the cleaned graph, with room
-        hint = f"convert on a machine with at least {6 * size / 2**30:.0f} GiB of memory"
-        raise InputError(f"this machine has {memory / 2**30:.0f} GiB of memory", where=where, hint=hint)
+    needed = 6 * size + buffers  # PyTorch's weights, the traced copy, the file, and the cleaned graph, with room
+    if needed > memory:
+        what = f"converting it takes {needed / 2**30:.1f} GiB of memory, this machine has {memory / 2**30:.1f}"
+        raise InputError(what, where=where, hint="convert on a machine with more memory, if config.json is right")
 
 
 def _check_expected(recipe: Recipe, dims: Dimensions, license_: str | None, where: Path) -> None:
@@ -149,7 +152,7 @@ def _license(directory: Path) -> str | None:
     card = directory / "README.md"
     try:
         metadata = metadata_load(card) if card.is_file() else None
-    except (YAMLError, ValueError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"front matter is not YAML: {error}", where=card, hint="mend the card") from error
     value = (metadata or {}).get("license")
     return value if isinstance(value, str) else None
@@ -169,9 +172,7 @@ def _manifest(recipe: Recipe, *, origin: str, commit: str | None) -> Manifest:
 
 
 def _complete(manifest: Manifest, dims: Dimensions, license_: str | None) -> Manifest:
-    return replace(
-        manifest, source={**manifest.source, "license": license_}, facts={"dimensions": asdict(dims)}
-    )
+    return replace(manifest, source={**manifest.source, "license": license_}, facts={"dimensions": asdict(dims)})
 
 
 def _matches(name: str, patterns: list[str]) -> bool:

@@ -53,7 +53,8 @@ def enormous(path: Path) -> Path:
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     ids = np.zeros((1, 1), np.int64)
-    arrays = {"ids": ids, "mask": ids + 1, "positions": ids, "logits": np.zeros((1, 1, 3), np.float32)}
+    arrays: dict[str, np.ndarray] = {"ids": ids, "mask": ids + 1, "positions": ids}
+    arrays["logits"] = np.zeros((1, 1, 3), np.float32)
     Case("tiny", arrays).save(tmp_path / "case")
     return tmp_path / "case"
 

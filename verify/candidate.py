@@ -39,6 +39,8 @@ class Candidate:
             options = onnxruntime.SessionOptions()
             options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{self.level.upper()}")
             options.log_severity_level = 3
+            # The arena would keep the largest case's buffers in every one of the candidates' processes.
+            options.enable_cpu_mem_arena = False
             # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             self._session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])

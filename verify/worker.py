@@ -83,7 +83,7 @@ def _serve(pipe: Connection, path: str, level: str, memory_gb: float) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     candidate = Candidate(Path(path), level)
-    with contextlib.suppress(EOFError, KeyboardInterrupt):  # the parent is done, or the user is
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
         while True:
             check, directory = pipe.recv()
             try:

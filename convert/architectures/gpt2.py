@@ -9,12 +9,12 @@ with Where and a finite constant, so that no row can become NaN in float16.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from artifact.errors import InputError
 from artifact.signature import Dimensions
+from artifact.typed import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,45 @@ MASKED = -1e4
 SIZES = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
 LIMIT = 2**24  # no size of a model that fits a single ONNX file comes near
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that old checkpoints store
+# transformers' own, less xielu: the exporter has no expm1. Listed here, not imported, so that a checkpoint is refused
+# before torch is loaded.
+ACTIVATIONS = (
+    "gelu",
+    "gelu_10",
+    "gelu_accurate",
+    "gelu_fast",
+    "gelu_new",
+    "gelu_python",
+    "gelu_python_tanh",
+    "gelu_pytorch_tanh",
+    "laplace",
+    "leaky_relu",
+    "linear",
+    "mish",
+    "prelu",
+    "quick_gelu",
+    "relu",
+    "relu2",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "swish",
+    "tanh",
+)
+# Other spellings that transformers reads too, and lets win over the first.
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+FLAGS = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "tie_word_embeddings")
+REFUSED = {
+    "add_cross_attention": "false: only decoder-only models are converted",
+    "pruned_heads": "empty: the converted model needs heads of one width in every layer",
+    "quantization_config": "absent: start from the checkpoint before quantization",
+    "torchscript": "false: it unties the embeddings",
+}
 DEFAULTS = {
     "n_layer": 12,
     "n_embd": 768,
@@ -38,6 +77,11 @@ DEFAULTS = {
 }
 
 
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with GPT-2's default sizes written out, because Transformers.js knows none."""
+    return {**{key: DEFAULTS[key] for key in SIZES}, **config}
+
+
 def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     """Dimensions of a GPT-2 config; InputError names the key for a value that no GPT-2 can have."""
     values = {key: config.get(key, default) for key, default in DEFAULTS.items()}
@@ -46,60 +90,85 @@ def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
             raise _bad(where, key, values[key], f"a whole number from 1 to {LIMIT - 1}")
     if values["n_embd"] % values["n_head"]:
         raise _bad(where, "n_embd", values["n_embd"], f"a multiple of n_head = {values['n_head']}")
-    epsilon = config.get("layer_norm_epsilon", 1e-5)
-    if not isinstance(epsilon, int | float) or not math.isfinite(epsilon) or epsilon <= 0:
-        raise _bad(where, "layer_norm_epsilon", epsilon, "a positive number")
-    if config.get("add_cross_attention"):
-        raise _bad(where, "add_cross_attention", True, "false: only decoder-only models are converted")
-    names = config.get("architectures") or ["GPT2LMHeadModel"]
-    if names != ["GPT2LMHeadModel"]:
-        raise _bad(where, "architectures", names, '["GPT2LMHeadModel"]: a model with another head generates no text')
-    shapes = tensors(config)
+    for alias, key in ALIASES.items():
+        if alias in config and config[alias] != values[key]:
+            raise _bad(where, alias, config[alias], f"absent, or {values[key]} like {key}")
+    _check_options(config, where)
+    layer, outside = _shapes(values, config)
     return Dimensions(
         layers=values["n_layer"],
         hidden=values["n_embd"],
         heads=values["n_head"],
         context=values["n_positions"],
         vocabulary=values["vocab_size"],
-        parameters=sum(math.prod(shape) for shape in shapes.values()),
-        tied=bool(values["tie_word_embeddings"]),
+        parameters=values["n_layer"] * _count(layer) + _count(outside),
+        tied=values["tie_word_embeddings"],
     )
 
 
-def check_activation(config: Mapping[str, Any], where: object) -> None:
-    """Refuse an activation function that transformers does not have, listing those it has."""
-    from transformers.activations import ACT2FN
-
-    name = config.get("activation_function", "gelu_new")
-    if not isinstance(name, str) or name not in ACT2FN:
-        raise _bad(where, "activation_function", name, "one of " + ", ".join(sorted(ACT2FN)))
+def buffer_bytes(dims: Dimensions) -> int:
+    """Bytes that loading takes beyond the weights: one causal mask in each layer, and one being made."""
+    return (dims.layers + 1) * dims.context**2
 
 
 def tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that a checkpoint of this config stores, each once."""
     values = {key: config.get(key, default) for key, default in DEFAULTS.items()}
+    layer, shapes = _shapes(values, config)
+    for place in range(values["n_layer"]):
+        shapes |= {f"transformer.h.{place}.{name}": shape for name, shape in layer.items()}
+    return shapes
+
+
+def _check_options(config: Mapping[str, Any], where: object) -> None:
+    epsilon = config.get("layer_norm_epsilon", 1e-5)
+    if type(epsilon) not in (int, float) or not 0 < epsilon < LIMIT:
+        raise _bad(where, "layer_norm_epsilon", epsilon, "a positive number")
+    for key in FLAGS:
+        if key in config and not isinstance(config[key], bool):
+            raise _bad(where, key, config[key], "true or false")
+    for key, wanted in REFUSED.items():
+        if config.get(key):
+            raise _bad(where, key, config[key], wanted)
+    names = config.get("architectures") or ["GPT2LMHeadModel"]
+    if names != ["GPT2LMHeadModel"]:
+        raise _bad(where, "architectures", names, '["GPT2LMHeadModel"]: a model with another head generates no text')
+    activation = config.get("activation_function", "gelu_new")
+    if activation not in ACTIVATIONS:
+        what = f"config key activation_function is {activation!r}, which cannot be converted"
+        raise InputError(what, where=where, hint=did_you_mean(str(activation), ACTIVATIONS))
+
+
+_Shapes = dict[str, tuple[int, ...]]
+
+
+def _shapes(values: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[_Shapes, _Shapes]:
+    """Names and shapes of one layer's tensors, and of those outside the layers."""
     hidden, inner = values["n_embd"], values["n_inner"] or 4 * values["n_embd"]
-    shapes: dict[str, tuple[int, ...]] = {
+    outside: _Shapes = {
         "transformer.wte.weight": (values["vocab_size"], hidden),
         "transformer.wpe.weight": (values["n_positions"], hidden),
         "transformer.ln_f.weight": (hidden,),
         "transformer.ln_f.bias": (hidden,),
     }
-    linear = {
+    if not values["tie_word_embeddings"]:
+        outside["lm_head.weight"] = (values["vocab_size"], hidden)
+    products = {
         "attn.c_attn": (hidden, 3 * hidden),
         "attn.c_proj": (hidden, hidden),
         "mlp.c_fc": (hidden, inner),
         "mlp.c_proj": (inner, hidden),
     }
-    for layer in range(values["n_layer"]):
-        prefix = f"transformer.h.{layer}."
-        for norm in ("ln_1", "ln_2"):
-            shapes |= {f"{prefix}{norm}.weight": (hidden,), f"{prefix}{norm}.bias": (hidden,)}
-        for name, shape in linear.items():
-            shapes |= {f"{prefix}{name}.weight": shape, f"{prefix}{name}.bias": shape[1:]}
-    if not values["tie_word_embeddings"]:
-        shapes["lm_head.weight"] = (values["vocab_size"], hidden)
-    return shapes
+    layer: _Shapes = {f"{norm}.{part}": (hidden,) for norm in ("ln_1", "ln_2") for part in ("weight", "bias")}
+    for name, shape in products.items():
+        layer |= {f"{name}.weight": shape, f"{name}.bias": shape[1:]}
+    if config.get("activation_function") == "prelu":  # the one that learns something of its own
+        layer["mlp.act.weight"] = (1,)
+    return layer, outside
+
+
+def _count(shapes: _Shapes) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def canonical_name(name: str, *, tied: bool) -> str | None:
@@ -113,17 +182,11 @@ def linear(self: Any, x: torch.Tensor) -> torch.Tensor:
     """Conv1D as one MatMul and one Add: float32 [..., in] -> [..., out]."""
     import torch
 
-    return torch.matmul(x, self.weight) + self.bias
+    product: torch.Tensor = torch.matmul(x, self.weight) + self.bias
+    return product
 
 
-def mask(
-    batch_size: int,
-    cache_position: torch.Tensor,
-    kv_length: int,
-    *,
-    attention_mask: torch.Tensor,
-    **_: object,
-) -> torch.Tensor:
+def mask(*, cache_position: torch.Tensor, attention_mask: torch.Tensor, **_: object) -> torch.Tensor:
     """Where attention may look: bool [batch_size, 1, sequence, total]; causal by slot, and not at padding."""
     import torch
 
@@ -158,7 +221,8 @@ def prepare(model: PreTrainedModel) -> None:
     AttentionInterface.register(ATTENTION, attention)
     AttentionMaskInterface.register(ATTENTION, mask)
     model.config.reorder_and_upcast_attn = False
-    for block in model.transformer.h:
+    body: Any = model.transformer
+    for block in body.h:
         block.attn.reorder_and_upcast_attn = False
     model.set_attn_implementation(ATTENTION)
 
@@ -172,27 +236,17 @@ def export_config(model: PreTrainedModel) -> OnnxConfig:
     class Patcher(ModelPatcher):  # type: ignore[misc]  # optimum is untyped
         def __enter__(self) -> None:
             super().__enter__()
-            self._conv1d = _replaced(Conv1D, "forward", linear)
-            self._conv1d.__enter__()
+            self._forward = Conv1D.forward
+            Conv1D.forward = linear  # type: ignore[method-assign]
 
-        def __exit__(self, *exception: Any) -> None:
-            self._conv1d.__exit__(*exception)
+        def __exit__(self, *exception: object) -> None:
+            Conv1D.forward = self._forward  # type: ignore[method-assign]
             super().__exit__(*exception)
 
     class Config(GPT2OnnxConfig):  # type: ignore[misc]  # optimum is untyped
         _MODEL_PATCHER = Patcher
 
     return Config(model.config, task="text-generation", use_past=True, use_past_in_inputs=True)
-
-
-@contextmanager
-def _replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
 
 
 def _bad(where: object, key: str, value: object, wanted: str) -> InputError:

@@ -1,0 +1,33 @@
+"""Names, types and shapes of the tensors in a PyTorch pickle, read without running its code or allocating its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from artifact.checkpoint import FETCH_AGAIN, Tensor
+from artifact.errors import InputError
+
+DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # as safetensors spells them
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict; InputError when the pickle is damaged or holds anything else."""
+    import torch
+
+    try:
+        state = torch.load(path, map_location="meta", weights_only=True)
+    except Exception as error:  # a hostile pickle fails anywhere; torch's advice, to let it run, is not quoted
+        what = f"the pickle is damaged, or holds more than tensors ({type(error).__name__})"
+        raise InputError(what, where=path, hint="use the repository's safetensors, or another source") from error
+    if not isinstance(state, dict):
+        what = f"the pickle holds a {type(state).__name__}, not tensors by name"
+        raise InputError(what, where=path, hint=FETCH_AGAIN)
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise InputError(f"{name!r} in the pickle is no tensor", where=path, hint=FETCH_AGAIN)
+    return {name: Tensor(_dtype(tensor.dtype), tuple(tensor.shape)) for name, tensor in state.items()}
+
+
+def _dtype(dtype: object) -> str:
+    name = str(dtype).removeprefix("torch.")
+    return DTYPES.get(name, name)

@@ -1,0 +1,253 @@
+"""The Hub path: the real client over real HTTP against a small server here, which notes every request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifact.store import open_artifact
+from tests.conftest import Stage
+from tests.test_convert_tiny import write_checkpoint, write_recipe
+
+REPOSITORY = "someone/tiny"
+FIRST, SECOND = "1" * 40, "2" * 40
+BRANCH = 'revision = "release"\n'
+UNWANTED = ("pytorch_model.bin", "modeling_evil.py", "onnx/model.onnx", "fp16/model.safetensors", "tf_model.h5")
+
+
+class Hub(ThreadingHTTPServer):
+    """Commits hold files; branches name commits; `faults` maps a file to what goes wrong with it."""
+
+    daemon_threads = True
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.commits = {FIRST: files}
+        self.branches = {"release": FIRST}
+        self.faults: dict[str, str] = {}
+        self.requests: list[str] = []
+        self.gone = False
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.server.requests.append(f"{self.command} {self.path}")
+        if self.server.gone:
+            self.close_connection = True
+            return
+        api = re.fullmatch(rf"/api/models/{REPOSITORY}/revision/([^/?]+)(?:\?.*)?", self.path)
+        file = re.fullmatch(rf"/{REPOSITORY}/resolve/([^/]+)/([^?]+)", self.path)
+        if api:
+            self.describe(self.server.branches.get(api[1], api[1]))
+        elif file and file[2] in self.server.commits.get(file[1], {}):
+            self.serve(file[1], file[2], self.server.commits[file[1]][file[2]])
+        elif REPOSITORY in self.path:
+            self.send(404, b"", {"X-Error-Code": "EntryNotFound"})
+        else:
+            self.send(404, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"})
+
+    def describe(self, commit: str) -> None:
+        if commit not in self.server.commits:
+            self.send(404, b'{"error": "Invalid rev id"}', {"X-Error-Code": "RevisionNotFound"})
+            return
+        siblings = [{"rfilename": name} for name in self.server.commits[commit]]
+        table = {"id": REPOSITORY, "sha": self.server.faults.get("sha", commit), "siblings": siblings}
+        self.send(200, json.dumps(table).encode(), {"Content-Type": "application/json"})
+
+    def serve(self, commit: str, name: str, content: bytes) -> None:
+        headers = {"ETag": f'"{hashlib.sha1(content, usedforsecurity=False).hexdigest()}"', "X-Repo-Commit": commit}
+        fault = self.server.faults.get(name) if self.command == "GET" else None
+        if fault == "forbidden":
+            self.send(403, b"", {**headers, "X-Error-Code": "GatedRepo"})
+        elif fault == "short":
+            self.send(200, content[: len(content) // 2], headers)
+        elif fault == "gone":  # the connection breaks half-way, and from now on nobody answers
+            self.server.gone = True
+            self.send(200, content, headers, sent=len(content) // 2)
+        else:
+            self.send(200, content, headers)
+
+    def send(self, status: int, body: bytes, headers: dict[str, str], *, sent: int | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body[:sent])
+        self.close_connection = sent is not None
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing: `requests` is the log."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    directory = write_checkpoint(tmp_path_factory.mktemp("hub") / "checkpoint")
+    wanted = {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+    return {**wanted, **dict.fromkeys(UNWANTED, b"never to be downloaded")}
+
+
+@pytest.fixture
+def hub(files: dict[str, bytes]) -> Iterator[Hub]:
+    server = Hub(dict(files))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join(timeout=10)
+
+
+class Client:
+    """`python -m convert` with the Hub at an address, and nothing else of the network."""
+
+    def __init__(self, stage: Stage, home: Path, address: str) -> None:
+        self.stage, self.home, self.build = stage, home, home / "build"
+        self.environment = {
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(home / "cache"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_OFFLINE": "0",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    def convert(self, source: str = BRANCH, code: int = 0, **environment: str) -> str:
+        """What the command says on stderr."""
+        recipe = write_recipe(self.home, source)
+        environment = {**self.environment, **environment}
+        return self.stage("convert", recipe, "--build", self.build, code=code, **environment).stderr
+
+    def refused(self, source: str = BRANCH, **environment: str) -> str:
+        """The same for a run that must fail, name both ways out, and leave nothing behind."""
+        message = self.convert(source, 3, **environment)
+        assert message.count("error: ") == 1
+        assert "Traceback" not in message
+        assert "restore the network" in message
+        assert "--source DIR" in message
+        home = self.build / "tiny"
+        assert not home.exists() or list(home.iterdir()) == []
+        return message
+
+
+@pytest.fixture
+def client(stage: Stage, tmp_path: Path, hub: Hub) -> Client:
+    return Client(stage, tmp_path, hub.address)
+
+
+def fetched(hub: Hub) -> list[str]:
+    """Paths of the files asked for, with the revision."""
+    return sorted({path.partition("/resolve/")[2] for path in hub.requests if "/resolve/" in path})
+
+
+@pytest.mark.slow
+def test_branch_is_resolved_to_a_commit_first(hub: Hub, client: Client, files: dict[str, bytes]) -> None:
+    client.convert()
+    assert hub.requests[0] == f"GET /api/models/{REPOSITORY}/revision/release"
+    assert not any("release" in request or "main" in request for request in hub.requests[1:])
+    assert fetched(hub) == sorted(f"{FIRST}/{name}" for name in files if name not in UNWANTED)
+    for kind in ("source", "fp32"):
+        source = open_artifact(client.build / "tiny" / kind, made_by="test").manifest.source
+        assert source == {"commit": FIRST, "license": "apache-2.0", "origin": "hub", "repository": REPOSITORY}
+    assert sorted(path.name for path in (client.build / "tiny").iterdir()) == ["fp32", "source"]
+    assert not (client.build / "tiny" / "source" / ".cache").exists()
+
+    hub.requests.clear()
+    message = client.convert()
+    assert f"source: unchanged at {REPOSITORY}@{FIRST}" in message
+    assert "fp32: unchanged" in message
+    assert hub.requests == [f"GET /api/models/{REPOSITORY}/revision/release"]
+
+    hub.commits[SECOND] = {**files, "README.md": b"---\nlicense: mit\n---\n"}
+    hub.branches["release"] = SECOND
+    message = client.convert()
+    assert f"source: downloading {REPOSITORY}@{SECOND}" in message
+    assert "fp32: exporting" in message
+    source = open_artifact(client.build / "tiny" / "fp32", made_by="test").manifest.source
+    assert (source["commit"], source["license"]) == (SECOND, "mit")
+
+    hub.faults["model.safetensors"] = "short"
+    hub.commits["3" * 40] = hub.commits[SECOND]
+    hub.branches["release"] = "3" * 40
+    client.convert(code=3)
+    kept = open_artifact(client.build / "tiny" / "fp32", made_by="test").manifest.source["commit"]
+    assert kept == SECOND, "what was there stays when the next download fails"
+
+
+def test_repository_that_is_not_there(client: Client) -> None:
+    client.home.joinpath("tiny.toml").unlink(missing_ok=True)
+    recipe = write_recipe(client.home)
+    recipe.write_text(recipe.read_text().replace(REPOSITORY, "someone/else"))
+    result = client.stage("convert", recipe, "--build", client.build, code=3, **client.environment)
+    assert "error: the Hub has no such repository, or it is private\n  where: someone/else@main" in result.stderr
+    assert "--source DIR" in result.stderr
+    assert not client.build.joinpath("tiny", "source").exists()
+
+
+def test_repository_name_that_cannot_be(client: Client) -> None:
+    recipe = write_recipe(client.home)
+    recipe.write_text(recipe.read_text().replace(REPOSITORY, "some one/../else"))
+    result = client.stage("convert", recipe, "--build", client.build, code=2, **client.environment)
+    assert "where: source.repository" in result.stderr
+
+
+def test_revision_that_is_not_there(client: Client, hub: Hub) -> None:
+    message = client.refused('revision = "v9"\n')
+    assert f"error: the Hub's repository has no such revision\n  where: {REPOSITORY}@v9" in message
+    assert fetched(hub) == []
+
+
+def test_answer_that_is_no_commit(client: Client, hub: Hub) -> None:
+    hub.faults["sha"] = "release"
+    assert "the Hub answered 'release' where a commit is required" in client.refused()
+
+
+def test_nobody_listens(client: Client, hub: Hub) -> None:
+    hub.shutdown()
+    hub.server_close()
+    assert "the Hub cannot be reached (ConnectionError)" in client.refused()
+
+
+def test_client_is_switched_off(client: Client) -> None:
+    assert "switched off by HF_HUB_OFFLINE" in client.refused(HF_HUB_OFFLINE="1")
+
+
+def test_file_that_may_not_be_read(client: Client, hub: Hub) -> None:
+    hub.faults["model.safetensors"] = "forbidden"
+    message = client.refused()
+    assert "download failed: the Hub asks to accept the repository's terms, or for a token" in message
+    assert f"where: {REPOSITORY}@{FIRST}" in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["short", "gone"])
+def test_download_that_breaks_off(client: Client, hub: Hub, fault: str) -> None:
+    hub.faults["model.safetensors"] = fault
+    message = client.refused()
+    assert "error: download failed: " in message
+    assert f"where: {REPOSITORY}@{FIRST}" in message
+
+
+def test_broken_checkpoint_is_no_matter_of_the_network(client: Client, hub: Hub) -> None:
+    hub.commits[FIRST]["config.json"] = b'{"model_type": "gpt2", "auto_map": {}}'
+    message = client.convert(code=3)
+    assert "key auto_map asks to run code" in message
+    assert "restore the network" not in message
+    assert list((client.build / "tiny").iterdir()) == []
