@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artifact import command, signature, store
 from artifact.canonical import digest
+from artifact.checkpoint import read_config
 from artifact.command import say
 from artifact.errors import PASSED
 from artifact.manifest import Manifest
