@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,8 @@ from verify.check import Partial, load
 from verify.corpus import Corpus
 from verify.verdict import Result, judge
 from verify.worker import CandidateError, Worker
+
+GROUP = 2**30  # bytes of cases on disk at a time
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,21 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """A case on disk, waiting to be judged by every candidate."""
+
+    check: str
+    name: str
+    directory: Path
+
+
+@dataclass(frozen=True)
 class Examination:
-    """Everything the candidates are judged with. `run` may be called once: cases draw on the reference's state."""
+    """Everything the candidates are judged with. `run` may be called once: cases draw on the reference's state.
+
+    The reference computes cases until GROUP bytes of them lie on disk; then one candidate after the other judges them.
+    So one session is in memory at a time, whatever the number of candidates, and the disk holds one group.
+    """
 
     recipe: Recipe
     reference: Any
@@ -75,52 +91,67 @@ class Examination:
     settings: Mapping[str, Any]
 
     def run(self, targets: Sequence[Target]) -> list[Result]:
-        """Results of all checks for all targets at all levels. Cases live in a temporary directory, one at a time."""
+        """Results of all checks for all targets at all levels."""
         verify = self.recipe.verify
-        results: list[Result] = []
-        observed: dict[Slot, dict[str, float]] = {}
+        slots = [(target, level) for target in targets for level in verify.levels]
+        evidence = {
+            (check, slot): Evidence() for check in self.modules for slot in slots if self._concerns(check, slot)
+        }
         with contextlib.ExitStack() as stack:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="verify-")))
             # In a log (no terminal) one line every quarter of a minute says enough.
             interval = 0.2 if sys.stderr.isatty() else 15
             progress = stack.enter_context(tqdm(unit=" runs", dynamic_ncols=True, desc="verify", mininterval=interval))
-            workers = {
-                (target, level): stack.enter_context(
-                    Worker(target.path, level, timeout_s=verify.timeout_s, memory_gb=verify.memory_gb)
-                )
-                for target in targets
-                for level in verify.levels
-            }
-            for check, module in self.modules.items():
-                levels = verify.levels if module.PER_LEVEL else verify.levels[:1]
-                slots = {slot: worker for slot, worker in workers.items() if slot[1] in levels}
-                evidence = self._gather(check, slots, scratch, progress)
-                results += [
-                    self._conclude(check, slot, evidence[slot], observed.setdefault(slot, {})) for slot in slots
-                ]
-        return results
+            for group in self._groups(scratch, progress):
+                for slot in slots:
+                    path, level = slot[0].path, slot[1]
+                    with Worker(path, level, timeout_s=verify.timeout_s, memory_gb=verify.memory_gb) as worker:
+                        self._judge(worker, slot, group, evidence, progress)
+        observed: dict[Slot, dict[str, float]] = {slot: {} for slot in slots}
+        return [self._conclude(check, slot, own, observed[slot]) for (check, slot), own in evidence.items()]
 
-    def _gather(self, check: str, slots: Mapping[Slot, Worker], scratch: Path, progress: Any) -> dict[Slot, Evidence]:
-        """Run one check's cases; a candidate that failed is not run on further cases."""
-        evidence = {slot: Evidence() for slot in slots}
-        progress.set_description_str(f"{check}: reference", refresh=False)
-        for case in self.modules[check].cases(self.reference, self.corpus, self.settings[check]):
-            with tempfile.TemporaryDirectory(dir=scratch) as home:
-                directory = Path(home) / "case"
-                case.save(directory)
-                for (target, level), worker in slots.items():
-                    own = evidence[target, level]
-                    if own.failure is not None:
-                        continue
-                    text = f"{check}: {case.name}: {target.variant} {level}"
-                    progress.set_description_str(text, refresh=False)
-                    try:
-                        own.partials.append(worker.judge(check, directory))
-                    except CandidateError as error:
-                        own.failure = f"{case.name}: {error}"
-                    progress.update()
+    def _concerns(self, check: str, slot: Slot) -> bool:
+        return self.modules[check].PER_LEVEL or slot[1] == self.recipe.verify.levels[0]
+
+    def _groups(self, scratch: Path, progress: Any) -> Iterator[list[Saved]]:
+        """All checks' cases in order, a group at a time; a group's files are gone when the next one is asked for."""
+        group: list[Saved] = []
+        size = 0
+        for check, module in self.modules.items():
             progress.set_description_str(f"{check}: reference", refresh=False)
-        return evidence
+            for case in module.cases(self.reference, self.corpus, self.settings[check]):
+                saved = Saved(check, case.name, scratch / f"{len(group)}")
+                case.save(saved.directory)
+                group.append(saved)
+                size += sum(array.nbytes for array in case.arrays.values())
+                if size >= GROUP:
+                    yield group
+                    _remove(group)
+                    group, size = [], 0
+                    progress.set_description_str(f"{check}: reference", refresh=False)
+        yield group
+
+    def _judge(
+        self,
+        worker: Worker,
+        slot: Slot,
+        group: Sequence[Saved],
+        evidence: Mapping[tuple[str, Slot], Evidence],
+        progress: Any,
+    ) -> None:
+        """Let one candidate judge a group; a check that has failed on it is not run on further cases."""
+        target, level = slot
+        for case in group:
+            own = evidence.get((case.check, slot))
+            if own is None or own.failure is not None:
+                continue
+            text = f"{target.variant} {level}: {case.check}: {case.name}"
+            progress.set_description_str(text, refresh=False)
+            try:
+                own.partials.append(worker.judge(case.check, case.directory))
+            except CandidateError as error:
+                own.failure = f"{case.name}: {error}"
+            progress.update()
 
     def _conclude(self, check: str, slot: Slot, evidence: Evidence, known: dict[str, float]) -> Result:
         """Measures held to their bounds; `known` holds this candidate's measures so far and gains the new ones."""
@@ -138,3 +169,8 @@ class Examination:
         known.update({f"{check}.{measure.name}": measure.value for measure in measures})
         judged = tuple(judge(self.recipe, check, target.variant, measure) for measure in measures)
         return Result(target.variant, check, level, judged)
+
+
+def _remove(group: Sequence[Saved]) -> None:
+    for case in group:
+        shutil.rmtree(case.directory)
