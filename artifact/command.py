@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ def parser(stage: str, description: str) -> argparse.ArgumentParser:
 
 def run(stage: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Run a stage and turn its errors into one message on stderr and an exit code (README: Exit codes)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop cleans up as Ctrl-C does
     try:
         return stage(argv)
     except PipelineError as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from artifact import registry
+from artifact.canonical import digest
 from artifact.errors import RecipeError
 from artifact.signature import FILES
 from artifact.typed import build, convert, did_you_mean
@@ -98,6 +99,20 @@ class Recipe:
         """The verification text, named relative to the recipe."""
         return self.path.parent / self.verify.text
 
+    @property
+    def source_digest(self) -> str:
+        """Digest of what decides the source artifact."""
+        return digest({"source": asdict(self.source), "architecture": self.architecture})
+
+    @property
+    def model_digest(self) -> str:
+        """Digest of what decides the fp32 artifact, given the source."""
+        return digest({"architecture": self.architecture, "padded_vocabulary": self.source.padded_vocabulary})
+
+    def variant_digest(self, name: str) -> str:
+        """Digest of what decides a variant, given fp32."""
+        return digest(self.variants[name].steps)
+
     def limit(self, check: str, figure: str, variant: str) -> Limit:
         """The limit of a figure; RecipeError when the recipe sets none, because an unjudged figure passes nothing."""
         tolerance = self.tolerances.get(check, {}).get(figure)
@@ -170,6 +185,8 @@ def _verify(table: object, where: str) -> Verify:
             raise RecipeError(f"unknown level {level!r}", where=f"{where}: levels", hint=did_you_mean(level, LEVELS))
     if not verify.checks or not verify.levels:
         raise RecipeError("nothing would be checked", where=where, hint="name at least one check and one level")
+    if verify.seed < 0:
+        raise RecipeError(f"negative seed {verify.seed}", where=f"{where}: seed", hint="write 0 or more")
     if verify.timeout_s <= 0 or verify.memory_gb <= 0:
         raise RecipeError("timeout_s and memory_gb must be positive", where=where, hint="write positive numbers")
     return verify
@@ -209,4 +226,7 @@ def _limit(value: object, where: str) -> Limit:
     measured = convert(float, value["measured"], where=where)
     if bound < 0:
         raise RecipeError(f"negative tolerance {bound}", where=where, hint="write a number that is not negative")
+    if (measured > bound) if upper else (measured < bound):
+        hint = "a tolerance is set from what was measured: measure again, and widen nothing to pass"
+        raise RecipeError(f"measured {measured} is outside the bound {bound}", where=where, hint=hint)
     return Limit(bound, upper, measured)

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from artifact import command, signature, store
-from artifact.canonical import digest
 from artifact.checkpoint import read_config
 from artifact.command import say
 from artifact.errors import PASSED
@@ -42,7 +41,7 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
         name=recipe.name,
         variant="fp32",
         source=origin.manifest.source,
-        recipe=digest({"architecture": recipe.architecture, "padded_vocabulary": recipe.source.padded_vocabulary}),
+        recipe=recipe.model_digest,
         code=origin.manifest.code,
         parents={"source": origin.digest},
         tools={name: version(name) for name in TOOLS},

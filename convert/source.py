@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from artifact import checkpoint, store
-from artifact.canonical import code_digest, digest, file_digest
+from artifact.canonical import code_digest, file_digest
 from artifact.checkpoint import FETCH_AGAIN, Checkpoint
 from artifact.command import say
 from artifact.errors import InputError
@@ -164,7 +164,7 @@ def _manifest(recipe: Recipe, *, origin: str, commit: str | None) -> Manifest:
         name=recipe.name,
         variant="source",
         source={"origin": origin, "repository": recipe.source.repository, "commit": commit},
-        recipe=digest({"source": asdict(recipe.source), "architecture": recipe.architecture}),
+        recipe=recipe.source_digest,
         code=code_digest(ROOT / "convert", ROOT / "artifact"),
         parents={},
         tools={},

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def choose(recipe: Recipe, named: Sequence[str] | None) -> tuple[str, ...]:
     """The variants to make, in the recipe's order; RecipeError when one that was named is not in the recipe."""
     for name in named or ():
-        if name not in recipe.variants:
+        if name not in recipe.variants and name != "fp32":  # convert's, so that one VARIANT list serves every stage
             where = f"{recipe.path}: variants"
             raise RecipeError(f"no variant {name!r}", where=where, hint=did_you_mean(name, recipe.variants))
     return tuple(name for name in recipe.variants if not named or name in named)

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx_ir as ir
 from tqdm import tqdm
 
-from artifact.canonical import code_digest, digest
+from artifact.canonical import code_digest
 from artifact.command import say
 from artifact.errors import ArtifactError
 from artifact.manifest import Manifest
@@ -93,7 +93,7 @@ def _manifest(recipe: Recipe, name: str, base: Manifest, base_digest: str) -> Ma
         name=recipe.name,
         variant=name,
         source=base.source,
-        recipe=digest(recipe.variants[name].steps),
+        recipe=recipe.variant_digest(name),
         code=code_digest(ROOT / "quantize", ROOT / "artifact"),
         parents={BASE: base_digest},
         tools={tool: importlib.metadata.version(tool) for tool in TOOLS},

@@ -104,6 +104,7 @@ ROWS = [
         ": verify: levels",
         "known: disable_all, enable_all",
     ),
+    ("[verify]", "[verify]\nseed = -1", "negative seed -1", ": verify: seed", "0 or more"),
     ("[verify]", "[verify]\nseed = 1.5", "expected int, found float 1.5", ": verify: seed", "of type int"),
     ("[verify]", "[verify]\ntimeout_s = 0", "timeout_s and memory_gb must be positive", ": verify", "positive numbers"),
     (
@@ -133,6 +134,13 @@ ROWS = [
     ("fp32 = { max", "fp23 = { max", "unknown variant 'fp23'", ": tolerances.logits.max_abs", "did you mean 'fp32'?"),
     ("fp32 = { max", "q8 = { max", "unknown variant 'q8'", ": tolerances.logits.max_abs", "known: fp16, fp32, q4f16"),
     ("max = 1e-4", "max = -1e-4", "negative tolerance -0.0001", ": tolerances.logits.max_abs.fp32", "not negative"),
+    (
+        "max = 1e-4",
+        "max = 1e-6",
+        "measured 2e-05 is outside the bound 1e-06",
+        ": tolerances.logits.max_abs.fp32",
+        "widen nothing to pass",
+    ),
     ("min = 0.99", "min = -1", "negative tolerance -1.0", ": tolerances.logits.agreement.fp16", "not negative"),
     ("max = 1e-4", "max = nan", "nan is not a finite number", ": tolerances.logits.max_abs.fp32", "finite number"),
     ("max = 1e-4", "max = inf", "inf is not a finite number", ": tolerances.logits.max_abs.fp32", "finite number"),

@@ -14,6 +14,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from artifact.command import run
+from artifact.signature import model_file
 from tests.conftest import EMBEDDED, ROOT
 from verify.__main__ import main
 
@@ -246,6 +247,24 @@ def test_a_fault_in_the_graph_is_caught(fault: Fault, files: Path, tmp_path: Pat
     fault(model)
     onnx.save(model, path)
     code, report = verdict_of(path, tmp_path)
+    assert code == 1
+    assert failing(report) & GRAPHS[fault], f"caught only by {failing(report)}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["q8", "bnb4"])
+@pytest.mark.parametrize(
+    "fault",
+    [mask_ignored, positions_ignored, past_off_by_one, causal_mask_off_by_one, large_epsilon, layer_dropped],
+    ids=lambda fault: fault.__name__,
+)
+def test_a_fault_in_a_quantized_graph_is_caught(fault: Fault, variant: str, build: Path, tmp_path: Path) -> None:
+    files = Path(shutil.copytree(build / "embedded" / variant, tmp_path / "candidate"))
+    path = files / model_file(variant)
+    model = onnx.load(path)
+    fault(model)
+    onnx.save(model, path)
+    code, report = verdict_of(path, tmp_path, variant)
     assert code == 1
     assert failing(report) & GRAPHS[fault], f"caught only by {failing(report)}"
 

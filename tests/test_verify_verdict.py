@@ -90,6 +90,15 @@ def test_the_committed_recipes_bound_everything() -> None:
         examine.settings_of(recipe, chosen)
 
 
+def test_no_tolerance_of_the_committed_recipes_is_a_placeholder() -> None:
+    for path in sorted(EMBEDDED.parent.glob("*.toml")):
+        for figures in read_recipe(path).tolerances.values():
+            for name, tolerance in figures.items():
+                for variant, limit in tolerance.limits.items():
+                    where = f"{path.name}: {name}: {variant}"
+                    assert limit.bound <= 3 * limit.measured + 0.5 if limit.upper else limit.bound > 0.9, where
+
+
 def test_a_check_runs_after_what_it_needs(recipe: Recipe) -> None:
     assert list(examine.plan(recipe, ["generation", "logits"])) == ["logits", "generation"]
     with pytest.raises(RecipeError, match="generation needs logits"):
@@ -100,3 +109,41 @@ def test_an_unknown_setting_is_refused(recipe: Recipe) -> None:
     verify = dataclasses.replace(recipe.verify, settings={"logits": {"length": [3]}})
     with pytest.raises(RecipeError, match="unknown key 'length'"):
         examine.settings_of(dataclasses.replace(recipe, verify=verify), modules("logits"))
+
+
+@pytest.mark.parametrize(
+    ("check", "settings", "message"),
+    [
+        ("logits", {"lengths": [300]}, "length 300 does not fit"),
+        ("logits", {"lengths": []}, "nothing to run"),
+        ("logits", {"batches": [[]]}, "nothing to run"),
+        ("logits", {"batches": [[5]]}, "no batch of several rows"),
+        ("cache", {"batch": [2]}, "length 2 does not fit"),
+        ("cache", {"length": 3}, "length 3 does not fit"),
+        ("cache", {"prompt": 48}, "length 48 does not fit"),
+        ("cache", {"splits": 0}, "0 is not possible"),
+        ("generation", {"prompts": []}, "nothing to run"),
+        ("generation", {"beam_tokens": 250}, "length 250 does not fit"),
+        ("generation", {"temperature": 0}, "0.0 is not possible"),
+        ("divergence", {"chunk": 1}, "length 1 does not fit"),
+        ("divergence", {"chunks": 0}, "0 is not possible"),
+        ("tokenizer", {"piece": 0}, "0 is not possible"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(
+    recipe: Recipe, check: str, settings: dict[str, Any], message: str
+) -> None:
+    verify = dataclasses.replace(recipe.verify, settings={check: settings})
+    made = examine.settings_of(dataclasses.replace(recipe, verify=verify), modules(check))[check]
+    with pytest.raises(RecipeError, match=message):
+        made.check("recipe", 256)
+
+
+def test_what_is_out_of_bounds_excuses_no_near_tie() -> None:
+    """A candidate whose logits are infinitely wrong must not turn every wrong token into a near tie."""
+    generation = load("generation")
+    differing = [{"case": "greedy", "row": 0, "step": 0, "margin": 0.5, "token": 1}]
+    partials = [{"kind": kind, "differing": differing, "steps": 10} for kind in ("greedy", "sampling")]
+    for error, hard in ((0.1, 1), (0.6, 0)):
+        measures = {m.name: m.value for m in generation.summarize(partials, {"logits.max_abs": error}, None)}
+        assert measures["greedy_mismatch"] == measures["sampling_mismatch"] == hard

@@ -2,7 +2,8 @@
 
 A check is a module in verify/checks with
 
-- `Settings`: a frozen dataclass, filled from the recipe's table `verify.<check>`;
+- `Settings`: a frozen dataclass, filled from the recipe's table `verify.<check>`; its `check(where, context)` refuses
+  what cannot be, before any work;
 - `NEEDS`: names of the checks whose measures it uses (they run first);
 - `PER_LEVEL`: whether it runs at every optimization level or once per file;
 - `TOLERATED`: the measures that the recipe must bound, each "max" or "min"; the rest are counts of violations;

@@ -22,15 +22,20 @@ class Batch:
     positions: Array
 
 
+def read_text(path: Path) -> str:
+    """The verification text; RecipeError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "set verify.text to a UTF-8 text file, relative to the recipe"
+        raise RecipeError(f"text cannot be read: {error}", where=path, hint=hint) from error
+
+
 class Corpus:
     """A text, tokenized whole by the source's tokenizer. Pieces are drawn by a seed that the recipe sets."""
 
     def __init__(self, path: Path, tokenizer: Any, seed: int) -> None:
-        try:
-            self.text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            hint = "set verify.text to a UTF-8 text file, relative to the recipe"
-            raise RecipeError(f"text cannot be read: {error.strerror}", where=path, hint=hint) from error
+        self.text = read_text(path)
         self.path = path
         self.seed = seed
         self.ids: Array = np.asarray(tokenizer(self.text, verbose=False)["input_ids"], dtype=np.int64)

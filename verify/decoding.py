@@ -6,6 +6,7 @@ only if its most likely token is the reference's at every step of the reference'
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -110,10 +111,12 @@ def keep(logits: Array, sampling: Sampling) -> Kept:
     before = np.cumsum(mass) - mass
     mask = np.zeros(len(logits), dtype=bool)
     mask[order[before < sampling.top_p]] = True
-    # Outside the top k: the gap to the last one inside. Inside: the gap to the first one outside, or the mass to the
-    # nucleus' edge, which an error of e in every logit moves by at most e / temperature; whichever is nearer.
+    # Outside the top k: the gap to the last one inside. Inside: the gap to the first one outside, or the way to the
+    # nucleus' edge, whichever is nearer. An error of e in every logit moves the log-odds of a mass by at most
+    # 2 e / temperature, so reaching the edge takes half the temperature times the distance in log-odds.
     edge = np.abs(logits.astype(np.float64) - logits[order[-1]])
-    inside = np.abs(before - sampling.top_p) * sampling.temperature
+    with np.errstate(divide="ignore"):  # the first token has nothing before it: infinitely far inside
+        inside = sampling.temperature / 2 * np.abs(_log_odds(before) - _log_odds(np.asarray(sampling.top_p)))
     if size < len(logits):
         inside = np.minimum(inside, logits[order] - np.partition(logits, -size - 1)[-size - 1])
     edge[order] = inside
@@ -129,19 +132,26 @@ def draw(logits: Array, noise: Array, sampling: Sampling) -> int:
 def draw_margin(reference: Array, candidate: Array, noise: Array, sampling: Sampling) -> float:
     """How large an error in logits explains that the candidate drew another token than the reference did.
 
-    Either the two tokens' scores are that close, or the token that one side may not draw is that close to the edge.
+    If both tokens may be drawn on both sides, their scores must be that close. A token that only the candidate may draw
+    must be that close to the edge, and its score to the reference's. A token that the candidate may not draw must be
+    that close to the edge.
     """
     kept, other = keep(reference, sampling), keep(candidate, sampling)
     wanted, got = draw(reference, noise, sampling), draw(candidate, noise, sampling)
     reasons = []
     if not kept.mask[got]:
         reasons.append(float(kept.edge[got]))
-    if not other.mask[wanted]:
-        reasons.append(float(kept.edge[wanted]))
-    if not reasons:
+    if other.mask[wanted]:
         gap = (reference[wanted] - reference[got]) + sampling.temperature * (noise[wanted] - noise[got])
         reasons.append(float(gap))
+    else:
+        reasons.append(float(kept.edge[wanted]))
     return max(reasons)
+
+
+def _log_odds(mass: Array) -> Array:
+    result: Array = np.log(mass) - np.log1p(-mass)
+    return result
 
 
 def beam_search(
@@ -186,10 +196,10 @@ def log_softmax(logits: Array) -> Array:
 def sequence_score(decoder: Decoder, ids: Array, tokens: list[int]) -> float:
     """Mean log-probability that a model gives to `tokens` after the prompt `ids`."""
     logits = decoder.start(ids[None], np.ones((1, len(ids)), np.int64))
-    total = 0.0
-    for token in tokens:
+    total = float(log_softmax(logits)[0, tokens[0]])
+    for previous, token in itertools.pairwise(tokens):
+        logits = decoder.advance(np.asarray([previous]), np.asarray([0]))
         total += float(log_softmax(logits)[0, token])
-        logits = decoder.advance(np.asarray([token]), np.asarray([0]))
     return total / len(tokens)
 
 

@@ -6,11 +6,12 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy")
 
 
-def environment() -> dict[str, object]:
+def environment() -> dict[str, Any]:
     """What may change a figure: library versions, processor model and flags (int8 kernels depend on them)."""
     model, flags = _processor()
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import sys
 import tempfile
@@ -90,15 +91,20 @@ class Examination:
     modules: Mapping[str, ModuleType]
     settings: Mapping[str, Any]
 
-    def run(self, targets: Sequence[Target]) -> list[Result]:
-        """Results of all checks for all targets at all levels."""
+    def run(self, targets: Sequence[Target], home: Path) -> list[Result]:
+        """Results of all checks for all targets at all levels; cases lie below `home` for a while.
+
+        Raises RecipeError, before any work, for settings that do not fit the model.
+        """
         verify = self.recipe.verify
+        for check, settings in self.settings.items():
+            settings.check(f"{self.recipe.path}: verify.{check}", self.reference.dimensions.context)
         slots = [(target, level) for target in targets for level in verify.levels]
         evidence = {
             (check, slot): Evidence() for check in self.modules for slot in slots if self._concerns(check, slot)
         }
         with contextlib.ExitStack() as stack:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="verify-")))
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=home)))
             # In a log (no terminal) one line every quarter of a minute says enough.
             interval = 0.2 if sys.stderr.isatty() else 15
             progress = stack.enter_context(tqdm(unit=" runs", dynamic_ncols=True, desc="verify", mininterval=interval))
@@ -166,8 +172,11 @@ class Examination:
         if failure is not None:
             return Result(target.variant, check, level, (), failure)
         measures = module.summarize(evidence.partials, known, self.reference)
-        known.update({f"{check}.{measure.name}": measure.value for measure in measures})
         judged = tuple(judge(self.recipe, check, target.variant, measure) for measure in measures)
+        for entry in judged:
+            # What is out of bounds excuses nothing: later checks see at most the bound.
+            bound = entry.bound if entry.bound is not None and entry.upper else math.inf
+            known[f"{check}.{entry.measure.name}"] = min(entry.measure.value, bound)
         return Result(target.variant, check, level, judged)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from artifact import checkpoint
 from artifact.errors import InputError
@@ -49,8 +49,10 @@ class Reference:
                 weights_only=True,
                 output_loading_info=True,
             )
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # the tokenizers library raises bare Exception for a malformed file
             hint = "name the checkpoint's directory with --source"
             raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
         self.model: Any
@@ -78,9 +80,12 @@ class Reference:
 
     @property
     def end(self) -> int | None:
-        """Token id that ends a text, if there is one."""
+        """Token id that ends a text, if there is one; InputError if there are several, which no check could follow."""
         end = self.model.generation_config.eos_token_id
-        return end if isinstance(end, int) else None
+        if isinstance(end, list):
+            hint = "name one eos_token_id in generation_config.json"
+            raise InputError(f"several end tokens: {end}", where=self.directory, hint=hint)
+        return None if end is None else int(end)
 
     @torch.inference_mode()
     def forward(self, ids: Array, mask: Array, positions: Array, cache: Any = None) -> Answer:
@@ -100,14 +105,19 @@ class Reference:
 
         Returns the new tokens int64 [batch, steps] and the logits float32 [batch, steps, vocabulary] behind them.
         """
-        result = self.model.generate(
-            input_ids=torch.from_numpy(np.asarray(ids)),
-            attention_mask=torch.from_numpy(np.asarray(mask)),
+        plain = GenerationConfig(
             max_new_tokens=new_tokens,
             do_sample=False,
             num_beams=1,
+            eos_token_id=self.end,
             pad_token_id=self.end or 0,
             output_logits=True,
             return_dict_in_generate=True,
+        )
+        result = self.model.generate(
+            input_ids=torch.from_numpy(np.asarray(ids)),
+            attention_mask=torch.from_numpy(np.asarray(mask)),
+            generation_config=plain,
+            use_model_defaults=False,  # a repetition penalty of the source's is a caller's choice, not the model
         )
         return result.sequences[:, ids.shape[1] :].numpy(), torch.stack(result.logits, dim=1).numpy()

@@ -47,6 +47,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines += ["## Failed", "", *(f"- {text}" for text in failures), ""]
     if report["not_judged"]:
         lines += [f"Not judged (not built, or not chosen), so not passed: {', '.join(report['not_judged'])}.", ""]
+    if report["not_run"]:
+        lines += [f"Not run, so not passed: {', '.join(report['not_run'])}.", ""]
     lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]
     for candidate in report["candidates"]:
         variant = candidate["variant"]

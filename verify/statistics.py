@@ -30,8 +30,10 @@ def softmax(logits: Array) -> Array:
     return np.concatenate(rows)
 
 
-def diverge(reference: Array, probability: Array, candidate: Array, target: Array) -> Divergence:
+def diverge(reference: Array, probability: Array, truth: Array, candidate: Array, target: Array) -> Divergence:
     """Compare logits float32 [tokens, vocabulary]; `probability` is softmax(reference), `target` int64 [tokens].
+
+    `truth` is the reference's log-probability of the targets, float64 [tokens].
 
     With d = candidate - reference, shifted so that its mean under p is 0 (a shift changes no distribution),
     KL(p || q) = log sum(p e^d) - sum(p d) = log1p(sum(p expm1(d))): no difference of large numbers, so that the
@@ -44,10 +46,12 @@ def diverge(reference: Array, probability: Array, candidate: Array, target: Arra
         d = b - a
         d -= np.einsum("ij,ij->i", p, d, dtype=np.float64, casting="same_kind").astype(np.float32)[:, None]
         rest = np.einsum("ij,ij->i", p, d, dtype=np.float64, casting="same_kind")
-        growth = np.log1p(np.einsum("ij,ij->i", p, np.expm1(d), dtype=np.float64, casting="same_kind"))
+        with np.errstate(over="ignore"):  # a hopeless candidate diverges infinitely, and infinity never passes
+            odds = np.expm1(d)
+        growth = np.log1p(np.einsum("ij,ij->i", p, odds, dtype=np.float64, casting="same_kind"))
         rows = np.arange(len(t))
         kld.append(growth - rest)
-        logp.append(log_probability(a, t) + d[rows, t] - growth)
+        logp.append(truth[cut] + d[rows, t] - growth)
         same.append(a.argmax(axis=-1) == b.argmax(axis=-1))
     return Divergence(np.concatenate(kld), np.concatenate(logp), np.concatenate(same).astype(np.float64))
 

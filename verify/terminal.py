@@ -26,4 +26,6 @@ def show(report: Mapping[str, Any]) -> None:
         console.print(f"[red]failed[/] {escape(line)}")
     if report["not_judged"]:
         console.print(f"[yellow]not judged[/] (not built, or not chosen): {', '.join(report['not_judged'])}")
+    if report["not_run"]:
+        console.print(f"[yellow]not run[/], so not passed: {', '.join(report['not_run'])}")
     console.print(f"verdict: [{'green' if report['verdict'] == 'passed' else 'bold red'}]{report['verdict']}[/]")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import resource
+import signal
+import sys
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -79,6 +82,9 @@ class Worker:
 
 
 def _serve(pipe: Connection, path: str, level: str, memory_gb: float) -> None:
+    if sys.platform == "linux":
+        # A killed parent cannot end a candidate that hangs; the kernel can (prctl's PR_SET_PDEATHSIG is 1).
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     limit = int(memory_gb * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -130,6 +130,11 @@ def _check_options(config: Mapping[str, Any], where: object) -> None:
     for key, wanted in REFUSED.items():
         if config.get(key):
             raise _bad(where, key, config[key], wanted)
+    size = config.get("vocab_size", DEFAULTS["vocab_size"])
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        token = config.get(key)
+        if token is not None and (type(token) is not int or not 0 <= token < size):
+            raise _bad(where, key, token, f"a token of the vocabulary, 0 to {size - 1}")
     names = config.get("architectures") or ["GPT2LMHeadModel"]
     if names != ["GPT2LMHeadModel"]:
         raise _bad(where, "architectures", names, '["GPT2LMHeadModel"]: a model with another head generates no text')

@@ -10,8 +10,8 @@ import numpy as np
 
 from verify.candidate import Candidate
 from verify.check import Array, Case, Measure, Partial, largest
-from verify.checks.logits import check_length
 from verify.corpus import Batch
+from verify.settings import require_lengths, require_positive
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
@@ -28,13 +28,19 @@ class Settings:
     splits: int = 4
     tail: int = 3  # tokens decoded one by one up to the very end of the context
 
+    def check(self, where: str, context: int) -> None:
+        """RecipeError for a text or batch too short to be cut, or longer than the context."""
+        require_lengths((self.length,), f"{where}: length", context, least=4)
+        require_lengths((self.prompt,), f"{where}: prompt", self.length - 1)
+        require_lengths(self.batch, f"{where}: batch", context)
+        require_lengths((max(self.batch),), f"{where}: batch, the longest row", context, least=4)
+        require_lengths((self.tail,), f"{where}: tail", context - 1)
+        require_positive(self.splits, f"{where}: splits")
+
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     """Splits of one text, of a left-padded batch, and of a full context; each with the reference's single pass."""
     context = reference.dimensions.context
-    check_length(settings.length, context)
-    check_length(settings.prompt, settings.length)
-    check_length(settings.tail, context - 1)
     single = corpus.batch((settings.length,), 200, 0)
     steps = [settings.prompt, *[1] * (settings.length - settings.prompt)]
     plans = {"prefill and decode": steps, "decode from nothing": [1] * settings.length}

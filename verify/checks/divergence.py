@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from verify.candidate import Candidate, positions_of
-from verify.check import Case, Measure, Partial
-from verify.checks.logits import check_length
+from verify.check import Array, Case, Measure, Partial
+from verify.settings import require_lengths, require_positive
 from verify.statistics import diverge, log_probability, softmax, standard_error
 
 NEEDS: tuple[str, ...] = ()
@@ -27,15 +27,20 @@ class Settings:
     chunk: int = 512
     chunks: int = 16
 
+    def check(self, where: str, context: int) -> None:
+        """RecipeError for chunks that cannot be run or whose second halves score nothing."""
+        require_lengths((self.chunk,), where, context, least=4)
+        require_positive(self.chunks, f"{where}: chunks")
+
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     """A case per chunk: its ids, and the reference's logits and probabilities of its second half."""
-    check_length(settings.chunk, reference.dimensions.context)
     for number, ids in enumerate(corpus.chunks(settings.chunk, settings.chunks)):
         mask = np.ones((1, len(ids)), np.int64)
         half = len(ids) // 2
         logits = reference.forward(ids[None], mask, positions_of(mask)).logits[0, half:-1]
-        arrays = {"ids": ids[None], "logits": logits, "probability": softmax(logits)}
+        truth = log_probability(logits, ids[half + 1 :])
+        arrays = {"ids": ids[None], "logits": logits, "probability": softmax(logits), "truth": truth}
         yield Case(f"chunk {number}", arrays, {"half": half})
 
 
@@ -45,9 +50,9 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     mask = np.ones_like(ids)
     found = candidate.forward(ids, mask, positions_of(mask)).logits[0, half:-1]
     target = ids[0, half + 1 :]
-    result = diverge(logits, case.arrays["probability"], found, target)
-    reference = log_probability(logits, target)
-    return {"kld": result.kld, "same": result.same_top, "candidate": result.log_probability, "reference": reference}
+    truth = np.asarray(case.arrays["truth"])
+    result = diverge(logits, case.arrays["probability"], truth, found, target)
+    return {"kld": result.kld, "same": result.same_top, "candidate": result.log_probability, "reference": truth}
 
 
 def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
@@ -60,7 +65,6 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
     count = len(kld) if len(kld) >= FEWEST else 0
     agreement = float(same.mean())
     ratio = float(theirs.mean() - ours.mean())
-    perplexities = f"perplexity {_perplexity(ours)}, reference {_perplexity(theirs)}"
     return [
         Measure("mean_kld", float(kld.mean()), count, unit="nat", error=standard_error(kld)),
         Measure("p999_kld", float(np.percentile(kld, 99.9)), count, unit="nat"),
@@ -72,12 +76,11 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
             error=math.sqrt(agreement * (1 - agreement) / max(len(same), 1)),
         ),
         # Paired: the error of the mean of differences on the same tokens, far smaller than either perplexity's own.
-        Measure(
-            "ln_ppl_ratio", abs(ratio), count, unit="nat", error=standard_error(theirs - ours), detail=perplexities
-        ),
+        Measure("ln_ppl_ratio", abs(ratio), count, unit="nat", error=standard_error(theirs - ours)),
+        Measure("perplexity", _perplexity(ours), count, judged=False),
+        Measure("reference_perplexity", _perplexity(theirs), count, judged=False),
     ]
 
 
-def _perplexity(log_probabilities: Any) -> str:
-    mean = -float(log_probabilities.mean())
-    return f"{math.exp(mean):.4f}" if mean < 700 else "infinite"
+def _perplexity(log_probabilities: Array) -> float:
+    return float(np.exp(-log_probabilities.mean()))

@@ -16,7 +16,7 @@ import numpy as np
 
 from verify.candidate import Candidate
 from verify.check import Array, Case, Measure, Partial
-from verify.checks.logits import check_length, margin
+from verify.checks.logits import margin
 from verify.decoding import (
     CandidateDecoder,
     ReferenceDecoder,
@@ -27,6 +27,7 @@ from verify.decoding import (
     follow,
     sequence_score,
 )
+from verify.settings import require_lengths, require_positive
 
 NEEDS = ("logits",)
 PER_LEVEL = True
@@ -47,12 +48,19 @@ class Settings:
     beam_prompts: int = 2
     beam_tokens: int = 16
 
+    def check(self, where: str, context: int) -> None:
+        """RecipeError for numbers that cannot be, or text that would leave the context."""
+        require_lengths(self.prompts, f"{where}: prompts", context)
+        longest = max(self.prompts)
+        require_lengths((self.new_tokens, self.beam_tokens), f"{where}: new_tokens, beam_tokens", context - longest)
+        require_lengths((self.last_tokens,), f"{where}: last_tokens", context - 1)
+        for name in ("temperature", "top_p", "top_k", "beams", "beam_prompts"):
+            require_positive(getattr(self, name), f"{where}: {name}")
+
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     """Greedy batch, greedy up to the context limit, sampling, and beam searches, with the reference's choices."""
     context = reference.dimensions.context
-    check_length(max(settings.prompts) + settings.new_tokens, context)
-    check_length(settings.last_tokens, context - 1)
     pad = reference.end or 0
     batch = corpus.batch(settings.prompts, 300, pad)
     yield _greedy("greedy batch", reference, batch.ids, batch.mask, settings.new_tokens)
@@ -132,7 +140,7 @@ def _beam_difference(partial: Partial, reference: Any) -> dict[str, Any]:
 def _difference(case: Case, row: int, step: int, found: Array, wanted: Array) -> dict[str, Any] | None:
     if case.facts["kind"] == "greedy":
         same = int(found.argmax()) == int(case.arrays["tokens"][row, step])
-        return None if same else {"margin": margin(wanted), "token": int(found.argmax())}
+        return None if same else {"margin": margin(wanted, int(found.argmax())), "token": int(found.argmax())}
     sampling, noise = Sampling(**case.facts["sampling"]), _noise(case.facts["seed"], row, step, len(found))
     token = draw(found, noise, sampling)
     if token == int(case.arrays["tokens"][row, step]):

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from artifact.errors import RecipeError
 from verify.candidate import Candidate
 from verify.check import Array, Case, Measure, Partial, largest
 from verify.corpus import Batch
+from verify.settings import require_lengths
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
@@ -25,15 +24,22 @@ class Settings:
     lengths: tuple[int, ...] = (1, 2, 7, 33)
     batches: tuple[tuple[int, ...], ...] = ((5, 1, 18, 11),)
 
+    def check(self, where: str, context: int) -> None:
+        """RecipeError for lengths that no run could satisfy, and for no batch of at least two rows."""
+        require_lengths(self.lengths, f"{where}: lengths", context)
+        for batch in self.batches or ((),):
+            require_lengths(batch, f"{where}: batches", context)
+        if max(map(len, self.batches)) < 2:
+            hint = "name one batch of two rows: whether rows affect each other could not be measured"
+            raise RecipeError("no batch of several rows", where=f"{where}: batches", hint=hint)
+
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     """A case per length and per batch: ids, mask, positions, and the reference's logits."""
     context = reference.dimensions.context
     for length in sorted({*settings.lengths, context}):
-        check_length(length, context)
         yield _case(f"length {length}", corpus.batch((length,), 0, 0), reference)
     for place, lengths in enumerate(settings.batches):
-        check_length(max(lengths), context)
         batch = corpus.batch(lengths, 100 * (place + 1), reference.end or 0)
         yield _case(f"batch {'+'.join(map(str, lengths))}", batch, reference)
 
@@ -46,7 +52,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     return {
         "case": case.name,
         **compare(found[real], wanted[real]),
-        "dependence": _dependence(candidate, found, ids, mask, positions) if len(ids) > 1 else None,
+        "dependence": _dependence(candidate, found, case) if len(ids) > 1 else None,
     }
 
 
@@ -57,21 +63,15 @@ def compare(found: Array, wanted: Array) -> dict[str, Any]:
         a, b = found[start : start + 64], wanted[start : start + 64]
         worst = max(worst, largest(a, b))
         flipped = a.argmax(axis=-1) != b.argmax(axis=-1)
-        margins += [margin(row) for row in b[flipped]]
+        margins += [
+            margin(row, int(choice)) for row, choice in zip(b[flipped], a[flipped].argmax(axis=-1), strict=True)
+        ]
     return {"max_abs": worst, "flips": margins, "positions": len(wanted), "compared": int(wanted.size)}
 
 
-def margin(logits: Array) -> float:
-    """How far the most likely token leads the second: float32 [vocabulary] -> logit difference."""
-    second, first = np.partition(logits, -2)[-2:]
-    return float(first - second)
-
-
-def check_length(length: int, context: int) -> None:
-    """Refuse a setting that no run of the model could satisfy."""
-    if not 1 <= length <= context:
-        hint = f"use lengths from 1 to {context}"
-        raise RecipeError(f"length {length} does not fit the context", where="verify settings", hint=hint)
+def margin(logits: Array, choice: int) -> float:
+    """By how much the reference, float32 [vocabulary], prefers its most likely token to another choice."""
+    return float(logits.max() - logits[choice])
 
 
 def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
@@ -97,11 +97,12 @@ def _case(name: str, batch: Batch, reference: Any) -> Case:
     return Case(name, {"ids": batch.ids, "mask": batch.mask, "positions": batch.positions, "logits": logits})
 
 
-def _dependence(candidate: Candidate, together: Array, ids: Array, mask: Array, positions: Array) -> float:
-    """Largest difference between a row's logits in the batch and alone, without its padding."""
+def _dependence(candidate: Candidate, together: Array, case: Case) -> float:
+    """Largest difference between a row's logits in the batch and the same row, same padding, alone."""
+    ids, mask, positions = (case.arrays[name] for name in ("ids", "mask", "positions"))
     worst = 0.0
-    for row, length in enumerate(mask.sum(axis=1)):
-        cut = np.s_[row : row + 1, -length:]
+    for row in range(len(ids)):
+        cut, real = slice(row, row + 1), mask[row] == 1
         alone = candidate.forward(ids[cut], mask[cut], positions[cut]).logits
-        worst = max(worst, largest(alone[0], together[row, -length:]))
+        worst = max(worst, largest(alone[0, real], together[row, real]))
     return worst

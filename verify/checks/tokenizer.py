@@ -10,13 +10,22 @@ from typing import Any
 from artifact.canonical import read_json
 from verify.candidate import Candidate
 from verify.check import Case, Measure, Partial
+from verify.settings import require_positive
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
 TOLERATED: dict[str, str] = {}
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 # Keys in which a converted config may differ: they describe a file or a library, not the model.
-FREE = {"_name_or_path", "dtype", "torch_dtype", "transformers_version", "transformers.js_config", "use_cache"}
+FREE = {
+    "_name_or_path",
+    "dtype",
+    "task_specific_params",
+    "torch_dtype",
+    "transformers.js_config",
+    "transformers_version",
+    "use_cache",
+}
 # Strings that tokenizers disagree on: white space, unicode of every width, control characters, long words, digits.
 HARD = (
     "",
@@ -43,6 +52,10 @@ class Settings:
     """Length of each piece of the verification text that is tokenized, in characters."""
 
     piece: int = 2000
+
+    def check(self, where: str, context: int) -> None:  # noqa: ARG002 (every check has it)
+        """RecipeError for pieces of no length."""
+        require_positive(self.piece, f"{where}: piece")
 
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
@@ -79,6 +92,7 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
 
 def beside(path: Path) -> Path | None:
     """The directory that holds the files of the graph at `path`: its own, or the one above its onnx/ folder."""
+    path = path.resolve()
     for directory in (path.parent, path.parent.parent):
         if any((directory / name).is_file() for name in FILES):
             return directory
