@@ -126,7 +126,7 @@ def test_an_unknown_setting_is_refused(recipe: Recipe) -> None:
         ("generation", {"beam_tokens": 250}, "length 250 does not fit"),
         ("generation", {"temperature": 0}, "0.0 is not possible"),
         ("divergence", {"chunk": 1}, "length 1 does not fit"),
-        ("divergence", {"chunks": 0}, "0 is not possible"),
+        ("divergence", {"chunk": 64, "chunks": 0}, "0 is not possible"),
         ("tokenizer", {"piece": 0}, "0 is not possible"),
     ],
 )
