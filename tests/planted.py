@@ -133,6 +133,16 @@ def weight_not_a_number(model: onnx.ModelProto) -> None:
     store(model, "transformer.wpe.weight", value)
 
 
+def constant_not_a_number(model: onnx.ModelProto) -> None:
+    """A weight that is a Constant node, as other exporters write them, with a NaN that the text never reads."""
+    gather = consumer(model, "Gather", "position_ids")
+    table = weight(model, "transformer.wpe.weight")
+    table[255, 0] = np.nan
+    value = numpy_helper.from_array(table, "table")
+    insert(model, gather, helper.make_node("Constant", [], ["constant_table"], value=value))
+    gather.input[0] = "constant_table"
+
+
 def last_position_wrong(model: onnx.ModelProto) -> None:
     """Only the very last position of the context: nothing shorter shows it."""
     value = weight(model, "transformer.wpe.weight")

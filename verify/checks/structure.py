@@ -127,21 +127,24 @@ def _not_finite(graph: Any) -> list[str]:
     from onnx import numpy_helper
 
     names = []
-    for tensor in _tensors(graph):
+    for name, tensor in _tensors(graph):
         array = numpy_helper.to_array(tensor)
-        if array.dtype.kind not in "iub" and not np.isfinite(array.astype(np.float32)).all():
-            names.append(f"{tensor.name} holds NaN or infinity")
+        if array.dtype.kind in "iub" or np.isfinite(wide := array.astype(np.float32)).all():
+            continue
+        # A single infinity is how other exporters write the score of a masked position; a weight has more elements.
+        if array.size > 1 or np.isnan(wide).any():
+            names.append(f"{name} holds NaN or infinity")
     return names
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Initializers, and tensors in nodes' attributes, of the graph and of the graphs inside its nodes."""
-    yield from graph.initializer
+def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:
+    """Initializers, and tensors in nodes' attributes, of the graph and of the graphs inside its nodes; with names."""
+    yield from ((tensor.name, tensor) for tensor in graph.initializer)
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
+                yield node.name or node.output[0], attribute.t
+            yield from ((node.name, tensor) for tensor in attribute.tensors)
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
                 yield from _tensors(inner)
 
