@@ -84,8 +84,15 @@ def test_tensors_are_what_the_config_asks_for(
 
 
 def test_vocabulary_of_config_and_embedding_differ(checkpoint: Path, refuse: Refuse) -> None:
-    edit_config(checkpoint, vocab_size=66)
+    edit_config(checkpoint, vocab_size=66, bos_token_id=0, eos_token_id=0)
     assert "tensor transformer.wte.weight has shape (67, 32), config.json asks for (66, 32)" in refuse()
+
+
+def test_end_of_text_outside_the_vocabulary_is_named(checkpoint: Path, refuse: Refuse) -> None:
+    edit_config(checkpoint, eos_token_id=50256)
+    error = refuse()
+    assert "config key eos_token_id is 50256" in error
+    assert "0 to 66" in error
 
 
 def test_vocabulary_of_tokenizer_is_smaller(tmp_path: Path, refuse: Refuse) -> None:
