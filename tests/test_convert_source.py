@@ -90,9 +90,7 @@ def test_vocabulary_of_config_and_embedding_differ(checkpoint: Path, refuse: Ref
 
 def test_end_of_text_outside_the_vocabulary_is_named(checkpoint: Path, refuse: Refuse) -> None:
     edit_config(checkpoint, eos_token_id=50256)
-    error = refuse()
-    assert "config key eos_token_id is 50256" in error
-    assert "0 to 66" in error
+    assert "config key eos_token_id is 50256" in refuse()
 
 
 def test_vocabulary_of_tokenizer_is_smaller(tmp_path: Path, refuse: Refuse) -> None:
