@@ -68,6 +68,21 @@ def inspect(directory: Path, *, allow_pickle: bool = False) -> Checkpoint:
     raise InputError(f"no weights: {WEIGHTS} not found", where=directory, hint=FETCH_AGAIN)
 
 
+def loading(*, allow_pickle: bool) -> dict[str, Any]:
+    """Keyword arguments with which both sides, the one that is exported and the reference, load a checkpoint.
+
+    Eager attention, because it honours every scaling flag; nothing from the network, no remote code, no pickled code.
+    """
+    return {
+        "attn_implementation": "eager",
+        "trust_remote_code": False,
+        "local_files_only": True,
+        "use_safetensors": not allow_pickle or None,
+        "weights_only": True,
+        "output_loading_info": True,
+    }
+
+
 def read_config(path: Path) -> Mapping[str, Any]:
     """A model's config.json; remote code (auto_map) is refused."""
     if path.is_file():

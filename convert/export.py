@@ -20,7 +20,7 @@ from optimum.exporters.onnx.convert import export_pytorch
 from torch.onnx.errors import OnnxExporterError
 from transformers import AutoModelForCausalLM
 
-from artifact import signature
+from artifact import checkpoint, signature
 from artifact.errors import InputError
 from artifact.signature import Dimensions, Port
 
@@ -40,14 +40,7 @@ def load(directory: Path, module: ModuleType, *, allow_pickle: bool) -> PreTrain
     loader: Any = AutoModelForCausalLM
     try:
         model, info = loader.from_pretrained(
-            directory,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            trust_remote_code=False,
-            local_files_only=True,
-            use_safetensors=not allow_pickle or None,
-            weights_only=True,
-            output_loading_info=True,
+            directory, dtype=torch.float32, **checkpoint.loading(allow_pickle=allow_pickle)
         )
     except Exception as error:  # a foreign config and foreign weights: transformers raises what its parsers raise
         hint = "check config.json and the weights against each other"

@@ -40,14 +40,7 @@ class Reference:
         self.directory = directory
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                directory,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                trust_remote_code=False,
-                local_files_only=True,
-                use_safetensors=not allow_pickle or None,
-                weights_only=True,
-                output_loading_info=True,
+                directory, dtype=torch.float32, **checkpoint.loading(allow_pickle=allow_pickle)
             )
             self.tokenizer: Any = AutoTokenizer.from_pretrained(
                 directory, local_files_only=True, trust_remote_code=False

@@ -60,7 +60,7 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
     place = environment()
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
-    wanted = _manifest(recipe, origin.manifest.source, parents, {"complete": not missing, "environment": digest(place)})
+    wanted = _manifest(recipe, origin.manifest.source, parents, place, complete=not missing)
     target = home / "report"
     done = store.up_to_date(
         target, _with_verdict(wanted, "passed")
@@ -99,7 +99,7 @@ def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, 
         not_run = ["tokenizer"]
     place = environment()
     header = {"source": source, "complete": False, "not_judged": [], "not_run": not_run, "environment": place}
-    manifest = _manifest(recipe, source, {}, {"complete": False, "environment": digest(place)})
+    manifest = _manifest(recipe, source, {}, place, complete=False)
     order = Order(directory, [Target(variant, path)], checks, home / "candidate-report")
     return _report(recipe, order, header, manifest)
 
@@ -167,7 +167,7 @@ def _check_expected(recipe: Recipe, reference: Any, where: Path) -> None:
 
 
 def _manifest(
-    recipe: Recipe, source: Mapping[str, Any], parents: Mapping[str, str], facts: Mapping[str, Any]
+    recipe: Recipe, source: Mapping[str, Any], parents: Mapping[str, str], place: Mapping[str, Any], *, complete: bool
 ) -> Manifest:
     try:
         text = file_digest(recipe.text_path)
@@ -182,8 +182,8 @@ def _manifest(
         recipe=digest([repr(recipe.verify), repr(recipe.tolerances), text]),
         code=code_digest(ROOT / "verify", ROOT / "artifact"),
         parents=parents,
-        tools={name: str(value) for name, value in environment()["packages"].items()},
-        facts=facts,
+        tools=place["packages"],
+        facts={"complete": complete, "environment": digest(place)},
     )
 
 
