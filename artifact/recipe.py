@@ -12,7 +12,7 @@ from typing import Any
 from artifact import registry
 from artifact.canonical import digest
 from artifact.errors import RecipeError
-from artifact.signature import FILES
+from artifact.signature import FILES, GRAPHS
 from artifact.typed import build, convert, did_you_mean
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -93,6 +93,7 @@ class Recipe:
     variants: Mapping[str, Variant]
     verify: Verify
     tolerances: Mapping[str, Mapping[str, Tolerance]]
+    graph: str = GRAPHS[0]
 
     @property
     def text_path(self) -> Path:
@@ -107,7 +108,8 @@ class Recipe:
     @property
     def model_digest(self) -> str:
         """Digest of what decides the fp32 artifact, given the source."""
-        return digest({"architecture": self.architecture, "padded_vocabulary": self.source.padded_vocabulary})
+        padded = self.source.padded_vocabulary
+        return digest({"architecture": self.architecture, "graph": self.graph, "padded_vocabulary": padded})
 
     def variant_digest(self, name: str) -> str:
         """Digest of what decides a variant, given fp32."""
@@ -132,7 +134,7 @@ def read_recipe(path: Path) -> Recipe:
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting beyond tomllib's limits
         raise RecipeError(f"not TOML: {error}", where=path, hint="mend the file") from error
     where = str(path)
-    known = ("name", "architecture", "source", "variants", "verify", "tolerances")
+    known = ("name", "architecture", "graph", "source", "variants", "verify", "tolerances")
     for key in table:
         if key not in known:
             raise RecipeError(f"unknown key {key!r}", where=where, hint=did_you_mean(key, known))
@@ -146,11 +148,14 @@ def read_recipe(path: Path) -> Recipe:
         )
     architecture = convert(str, table["architecture"], where=f"{where}: architecture")
     registry.require("convert/architectures", architecture, where=f"{where}: architecture")
+    graph = convert(str, table.get("graph", GRAPHS[0]), where=f"{where}: graph")
+    if graph not in GRAPHS:
+        raise RecipeError(f"no graph {graph!r}", where=f"{where}: graph", hint=did_you_mean(graph, GRAPHS))
     source = build(Source, table["source"], where=f"{where}: source")
     variants = _variants(table["variants"], f"{where}: variants")
     verify = _verify(table["verify"], f"{where}: verify")
     tolerances = _tolerances(table.get("tolerances", {}), variants, f"{where}: tolerances")
-    return Recipe(path, name, architecture, source, variants, verify, tolerances)
+    return Recipe(path, name, architecture, source, variants, verify, tolerances, graph)
 
 
 def _variants(table: object, where: str) -> Mapping[str, Variant]:

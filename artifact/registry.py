@@ -1,4 +1,4 @@
-"""What exists is what has a file: a scheme, check or architecture is named by its module's file name."""
+"""What exists is what has a file: a scheme, check or architecture has the name of its module or package."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def names(folder: str) -> tuple[str, ...]:
-    """Names of the modules in a folder such as "quantize/schemes", sorted, without importing any."""
-    return tuple(sorted(path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__"))
+    """Names of the modules and packages in a folder such as "quantize/schemes", sorted, without importing any."""
+    modules = [path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__"]
+    packages = [path.parent.name for path in (ROOT / folder).glob("*/__init__.py")]
+    return tuple(sorted([*modules, *packages]))
 
 
 def require(folder: str, name: str, *, where: str) -> str:

@@ -16,6 +16,9 @@ BATCH = "batch_size"  # Transformers.js builds the empty cache from this very na
 SEQUENCE = "sequence_length"
 PAST = "past_sequence_length"
 TOTAL = "past_sequence_length + sequence_length"
+LOGITS_TO_KEEP = "num_logits_to_keep"  # Transformers.js knows this name too, should it ever see it
+
+GRAPHS = ("fused", "standard")  # operators of onnxruntime, one node per idea; or operators of ONNX only
 
 FILES = {
     "fp32": "model.onnx",
@@ -64,6 +67,11 @@ def inputs(dims: Dimensions) -> tuple[Port, ...]:
         Port("position_ids", "int64", (BATCH, SEQUENCE)),
         *_cache("past_key_values", dims, PAST),
     )
+
+
+def optional_inputs() -> tuple[Port, ...]:
+    """Inputs with a default, which loaders do not see: how many of the last positions get logits (0: all)."""
+    return (Port(LOGITS_TO_KEEP, "int64", ()),)
 
 
 def outputs(dims: Dimensions) -> tuple[Port, ...]:

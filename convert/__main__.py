@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from artifact import command, signature, store
 from artifact.checkpoint import read_config
@@ -14,6 +15,9 @@ from artifact.errors import PASSED
 from artifact.manifest import Manifest
 from artifact.recipe import Recipe, read_recipe
 from artifact.signature import Dimensions
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "accelerate", "onnx", "onnx-ir", "tokenizers")
 
@@ -36,6 +40,8 @@ def main(argv: Sequence[str] | None) -> int:
 
 def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifact:
     dims = Dimensions(**origin.manifest.facts["dimensions"])
+    config = read_config(origin.path / "config.json")
+    form = _form(recipe, config)
     wanted = Manifest(
         kind="model",
         name=recipe.name,
@@ -47,7 +53,9 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
         tools={name: version(name) for name in TOOLS},
         facts={
             **origin.manifest.facts,
+            "graph": form,
             "inputs": [asdict(port) for port in signature.inputs(dims)],
+            "optional_inputs": [asdict(port) for port in signature.optional_inputs()],
             "outputs": [asdict(port) for port in signature.outputs(dims)],
         },
     )
@@ -55,23 +63,56 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
     if known is not None:
         say("fp32: unchanged")
         return known
-    say("fp32: exporting (torch and optimum take some seconds to load)")
+    say(f"fp32: writing the {form} graph (its libraries take some seconds to load)")
 
-    from convert import export, repository
+    import onnx_ir
+
+    from convert import contract, repository
     from convert.source import architecture
 
-    module = architecture(recipe.architecture)
-    model = export.load(origin.path, module, allow_pickle=recipe.source.allow_pickle)
     with store.staging(target) as staged:
         (staged / "onnx").mkdir()
-        traced = staged / "traced.onnx"
-        export.export(model, module, traced, context=dims.context)
-        export.clean(traced, staged / signature.model_file("fp32"), dims)
-        traced.unlink()
+        model = (_fused if form == "fused" else _standard)(recipe, origin.path, dims, staged / "traced.onnx")
+        contract.finish(model, dims, origin.path)
+        onnx_ir.save(model, staged / signature.model_file("fp32"))
+        (staged / "traced.onnx").unlink(missing_ok=True)
         padded = recipe.source.padded_vocabulary
-        config = module.complete(read_config(origin.path / "config.json"))
-        repository.write(origin.path, staged, config, dims, allow_padded_vocabulary=padded)
+        complete = architecture(recipe.architecture).complete(config)
+        repository.write(origin.path, staged, complete, dims, allow_padded_vocabulary=padded)
         return store.seal(staged, target, wanted)
+
+
+def _form(recipe: Recipe, config: Mapping[str, Any]) -> str:
+    """The form of graph that the recipe asks for, or the standard one where a configuration has no other."""
+    from convert.source import architecture
+
+    reason = architecture(recipe.architecture, "fused").unsupported(config) if recipe.graph == "fused" else None
+    if reason is None:
+        return recipe.graph
+    say(f"fp32: WARNING: the standard graph is written, slower than the fused one: {reason}")
+    return "standard"
+
+
+def _fused(recipe: Recipe, directory: Path, dims: Dimensions, _: Path) -> onnx_ir.Model:
+    from convert import weights
+    from convert.source import architecture
+
+    values = weights.read(directory, architecture(recipe.architecture), dims, allow_pickle=recipe.source.allow_pickle)
+    model: onnx_ir.Model = architecture(recipe.architecture, "fused").build(
+        read_config(directory / "config.json"), values, dims
+    )
+    return model
+
+
+def _standard(recipe: Recipe, directory: Path, dims: Dimensions, traced: Path) -> onnx_ir.Model:
+    """`traced` is where the exporter may write its file, which the model returned still reads."""
+    from convert import export
+    from convert.source import architecture
+
+    module = architecture(recipe.architecture, "standard")
+    model = export.load(directory, module, allow_pickle=recipe.source.allow_pickle)
+    export.export(model, module, traced, context=dims.context)
+    return export.clean(traced)
 
 
 if __name__ == "__main__":

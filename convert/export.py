@@ -1,13 +1,11 @@
-"""Export a checked checkpoint with Optimum to float32 ONNX, then clean the graph and hold it to the contract."""
+"""The standard graph: trace a checked checkpoint with Optimum, then clean what the exporter wrote."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import sys
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,12 +20,11 @@ from transformers import AutoModelForCausalLM
 
 from artifact import checkpoint, signature
 from artifact.errors import InputError
-from artifact.signature import Dimensions, Port
+from convert.builder import Builder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-DTYPES: dict[ir.DataType | None, str] = {ir.DataType.FLOAT: "float32", ir.DataType.INT64: "int64"}
 TRACED = 16  # length of the example that is traced, unless the model's context is shorter
 
 
@@ -83,13 +80,10 @@ def export(model: PreTrainedModel, module: ModuleType, path: Path, *, context: i
             raise InputError(f"cannot be exported: {str(error).splitlines()[0]}", where="model", hint=hint) from error
 
 
-def clean(source: Path, target: Path, dims: Dimensions) -> None:
-    """Write the exported graph without traces, duplicates and dead nodes, at the pinned versions.
-
-    Raises InputError if the result breaks the contract: that is a fault of the exporter or of the architecture file,
-    found here because nothing downstream could mend it.
-    """
+def clean(source: Path) -> ir.Model:
+    """The exported graph without traces, duplicates and dead nodes, and with logits on demand."""
     model = ir.load(source)
+    _offer_last_logits(model.graph, source)
     steps = ir.passes.Sequential(
         passes.ClearMetadataAndDocStringPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -100,50 +94,20 @@ def clean(source: Path, target: Path, dims: Dimensions) -> None:
         passes.RemoveUnusedOpsetsPass(),
         passes.TopologicalSortPass(),
     )
-    model = steps(model).model
-    graph = model.graph
-    graph.name = "main"
-    graph.doc_string = None
-    model.ir_version = signature.IR_VERSION
-    model.opset_imports[""] = signature.OPSET
-    model.producer_name, model.producer_version = "onnx-conversion-pipeline", None
-    model.domain, model.model_version, model.doc_string = None, None, None
-    order = {port.name: place for place, port in enumerate(signature.inputs(dims))}
-    inputs = sorted(graph.inputs, key=lambda value: order.get(str(value.name), len(order)))
-    graph.inputs.clear()
-    graph.inputs.extend(inputs)
-    _require_ports(graph.inputs, signature.inputs(dims), source)
-    _require_ports(graph.outputs, signature.outputs(dims), source)
-    _require_single_embedding(graph, dims, source)
-    ir.save(model, target)
+    return steps(model).model
 
 
-def _require_ports(values: Iterable[ir.Value], wanted: tuple[Port, ...], where: Path) -> None:
-    hint = "report this: the exporter and the architecture file disagree"
-    found = tuple(
-        Port(
-            str(value.name),
-            str(DTYPES.get(value.dtype, value.dtype)),
-            tuple(axis if isinstance(axis, int) else str(axis.value) for axis in value.shape or ()),
-        )
-        for value in values
-    )
-    for have, want in zip(found, wanted, strict=False):
-        if have != want:
-            raise InputError(f"graph has {have}, the contract says {want}", where=where, hint=hint)
-    if len(found) != len(wanted):
-        raise InputError(f"graph has {len(found)} ports, the contract says {len(wanted)}", where=where, hint=hint)
-
-
-def _require_single_embedding(graph: ir.Graph, dims: Dimensions, where: Path) -> None:
-    """A tied embedding must not be there a second time as the transposed head."""
-    shapes = ((dims.vocabulary, dims.hidden), (dims.hidden, dims.vocabulary))
-    tables = {
-        str(name): value.const_value.numpy()
-        for name, value in graph.initializers.items()
-        if value.const_value is not None and value.const_value.shape.numpy() in shapes
-    }
-    for (name, table), (copy, other) in itertools.combinations(tables.items() if dims.tied else (), 2):
-        if np.array_equal(table, other.T):
-            hint = "install the pinned packages (make setup): without accelerate tied weights are stored twice"
-            raise InputError(f"embedding stored twice, as {name} and as {copy}", where=where, hint=hint)
+def _offer_last_logits(graph: ir.Graph, where: Path) -> None:
+    """Let a caller ask for the last positions only: slice what the head multiplies, before it is multiplied."""
+    logits = next((value for value in graph.outputs if value.name == "logits"), None)
+    head = logits.producer() if logits is not None else None
+    hidden = head.inputs[0] if head is not None else None
+    if head is None or hidden is None or head.op_type != "MatMul":
+        hint = "report this: the exporter and the pinned transformers disagree"
+        raise InputError("logits are not the result of a MatMul", where=where, hint=hint)
+    builder = Builder()
+    keep = builder.constant(signature.LOGITS_TO_KEEP, np.array(0, np.int64))
+    kept = builder.last(hidden, keep)
+    builder.insert(graph, before=head)
+    head.replace_input_with(0, kept)
+    graph.inputs.append(keep)

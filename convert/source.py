@@ -38,9 +38,9 @@ PATTERNS = [
 ]
 
 
-def architecture(name: str) -> ModuleType:
-    """The module of an architecture that the recipe reader has found to exist."""
-    return importlib.import_module(f"convert.architectures.{name}")
+def architecture(name: str, part: str = "config") -> ModuleType:
+    """A module of an architecture that the recipe reader has found to exist: `config` or a form of the graph."""
+    return importlib.import_module(f"convert.architectures.{name}.{part}")
 
 
 def resolve(recipe: Recipe, directory: Path | None, target: Path) -> store.Artifact:

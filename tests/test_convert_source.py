@@ -20,7 +20,7 @@ from artifact import checkpoint as inspection
 from artifact.errors import InputError
 from artifact.recipe import read_recipe
 from convert import source
-from convert.architectures import gpt2
+from convert.architectures.gpt2 import config as gpt2
 from tests.test_artifact_checkpoint import header_mutations, mutations
 from tests.test_convert_tiny import SIZES, assert_same, convert, converted, edit_config, write_checkpoint, write_recipe
 

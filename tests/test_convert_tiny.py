@@ -29,6 +29,7 @@ TOLERANCE = 1e-5  # largest absolute difference of float32 logits of about 10
 RECIPE = """
 name = "tiny"
 architecture = "gpt2"
+graph = "{graph}"
 [source]
 repository = "someone/tiny"
 {source}
@@ -97,24 +98,24 @@ def edit_config(directory: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def write_recipe(directory: Path, source: str = "") -> Path:
+def write_recipe(directory: Path, source: str = "", graph: str = "fused") -> Path:
     """A recipe file; `source` is more TOML for its source table."""
     path = directory / "tiny.toml"
-    path.write_text(RECIPE.format(source=source))
+    path.write_text(RECIPE.format(source=source, graph=graph))
     return path
 
 
-def convert(checkpoint: Path, build: Path, source: str = "") -> int:
+def convert(checkpoint: Path, build: Path, source: str = "", graph: str = "fused") -> int:
     """Run the stage on a checkpoint; its exit code."""
     build.mkdir(parents=True, exist_ok=True)
-    recipe = write_recipe(build.parent, source)
+    recipe = write_recipe(build.parent, source, graph)
     with one_thread():
         return run(main, [str(recipe), "--source", str(checkpoint), "--build", str(build)])
 
 
-def converted(checkpoint: Path, build: Path, source: str = "") -> Path:
+def converted(checkpoint: Path, build: Path, source: str = "", graph: str = "fused") -> Path:
     """The float32 artifact that the stage makes of a checkpoint."""
-    assert convert(checkpoint, build, source) == 0
+    assert convert(checkpoint, build, source, graph) == 0
     return build / "tiny" / "fp32"
 
 
@@ -175,6 +176,22 @@ def assert_same(checkpoint: Path, artifact: Path, context: int = SIZES["n_positi
             for lengths, split in cases:
                 found = deviation(model, session, lengths, split)
                 assert found <= TOLERANCE, f"{level}, lengths {lengths} in pieces {split}: {found}"
+            assert_last_logits(session, model.config)
+
+
+def assert_last_logits(session: onnxruntime.InferenceSession, config: Any) -> None:
+    """Asked for the last positions only, the graph gives those of all positions, and the same cache."""
+    ids = np.random.default_rng(7).integers(0, config.vocab_size, (2, 5))
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.tile(np.arange(5), (2, 1))}
+    empty = np.zeros((2, config.n_head, 0, config.n_embd // config.n_head), np.float32)
+    feed |= {port.name: empty for port in session.get_inputs() if port.name.startswith("past_key_values.")}
+    assert [port.name for port in session.get_overridable_initializers()] == ["num_logits_to_keep"]
+    whole, *cache = session.run(None, feed)
+    for keep, wanted in ((0, 5), (1, 1), (2, 2), (5, 5), (9, 5)):
+        kept, *same = session.run(None, {**feed, "num_logits_to_keep": np.array(keep, np.int64)})
+        assert kept.shape == (2, wanted, config.vocab_size)
+        assert np.abs(kept - whole[:, -wanted:]).max() <= TOLERANCE
+        assert all(np.array_equal(one, other) for one, other in zip(same, cache, strict=True))
 
 
 @pytest.mark.parametrize("size", [61, 67, 96])

@@ -1,29 +1,15 @@
-"""GPT-2: which configurations are accepted, which tensors they must have, and how the model is traced.
-
-The traced model differs from transformers' in two places, both through documented extension points:
-its linear layers (Conv1D) emit MatMul + Add, which every weight quantizer understands, instead of Gemm between two
-Reshapes; and attention is registered with transformers' AttentionInterface, honours the two scaling flags, and selects
-with Where and a finite constant, so that no row can become NaN in float16.
-"""
+"""GPT-2: which configurations are accepted, and which tensors they must have."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from artifact.errors import InputError
 from artifact.signature import Dimensions
 from artifact.typed import did_you_mean
 
-if TYPE_CHECKING:
-    import torch
-    from optimum.exporters.onnx import OnnxConfig
-    from transformers import PreTrainedModel
-
-ATTENTION = "pipeline_export"  # the name under which `attention` and `mask` are registered
-# Score of a masked position. exp() of it is 0 in float32 and float16, and unlike -inf a row of nothing else is no NaN.
-MASKED = -1e4
 SIZES = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
 LIMIT = 2**24  # no size of a model that fits a single ONNX file comes near
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that old checkpoints store
@@ -59,6 +45,7 @@ ALIASES = {
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",
 }
+DROPOUTS = ("attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_first_dropout")  # unused, but loaders read them
 FLAGS = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "tie_word_embeddings")
 REFUSED = {
     "add_cross_attention": "false: only decoder-only models are converted",
@@ -121,20 +108,13 @@ def tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _check_options(config: Mapping[str, Any], where: object) -> None:
-    epsilon = config.get("layer_norm_epsilon", 1e-5)
-    if type(epsilon) not in (int, float) or not 0 < epsilon < LIMIT:
-        raise _bad(where, "layer_norm_epsilon", epsilon, "a positive number")
+    _check_numbers(config, where)
     for key in FLAGS:
         if key in config and not isinstance(config[key], bool):
             raise _bad(where, key, config[key], "true or false")
     for key, wanted in REFUSED.items():
         if config.get(key):
             raise _bad(where, key, config[key], wanted)
-    size = config.get("vocab_size", DEFAULTS["vocab_size"])
-    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        token = config.get(key)
-        if token is not None and (type(token) is not int or not 0 <= token < size):
-            raise _bad(where, key, token, f"a token of the vocabulary, 0 to {size - 1}")
     names = config.get("architectures") or ["GPT2LMHeadModel"]
     if names != ["GPT2LMHeadModel"]:
         raise _bad(where, "architectures", names, '["GPT2LMHeadModel"]: a model with another head generates no text')
@@ -142,6 +122,21 @@ def _check_options(config: Mapping[str, Any], where: object) -> None:
     if activation not in ACTIVATIONS:
         what = f"config key activation_function is {activation!r}, which cannot be converted"
         raise InputError(what, where=where, hint=did_you_mean(str(activation), ACTIVATIONS))
+
+
+def _check_numbers(config: Mapping[str, Any], where: object) -> None:
+    epsilon = config.get("layer_norm_epsilon", 1e-5)
+    if type(epsilon) not in (int, float) or not 0 < epsilon < LIMIT:
+        raise _bad(where, "layer_norm_epsilon", epsilon, "a positive number")
+    for key in DROPOUTS:
+        share = config.get(key, 0.1)
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise _bad(where, key, share, "a number from 0 to 1")
+    size = config.get("vocab_size", DEFAULTS["vocab_size"])
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        token = config.get(key)
+        if token is not None and (type(token) is not int or not 0 <= token < size):
+            raise _bad(where, key, token, f"a token of the vocabulary, 0 to {size - 1}")
 
 
 _Shapes = dict[str, tuple[int, ...]]
@@ -181,77 +176,6 @@ def canonical_name(name: str, *, tied: bool) -> str | None:
     if name.endswith(BUFFERS) or (tied and name == "lm_head.weight"):
         return None
     return name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
-
-
-def linear(self: Any, x: torch.Tensor) -> torch.Tensor:
-    """Conv1D as one MatMul and one Add: float32 [..., in] -> [..., out]."""
-    import torch
-
-    product: torch.Tensor = torch.matmul(x, self.weight) + self.bias
-    return product
-
-
-def mask(*, cache_position: torch.Tensor, attention_mask: torch.Tensor, **_: object) -> torch.Tensor:
-    """Where attention may look: bool [batch_size, 1, sequence, total]; causal by slot, and not at padding."""
-    import torch
-
-    slots = torch.arange(attention_mask.shape[-1], dtype=torch.int64)
-    causal = slots[None, :] <= cache_position[:, None]
-    return causal[None, None] & attention_mask[:, None, None, :].to(torch.bool)
-
-
-def attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    **_: object,
-) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention, float32 [batch, heads, length, head_dim]; scale as in transformers' eager GPT-2."""
-    import torch
-
-    scale = module.head_dim**-0.5 if module.scale_attn_weights else 1.0
-    if module.scale_attn_by_inverse_layer_idx:
-        scale /= module.layer_idx + 1
-    scores = torch.matmul(query * scale, key.transpose(-1, -2))
-    scores = torch.where(attention_mask, scores, torch.full((), MASKED))
-    return torch.matmul(torch.softmax(scores, dim=-1), value).transpose(1, 2), None
-
-
-def prepare(model: PreTrainedModel) -> None:
-    """Make the loaded model use the attention above. reorder_and_upcast_attn changes nothing in float32."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-
-    AttentionInterface.register(ATTENTION, attention)
-    AttentionMaskInterface.register(ATTENTION, mask)
-    model.config.reorder_and_upcast_attn = False
-    body: Any = model.transformer
-    for block in body.h:
-        block.attn.reorder_and_upcast_attn = False
-    model.set_attn_implementation(ATTENTION)
-
-
-def export_config(model: PreTrainedModel) -> OnnxConfig:
-    """Optimum's GPT-2 export config with our linear layers."""
-    from optimum.exporters.onnx.model_configs import GPT2OnnxConfig
-    from optimum.exporters.onnx.model_patcher import ModelPatcher
-    from transformers.pytorch_utils import Conv1D
-
-    class Patcher(ModelPatcher):  # type: ignore[misc]  # optimum is untyped
-        def __enter__(self) -> None:
-            super().__enter__()
-            self._forward = Conv1D.forward
-            Conv1D.forward = linear  # type: ignore[method-assign]
-
-        def __exit__(self, *exception: object) -> None:
-            Conv1D.forward = self._forward  # type: ignore[method-assign]
-            super().__exit__(*exception)
-
-    class Config(GPT2OnnxConfig):  # type: ignore[misc]  # optimum is untyped
-        _MODEL_PATCHER = Patcher
-
-    return Config(model.config, task="text-generation", use_past=True, use_past_in_inputs=True)
 
 
 def _bad(where: object, key: str, value: object, wanted: str) -> InputError:
