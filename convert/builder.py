@@ -29,8 +29,12 @@ class Builder:
 
     def constant(self, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
         """The initializer of this name, made when first asked for."""
+        return self.tensor(name, ir.tensor(array, name=name))
+
+    def tensor(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+        """The initializer of this name, of a tensor that may be read only when the graph is written."""
         if name not in self._constants:
-            self._constants[name] = self._tape.initializer(ir.tensor(array, name=name))
+            self._constants[name] = self._tape.initializer(tensor, name)
         return self._constants[name]
 
     def op(

@@ -45,7 +45,7 @@ def unsupported(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def build(config: Mapping[str, Any], weights: Mapping[str, np.ndarray[Any, Any]], dims: Dimensions) -> ir.Model:
+def build(config: Mapping[str, Any], weights: Mapping[str, ir.TensorProtocol], dims: Dimensions) -> ir.Model:
     """The model with the ports of `signature`; weights float32 by the names that `config.tensors` gives."""
     return _GPT2(config, weights, dims, Builder()).model()
 
@@ -53,7 +53,7 @@ def build(config: Mapping[str, Any], weights: Mapping[str, np.ndarray[Any, Any]]
 @dataclass(frozen=True)
 class _GPT2:
     config: Mapping[str, Any]
-    weights: Mapping[str, np.ndarray[Any, Any]]
+    weights: Mapping[str, ir.TensorProtocol]
     dims: Dimensions
     graph: Builder
 
@@ -141,4 +141,4 @@ class _GPT2:
         return self._tensor(f"{module}.weight")
 
     def _tensor(self, name: str) -> ir.Value:
-        return self.graph.constant(name, self.weights[name])
+        return self.graph.tensor(name, self.weights[name])
