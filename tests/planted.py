@@ -1,4 +1,4 @@
-"""Faults to plant in a converted GPT-2's graph: each function changes the model in place, as a real mistake would."""
+"""Faults to plant in a converted GPT-2's standard graph: each function changes the model as a real mistake would."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from optimum.exporters.onnx import main_export
 
 from artifact.command import run
 from artifact.signature import model_file
-from tests import planted
-from tests.conftest import EMBEDDED, ROOT
+from tests import planted, planted_fused
+from tests.conftest import EMBEDDED, ROOT, Stage
 from verify.__main__ import main
 
 SOURCE = ROOT / "recipes" / "embedded"
@@ -42,6 +42,34 @@ GRAPHS: dict[Fault, set[str]] = {
     planted.batch_axis_renamed: {"structure"},
     planted.opset_too_new: {"structure"},
     planted.embedding_twice: {"structure"},
+}
+
+# Those that touch no operator, which the fused graph must fail for too, and its own.
+FUSED: dict[Fault, set[str]] = {
+    **{
+        fault: GRAPHS[fault]
+        for fault in (
+            planted.perturbed_row,
+            planted.positions_ignored,
+            planted.past_off_by_one,
+            planted.embedding_row_zeroed,
+            planted.weight_not_a_number,
+            planted.last_position_wrong,
+            planted.batch_axis_renamed,
+        )
+    },
+    planted_fused.mask_ignored: {"logits"},
+    planted_fused.not_causal: {"logits"},
+    planted_fused.default_scale_times_two: {"logits"},
+    planted_fused.past_of_another_layer: {"cache"},
+    planted_fused.presents_swapped: {"cache"},
+    planted_fused.exact_gelu: {"logits"},
+    planted_fused.large_epsilon: {"logits"},
+    planted_fused.bias_dropped: {"logits"},
+    planted_fused.residual_before_attention: {"logits"},
+    planted_fused.last_logits_first: {"logits"},
+    planted_fused.head_of_its_own: {"structure"},
+    planted_fused.logits_on_demand_withdrawn: {"structure"},
 }
 
 
@@ -74,28 +102,59 @@ def failing(report: dict[str, Any]) -> set[str]:
     return {result["check"] for result in report["results"] if not result["passed"]}
 
 
+@pytest.fixture(scope="module")
+def standard_build(tmp_path_factory: pytest.TempPathFactory, stage: Stage) -> Path:
+    """As `build`, with the graph of standard operators. Tests must not change it."""
+    home = tmp_path_factory.mktemp("standard")
+    recipe = home / "standard.toml"
+    text = EMBEDDED.read_text().replace('path = "embedded"', f'path = "{SOURCE}"')
+    recipe.write_text(
+        text.replace('"text/', f'"{EMBEDDED.parent}/text/').replace("[source]", 'graph = "standard"\n\n[source]', 1)
+    )
+    stage("convert", recipe, "--build", home)
+    stage("quantize", recipe, "--variant", "q8", "bnb4", "--build", home)
+    return home
+
+
 @pytest.fixture
 def files(build: Path, tmp_path: Path) -> Path:
     """A copy of the fp32 artifact's files, to plant faults in."""
     return Path(shutil.copytree(build / "embedded" / "fp32", tmp_path / "candidate"))
 
 
+@pytest.fixture
+def standard_files(standard_build: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(standard_build / "embedded" / "fp32", tmp_path / "candidate"))
+
+
 @pytest.mark.slow
-def test_the_unharmed_candidate_passes(files: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["files", "standard_files"])
+def test_the_unharmed_candidate_passes(form: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    files: Path = request.getfixturevalue(form)
     code, report = verdict_of(files / "onnx" / "model.onnx", tmp_path)
     assert (code, failing(report), report["verdict"]) == (0, set(), "passed")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", GRAPHS, ids=lambda fault: fault.__name__)
-def test_a_fault_in_the_graph_is_caught(fault: Fault, files: Path, tmp_path: Path) -> None:
-    path = files / "onnx" / "model.onnx"
+def test_a_fault_in_the_standard_graph_is_caught(fault: Fault, standard_files: Path, tmp_path: Path) -> None:
+    assert_caught(fault, GRAPHS[fault], standard_files / model_file("fp32"), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FUSED, ids=lambda fault: fault.__name__)
+def test_a_fault_in_the_fused_graph_is_caught(fault: Fault, files: Path, tmp_path: Path) -> None:
+    assert_caught(fault, FUSED[fault], files / model_file("fp32"), tmp_path)
+
+
+def assert_caught(fault: Fault, checks: set[str], path: Path, home: Path, variant: str = "fp32") -> None:
+    """The verdict on the file with this fault in it is a failure, of one of these checks at least."""
     model = onnx.load(path)
     fault(model)
     onnx.save(model, path)
-    code, report = verdict_of(path, tmp_path)
+    code, report = verdict_of(path, home, variant)
     assert code == 1
-    assert failing(report) & GRAPHS[fault], f"caught only by {failing(report)}"
+    assert failing(report) & checks, f"caught only by {failing(report)}"
 
 
 @pytest.mark.slow
@@ -112,15 +171,31 @@ def test_a_fault_in_the_graph_is_caught(fault: Fault, files: Path, tmp_path: Pat
     ],
     ids=lambda fault: fault.__name__,
 )
-def test_a_fault_in_a_quantized_graph_is_caught(fault: Fault, variant: str, build: Path, tmp_path: Path) -> None:
+def test_a_fault_in_a_quantized_standard_graph_is_caught(
+    fault: Fault, variant: str, standard_build: Path, tmp_path: Path
+) -> None:
+    files = Path(shutil.copytree(standard_build / "embedded" / variant, tmp_path / "candidate"))
+    assert_caught(fault, GRAPHS[fault], files / model_file(variant), tmp_path, variant)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["q8", "q4"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        planted.positions_ignored,
+        planted.past_off_by_one,
+        planted_fused.mask_ignored,
+        planted_fused.not_causal,
+        planted_fused.large_epsilon,
+        planted_fused.past_of_another_layer,
+        planted_fused.last_logits_first,
+    ],
+    ids=lambda fault: fault.__name__,
+)
+def test_a_fault_in_a_quantized_fused_graph_is_caught(fault: Fault, variant: str, build: Path, tmp_path: Path) -> None:
     files = Path(shutil.copytree(build / "embedded" / variant, tmp_path / "candidate"))
-    path = files / model_file(variant)
-    model = onnx.load(path)
-    fault(model)
-    onnx.save(model, path)
-    code, report = verdict_of(path, tmp_path, variant)
-    assert code == 1
-    assert failing(report) & GRAPHS[fault], f"caught only by {failing(report)}"
+    assert_caught(fault, FUSED[fault], files / model_file(variant), tmp_path, variant)
 
 
 def stale_merges(files: Path) -> None:
@@ -186,4 +261,4 @@ def test_the_stock_export_passes(build: Path, tmp_path: Path) -> None:
     main_export(source, home, task=task, opset=18, library_name="transformers", do_validation=False)
     _, report = verdict_of(home / "model.onnx", tmp_path)
     bad = {m["name"] for r in report["results"] for m in r["measures"] if not m["passed"]}
-    assert (failing(report), bad) == ({"structure"}, {"bytes_per_parameter"})
+    assert (failing(report), bad) == ({"structure"}, {"bytes_per_parameter", "logits_on_demand"})

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from artifact.signature import LOGITS_TO_KEEP
 from verify.check import Array
 
 CACHE_IN, CACHE_OUT = "past_key_values.", "present."
@@ -56,14 +57,26 @@ class Candidate:
                 cache[port.name.removeprefix(CACHE_IN)] = np.zeros((batch, heads, 0, width), dtype)
         return cache
 
-    def forward(self, ids: Array, mask: Array, positions: Array, cache: dict[str, Array] | None = None) -> Step:
-        """Run int64 ids [batch, sequence], mask [batch, past + sequence], positions [batch, sequence]."""
+    @property
+    def offers_last_logits(self) -> bool:
+        """Whether a caller can ask for the logits of the last positions only."""
+        return any(port.name == LOGITS_TO_KEEP for port in self.session.get_overridable_initializers())
+
+    def forward(
+        self, ids: Array, mask: Array, positions: Array, cache: dict[str, Array] | None = None, *, keep: int = 0
+    ) -> Step:
+        """Run int64 ids [batch, sequence], mask [batch, past + sequence], positions [batch, sequence].
+
+        `keep` asks for the logits of the last positions only, 0 for all; a graph that does not offer this gives all.
+        """
         cache = self.empty_cache(ids.shape[0]) if cache is None else cache
         feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         feeds |= {f"{CACHE_IN}{name}": value for name, value in cache.items()}
         declared = {port.name for port in self.session.get_inputs()}
         names = [port.name for port in self.session.get_outputs()]
         feeds = {name: np.ascontiguousarray(value) for name, value in feeds.items() if name in declared}
+        if keep and self.offers_last_logits:
+            feeds[LOGITS_TO_KEEP] = np.array(keep, np.int64)
         results = dict(zip(names, self.session.run(names, feeds), strict=True))
         present = {n.removeprefix(CACHE_OUT): value for n, value in results.items() if n.startswith(CACHE_OUT)}
         return Step(np.asarray(results["logits"], dtype=np.float32), present)

@@ -23,7 +23,7 @@ from verify.corpus import Corpus
 from verify.verdict import Result, judge
 from verify.worker import CandidateError, Worker
 
-GROUP = 2**30  # bytes of cases on disk at a time
+GROUP = 3 * 2**30  # bytes of cases on disk at a time; for every group each candidate's process is started anew
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Examination:
         return [self._conclude(check, slot, own, observed[slot]) for (check, slot), own in evidence.items()]
 
     def _concerns(self, check: str, slot: Slot) -> bool:
-        return self.modules[check].PER_LEVEL or slot[1] == self.recipe.verify.levels[0]
+        return self.modules[check].PER_LEVEL or slot[1] == self.recipe.verify.levels[-1]
 
     def _groups(self, scratch: Path, progress: Any) -> Iterator[list[Saved]]:
         """All checks' cases in order, a group at a time; a group's files are gone when the next one is asked for."""

@@ -81,14 +81,18 @@ class Reference:
         return None if end is None else int(end)
 
     @torch.inference_mode()
-    def forward(self, ids: Array, mask: Array, positions: Array, cache: Any = None) -> Answer:
-        """One pass over int64 ids [batch, sequence], mask [batch, past + sequence], positions [batch, sequence]."""
+    def forward(self, ids: Array, mask: Array, positions: Array, cache: Any = None, *, keep: int = 0) -> Answer:
+        """One pass over int64 ids [batch, sequence], mask [batch, past + sequence], positions [batch, sequence].
+
+        `keep` asks for the logits of the last positions only, 0 for all.
+        """
         result = self.model(
             input_ids=torch.from_numpy(np.asarray(ids)),
             attention_mask=torch.from_numpy(np.asarray(mask)),
             position_ids=torch.from_numpy(np.asarray(positions)),
             past_key_values=cache,
             use_cache=True,
+            logits_to_keep=keep,
         )
         return Answer(result.logits.numpy(), result.past_key_values)
 

@@ -15,7 +15,7 @@ from verify.settings import require_lengths, require_positive
 from verify.statistics import diverge, log_probability, softmax, standard_error
 
 NEEDS: tuple[str, ...] = ()
-PER_LEVEL = True
+PER_LEVEL = False  # a statistic of the weights; what a level may change, the check `logits` sees at every position
 TOLERATED = {"mean_kld": "max", "p999_kld": "max", "same_top": "min", "ln_ppl_ratio": "max"}
 FEWEST = 100  # fewer scored tokens say nothing about a 99.9 % percentile, nor much about a mean
 
@@ -38,7 +38,7 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     for number, ids in enumerate(corpus.chunks(settings.chunk, settings.chunks)):
         mask = np.ones((1, len(ids)), np.int64)
         half = len(ids) // 2
-        logits = reference.forward(ids[None], mask, positions_of(mask)).logits[0, half:-1]
+        logits = reference.forward(ids[None], mask, positions_of(mask), keep=len(ids) - half).logits[0, :-1]
         truth = log_probability(logits, ids[half + 1 :])
         arrays = {"ids": ids[None], "logits": logits, "probability": softmax(logits), "truth": truth}
         yield Case(f"chunk {number}", arrays, {"half": half})
@@ -48,7 +48,8 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     """Per scored token: divergence, both log-probabilities of the true token, and whether the top token agrees."""
     ids, logits, half = case.arrays["ids"], case.arrays["logits"], case.facts["half"]
     mask = np.ones_like(ids)
-    found = candidate.forward(ids, mask, positions_of(mask)).logits[0, half:-1]
+    scored = ids.shape[1] - half
+    found = candidate.forward(ids, mask, positions_of(mask), keep=scored).logits[0, -scored:-1]
     target = ids[0, half + 1 :]
     truth = np.asarray(case.arrays["truth"])
     result = diverge(logits, case.arrays["probability"], truth, found, target)

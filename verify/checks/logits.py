@@ -1,4 +1,7 @@
-"""logits: teacher-forced over text without a cache; every position compared; no row of a batch may affect another."""
+"""logits: teacher-forced over text without a cache; every position compared; no row may affect another.
+
+The last positions must be the same when they are asked for alone.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from verify.settings import require_lengths
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
-TOLERATED = {"max_abs": "max", "near_ties": "max", "batch_dependence": "max"}
+TOLERATED = {"max_abs": "max", "near_ties": "max", "batch_dependence": "max", "on_demand": "max"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
         "case": case.name,
         **compare(found[real], wanted[real]),
         "dependence": _dependence(candidate, found, case) if len(ids) > 1 else None,
+        "on_demand": _on_demand(candidate, found, case) if candidate.offers_last_logits else None,
     }
 
 
@@ -83,12 +87,16 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
     near = len(flips) - len(hard)
     dependence = [partial["dependence"] for partial in partials if partial["dependence"] is not None]
     where = f"largest in {worst['case']}"
+    demanded = [partial["on_demand"] for partial in partials if partial["on_demand"] is not None]
+    offered = Measure("on_demand", max(demanded, default=0.0), len(demanded), unit="logit")
     ties = f"{near} of {positions} positions; largest margin {max(flips, default=0):.2g}"
     return [
         Measure("max_abs", worst["max_abs"], sum(p["compared"] for p in partials), unit="logit", detail=where),
         Measure("argmax_mismatch", len(hard), positions, fixed=0, detail=f"margins {hard[:3]}" if hard else ""),
         Measure("near_ties", near / positions, positions, detail=ties),
         Measure("batch_dependence", max(dependence, default=0.0), len(dependence), unit="logit"),
+        # A graph of another program need not offer this: the check `structure` says whether it must.
+        *([offered] if demanded else []),
     ]
 
 
@@ -105,4 +113,15 @@ def _dependence(candidate: Candidate, together: Array, case: Case) -> float:
         cut, real = slice(row, row + 1), mask[row] == 1
         alone = candidate.forward(ids[cut], mask[cut], positions[cut]).logits
         worst = max(worst, largest(alone[0, real], together[row, real]))
+    return worst
+
+
+def _on_demand(candidate: Candidate, whole: Array, case: Case) -> float:
+    """Largest difference between the last logits asked for alone (1, 2, as many as there are) and those of all."""
+    ids, mask, positions = (case.arrays[name] for name in ("ids", "mask", "positions"))
+    worst = 0.0
+    for keep in sorted({1, min(2, ids.shape[1]), ids.shape[1]}):
+        kept = candidate.forward(ids, mask, positions, keep=keep).logits
+        real = mask[:, -keep:] == 1
+        worst = max(worst, largest(kept[real], whole[:, -keep:][real]))
     return worst

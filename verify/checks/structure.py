@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from artifact import signature
 from artifact.signature import Dimensions, Port
 from verify.candidate import Candidate
 from verify.check import Case, Measure, Partial
+from verify.embedding import Tables
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
@@ -25,13 +25,16 @@ RULES = {
     "versions": "opset, IR version and operator domains are ones that released runtimes load",
     "single_file": "no external data",
     "finite": "no weight is NaN or infinite",
-    "embedding": "the token embedding is stored once (twice if the source's head is not tied)",
+    "embedding": "lookup and head share one table (each has its own if the source's head is not tied)",
+    "logits_on_demand": "the optional input that asks for the last logits only is offered",
 }
 
 
 @dataclass(frozen=True)
 class Settings:
-    """None: the contract has no knobs."""
+    """Whether a graph must offer logits on demand; one that was converted by another program does not."""
+
+    logits_on_demand: bool = True
 
     def check(self, where: str, context: int) -> None:
         """Nothing to refuse."""
@@ -39,7 +42,8 @@ class Settings:
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     """One case, which states the model's dimensions."""
-    yield Case("structure", facts={"dimensions": asdict(reference.dimensions)})
+    facts = {"dimensions": asdict(reference.dimensions), "logits_on_demand": settings.logits_on_demand}
+    yield Case("structure", facts=facts)
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
@@ -60,6 +64,8 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     if not outside:
         violations["finite"] = _not_finite(model.graph)
     violations["embedding"] = _embedding(model.graph, dims)
+    if case.facts["logits_on_demand"]:
+        violations["logits_on_demand"] = _logits_on_demand(model.graph)
     return {
         "violations": violations,
         "bytes": candidate.path.stat().st_size,
@@ -150,12 +156,22 @@ def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _embedding(graph: Any, dims: Dimensions) -> list[str]:
-    """Initializers that hold the vocabulary's rows: at least half a byte for each of its vocabulary x hidden values."""
-    size = dims.vocabulary * dims.hidden
-    copies = [
-        tensor.name
-        for tensor in graph.initializer
-        if dims.vocabulary in tensor.dims and math.prod(tensor.dims) * 2 >= size
+    """The head must multiply with what the lookup reads, or with a table of its own if it is not tied."""
+    tables = Tables(graph, dims)
+    for part, names in (("lookup of input_ids", tables.embedding), ("product behind logits", tables.head)):
+        if not names:
+            return [f"no table found behind the {part}"]
+    if (tables.embedding == tables.head) is dims.tied:
+        return []
+    listed = ", ".join(sorted(tables.embedding | tables.head))
+    return [f"stored {'apart' if dims.tied else 'once'}, although tied = {str(dims.tied).lower()}: {listed}"]
+
+
+def _logits_on_demand(graph: Any) -> list[str]:
+    initialized = {tensor.name for tensor in graph.initializer}
+    found = {port.name: port for port in map(_port, graph.input) if port.name in initialized}
+    return [
+        f"optional input {port.name} is {'another' if port.name in found else 'missing'}"
+        for port in signature.optional_inputs()
+        if found.get(port.name) != port
     ]
-    wanted = 1 if dims.tied else 2
-    return [] if len(copies) == wanted else [f"stored {len(copies)} times, not {wanted}: {', '.join(copies)}"]
