@@ -13,6 +13,7 @@ from artifact import signature
 from artifact.signature import Port
 
 MICROSOFT = "com.microsoft"
+END = np.iinfo(np.int64).max  # of a slice that goes to the end
 DTYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
 
 
@@ -36,6 +37,14 @@ class Builder:
         if name not in self._constants:
             self._constants[name] = self._tape.initializer(tensor, name)
         return self._constants[name]
+
+    def scalar(self, name: str, value: int) -> ir.Value:
+        """An int64 scalar."""
+        return self.constant(name, np.array(value, np.int64))
+
+    def vector(self, name: str, *values: int) -> ir.Value:
+        """An int64 vector."""
+        return self.constant(name, np.array(values, np.int64))
 
     def op(
         self,
@@ -66,9 +75,8 @@ class Builder:
 
     def last(self, hidden: ir.Value, keep: ir.Value) -> ir.Value:
         """The last `keep` positions of [batch, sequence, hidden]; 0 keeps all, because a slice from -0 begins at 0."""
-        start = self.op("Unsqueeze", [self.op("Neg", [keep], "first"), self._index("axis_0", 0)], "first_kept")
-        bounds = [start, self._index("end", np.iinfo(np.int64).max), self._index("axis_1", 1)]
-        return self.op("Slice", [hidden, *bounds], "kept")
+        start = self.op("Unsqueeze", [self.op("Neg", [keep], "first"), self.vector("axis_0", 0)], "first_kept")
+        return self.op("Slice", [hidden, start, self.vector("end", END), self.vector("axis_1", 1)], "kept")
 
     def insert(self, graph: ir.Graph, *, before: ir.Node) -> None:
         """Put what was written into an existing graph, in front of a node of it."""
@@ -88,6 +96,3 @@ class Builder:
             opset_imports={"": signature.OPSET, MICROSOFT: 1},
         )
         return ir.Model(graph, ir_version=signature.IR_VERSION)
-
-    def _index(self, name: str, value: int) -> ir.Value:
-        return self.constant(name, np.array([value], np.int64))

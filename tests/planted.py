@@ -123,7 +123,7 @@ def layer_dropped(model: onnx.ModelProto) -> None:
 
 def embedding_row_zeroed(model: onnx.ModelProto) -> None:
     value = weight(model, "transformer.wte.weight")
-    value[1234] = 0
+    (value if value.shape[1] == HIDDEN else value.T)[1234] = 0  # the fused graph stores it transposed
     store(model, "transformer.wte.weight", value)
 
 

@@ -21,13 +21,17 @@ def set_attribute(node: onnx.NodeProto, name: str, value: float) -> None:
 
 
 def mask_ignored(model: onnx.ModelProto) -> None:
-    for node in operators(model, "MultiHeadAttention"):
-        node.input[4] = ""
+    (cast,) = (node for node in operators(model, "Cast") if node.input[0] == "attention_mask")
+    model.graph.node.insert(0, helper.make_node("Equal", ["attention_mask"] * 2, ["everything"]))
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            if name == cast.output[0]:
+                node.input[i] = "everything"
 
 
 def not_causal(model: onnx.ModelProto) -> None:
-    for node in operators(model, "MultiHeadAttention"):
-        set_attribute(node, "unidirectional", 0)
+    (compare,) = operators(model, "GreaterOrEqual")
+    compare.input[1] = compare.input[0]
 
 
 def default_scale_times_two(model: onnx.ModelProto) -> None:
@@ -47,7 +51,7 @@ def presents_swapped(model: onnx.ModelProto) -> None:
 
 def exact_gelu(model: onnx.ModelProto) -> None:
     for node in operators(model, "FastGelu"):
-        node.op_type = "BiasGelu"
+        node.op_type = "Gelu"
 
 
 def large_epsilon(model: onnx.ModelProto) -> None:
@@ -57,8 +61,8 @@ def large_epsilon(model: onnx.ModelProto) -> None:
 
 def bias_dropped(model: onnx.ModelProto) -> None:
     """The last layer's second residual without its bias."""
-    node = list(operators(model, "SkipLayerNormalization"))[-1]
-    node.input[4] = ""
+    (add,) = (node for node in operators(model, "Add") if node.output[0] == "transformer.h.5.mlp.c_proj")
+    list(operators(model, "SkipLayerNormalization"))[-1].input[0] = add.input[0]
 
 
 def residual_before_attention(model: onnx.ModelProto) -> None:
@@ -80,7 +84,7 @@ def last_logits_first(model: onnx.ModelProto) -> None:
 
 
 def head_of_its_own(model: onnx.ModelProto) -> None:
-    (head,) = operators(model, "FusedMatMul")
+    (head,) = (node for node in operators(model, "MatMul") if node.output[0] == "logits")
     head.input[1] = constant(model, "lm_head", weight(model, "transformer.wte.weight"))
 
 
