@@ -6,6 +6,8 @@ RECIPE  = recipes/gpt-2-70m.toml
 BUILD   = build
 SOURCE  =
 VARIANT =
+ROUNDS  =
+ONLY    =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -17,16 +19,18 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify check format test clean
+.PHONY: help setup demo convert quantize verify bench bench-cost peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
 	@echo
-	@sed -nE 's/^([a-z]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 	@echo
 	@echo '  RECIPE=FILE   what to convert, quantize and verify ($(RECIPE))'
 	@echo '  SOURCE=DIR    convert a checkpoint on this machine instead of the one on the Hub'
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
+	@echo '  ROUNDS=N      how often bench measures everything (5)'
+	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0" (everything)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'
@@ -44,6 +48,14 @@ quantize: setup ## make the recipe's variants from the converted model
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
 	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants)
+
+bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
+	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
+
+bench-cost: setup ## measure what convert and verify cost themselves
+	$(BIN)/python -m benchmarks.cost '$(RECIPE)' --build '$(BUILD)'
+
+peers: $(VENV)/.peers ## install the engines that bench compares with (compiles llama.cpp: minutes)
 
 check: setup ## formatting, lint, types and import rules
 	$(BIN)/ruff format --check .
@@ -69,4 +81,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	'$(PYTHON)' -m venv '$(VENV)'
 	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*t["project"]["dependencies"], *t["dependency-groups"]["dev"], sep="\n")' > '$(VENV)/requirements.txt'
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r '$(VENV)/requirements.txt' -c constraints.txt
+	touch '$@'
+
+$(VENV)/.peers: $(VENV)/.installed
+	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*t["dependency-groups"]["peers"], sep="\n")' > '$(VENV)/peers.txt'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r '$(VENV)/peers.txt' -c constraints.txt
 	touch '$@'
