@@ -1,0 +1,94 @@
+"""python -m benchmarks.cost RECIPE [--build DIR] [--rounds N] [--tokens N] [--only NAME ...]: the pipeline's cost."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from artifact import command
+from artifact.errors import PASSED, RecipeError
+from artifact.recipe import Recipe, read_recipe
+from artifact.registry import ROOT
+from artifact.store import open_artifact
+from benchmarks.cost import pipeline
+from benchmarks.cost.derived import derive
+from benchmarks.cost.growth import Point, measure, plan
+from benchmarks.cost.usage import Usage
+from benchmarks.progress import progress
+
+PARTS = ("convert", "verify", "growth")
+CHUNK = 512
+
+
+def main(argv: Sequence[str] | None) -> int:
+    """Measure convert, verify and growth; prints the path of cost.md."""
+    parser = command.parser("benchmarks.cost", "Measure what convert and verify cost.")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often convert is measured (3)")
+    parser.add_argument("--tokens", type=int, default=32768, metavar="N", help="tokens that verify compares (32768)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="NAME", help=", ".join(PARTS))
+    arguments = parser.parse_args(argv)
+    recipe = read_recipe(arguments.recipe)
+    if arguments.rounds < 1 or arguments.tokens < CHUNK:
+        raise RecipeError("nothing would be measured", where="--rounds, --tokens", hint=f"at least 1 and {CHUNK}")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    home = arguments.build / recipe.name
+    source = open_artifact(home / "source", made_by=f"python -m convert {recipe.path} --build {arguments.build}")
+    context = int(source.manifest.facts["dimensions"]["context"])
+    directory = home / "benchmarks"
+    logs = directory / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    runs: dict[str, list[Usage]] = {}
+    growth: tuple[Point, ...] = ()
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        if "convert" in arguments.only:
+            runs |= _convert(recipe, source.path, logs, arguments.rounds)
+        if "verify" in arguments.only:
+            runs |= _verify(recipe, home, Path(scratch), min(CHUNK, context), arguments)
+        if "growth" in arguments.only:
+            growth = _growth(Path(scratch), logs)
+
+    from benchmarks.cost.report import Cost, write  # what draws is large, and a child's peak begins with its parent's
+    from benchmarks.environment import environment
+
+    candidates = sum((home / name).is_dir() for name in ("fp32", *recipe.variants))
+    place = environment(len(os.sched_getaffinity(0)))
+    print(write(Cost(recipe.name, arguments.tokens, candidates, runs, growth, place), directory))
+    return PASSED
+
+
+def _convert(recipe: Recipe, source: Path, logs: Path, rounds: int) -> dict[str, list[Usage]]:
+    """Both exporters in turns, each into an empty directory every time."""
+    runs: dict[str, list[Usage]] = {"convert": [], "optimum-cli": []}
+    for number in progress("convert", range(rounds)):
+        with tempfile.TemporaryDirectory(dir=logs.parent) as place:
+            tasks: list[Callable[[], Usage]] = [
+                lambda: pipeline.convert(recipe.path, source, Path(place, "ours"), logs / "convert.txt"),
+                lambda: pipeline.optimum(source, Path(place, "theirs"), logs / "optimum-cli.txt"),
+            ]
+            turn = list(zip(runs, tasks, strict=True))
+            for name, task in turn if number % 2 == 0 else reversed(turn):
+                runs[name].append(task())
+    return runs
+
+
+def _verify(recipe: Recipe, home: Path, scratch: Path, chunk: int, arguments: Namespace) -> dict[str, list[Usage]]:
+    """The reference alone and verify over the same tokens, once: both take minutes, and noise is small beside that."""
+    path = derive(recipe, scratch, chunk=chunk, chunks=arguments.tokens // chunk)
+    with pipeline.mirror(recipe, home, scratch) as build:
+        alone = [pipeline.reference(path, build, home / "benchmarks" / "logs" / "reference-pass.txt")]
+        return {
+            "verify": [pipeline.verify(path, build, home / "benchmarks" / "logs" / "verify.txt")],
+            "reference": alone,
+        }
+
+
+def _growth(scratch: Path, logs: Path) -> tuple[Point, ...]:
+    embedded = read_recipe(ROOT / "recipes" / "embedded.toml")
+    return tuple(progress("growth", measure(embedded, scratch, logs), total=len(plan())))
+
+
+if __name__ == "__main__":
+    raise SystemExit(command.run(main))

@@ -1,0 +1,61 @@
+"""The commands whose cost is measured, and what each is measured against."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from artifact.errors import CHECK_FAILED, PASSED, InputError
+from artifact.recipe import Recipe
+from benchmarks.cost.usage import Usage, timed
+
+PYTHON = Path(sys.executable)
+
+
+def convert(recipe: Path, source: Path, build: Path, log: Path) -> Usage:
+    """`python -m convert` of a checkpoint directory into a build directory."""
+    return timed([PYTHON, "-m", "convert", recipe.resolve(), "--source", source, "--build", build], log)
+
+
+def optimum(source: Path, target: Path, log: Path) -> Usage:
+    """`optimum-cli export onnx` of the same checkpoint, as its documentation has it."""
+    command = PYTHON.parent / "optimum-cli"
+    if not command.is_file():
+        raise InputError("not found", where=command, hint="run: make setup")
+    task = ("--task", "text-generation-with-past")
+    return timed([command, "export", "onnx", "--model", source, *task, target], log)
+
+
+def quantize(recipe: Path, build: Path, log: Path, variants: Sequence[str] = ()) -> Usage:
+    """`python -m quantize` of the named variants, or all."""
+    return timed([PYTHON, "-m", "quantize", recipe.resolve(), "--build", build, *_named(variants)], log)
+
+
+def verify(recipe: Path, build: Path, log: Path, variants: Sequence[str] = ()) -> Usage:
+    """`python -m verify`; a verdict that is not a pass costs as much, and random weights need not pass."""
+    command = [PYTHON, "-m", "verify", recipe.resolve(), "--build", build, *_named(variants)]
+    return timed(command, log, codes=(PASSED, CHECK_FAILED))
+
+
+def reference(recipe: Path, build: Path, log: Path) -> Usage:
+    """The PyTorch reference alone on the same tokens, in a process of its own."""
+    return timed([PYTHON, "-m", "benchmarks.cost.reference_pass", recipe.resolve(), "--build", build], log)
+
+
+@contextmanager
+def mirror(recipe: Recipe, home: Path, beside: Path) -> Iterator[Path]:
+    """A build directory with links to the artifacts of `home`: what verify writes there spares the real report."""
+    with tempfile.TemporaryDirectory(dir=beside) as scratch:
+        copy = Path(scratch) / recipe.name
+        copy.mkdir()
+        for name in ("source", "fp32", *recipe.variants):
+            if (home / name).is_dir():
+                (copy / name).symlink_to((home / name).resolve())
+        yield Path(scratch)
+
+
+def _named(variants: Sequence[str]) -> list[str]:
+    return ["--variant", *variants] if variants else []

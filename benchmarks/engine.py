@@ -1,0 +1,92 @@
+"""What an engine is made of.
+
+An engine is a module in benchmarks/engines with
+
+- `SESSION`: the module in benchmarks/sessions that runs its files, with `load(path, name, threads)`: a `Runner`;
+- `CACHE_WIDTH`: bytes of one number in its cache, for the bytes that a decoded token reads;
+- `names(site)`: its configurations in the order shown, such as "fp32" or "Q8_0";
+- `requires(name)`: distributions, beyond the project's own dependencies, without which a configuration is absent;
+- `place(site, name)`: where that configuration's files are, made first if need be (benchmarks/preparing).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+FOLDER = "benchmarks/engines"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The build directory of one recipe, and the source's identity, which decides whether prepared files are stale."""
+
+    home: Path
+    digest: str
+    layers: int
+    hidden: int
+    parameters: int
+
+    @property
+    def source(self) -> Path:
+        """The checkpoint that every engine's files are made from."""
+        return self.home / "source"
+
+    @property
+    def directory(self) -> Path:
+        """Where the benchmark's own files are kept."""
+        return self.home / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A configuration's files: `size` bytes on disk, `read` bytes of weights that one decoded token has to read."""
+
+    path: Path
+    size: int
+    read: int
+
+
+class Runner(Protocol):
+    """One engine with one model loaded. Every method that times returns seconds, and says what they include."""
+
+    def prefill(self, ids: Array, *, every: bool) -> float:
+        """Seconds of one pass over int64 ids [batch, length] from an empty cache, logits ready in memory."""
+
+    def decode(self, prompt: Array, batch: int, steps: int) -> float:
+        """Seconds of `steps` greedy steps of one token for each of `batch` rows that continue int64 prompt [length].
+
+        The prompt's own pass is not included. A step is: forward, logits, argmax, cache grown by one.
+        """
+
+    def logits(self, ids: Array) -> Array:
+        """Logits float32 [length, vocabulary] of int64 ids [length], run alone from an empty cache."""
+
+    def rest(self) -> None:
+        """Give back memory that the last task needed, so that all engines can wait in memory together."""
+
+
+def module(name: str) -> ModuleType:
+    """The module of an engine that the command line's reader has found to exist."""
+    return importlib.import_module(f"benchmarks.engines.{name}")
+
+
+def missing(distributions: Sequence[str]) -> list[str]:
+    """Those of the distributions that are not installed."""
+    return [name for name in distributions if installed(name) is None]
+
+
+def installed(distribution: str) -> str | None:
+    """Version of an installed distribution, or None."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

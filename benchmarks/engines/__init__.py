@@ -1,0 +1,1 @@
+"""One module per engine; its file name is its name."""

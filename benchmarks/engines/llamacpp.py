@@ -1,0 +1,25 @@
+"""llamacpp: llama.cpp through llama-cpp-python's bindings of its C interface."""
+
+from __future__ import annotations
+
+from benchmarks.engine import Place, Site
+from benchmarks.preparing.store import prepared
+
+SESSION = "llama"
+CACHE_WIDTH = 2  # its default cache is float16
+
+
+def names(site: Site) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `names` has one signature
+    """File types, in llama.cpp's names."""
+    return ("f32", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
+
+
+def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `requires` has one signature
+    """The engine itself and what its files are written with."""
+    return ("llama-cpp-python", "gguf")
+
+
+def place(site: Site, name: str) -> Place:
+    """The GGUF file."""
+    path = prepared(site, "llamacpp", name) / "model.gguf"
+    return Place(path, path.stat().st_size, path.stat().st_size)

@@ -1,0 +1,27 @@
+"""ours: every variant that this project has built, in plain ONNX Runtime."""
+
+from __future__ import annotations
+
+from artifact.signature import FILES, model_file
+from artifact.store import open_artifact
+from benchmarks.engine import Place, Site
+
+SESSION = "onnx"
+CACHE_WIDTH = 4
+
+
+def names(site: Site) -> tuple[str, ...]:
+    """The variants that are there, fp32 first."""
+    return tuple(name for name in FILES if (site.home / name / "manifest.json").is_file())
+
+
+def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `requires` has one signature
+    """Nothing beyond the project's own dependencies."""
+    return ()
+
+
+def place(site: Site, name: str) -> Place:
+    """The variant's graph; ArtifactError when it is not what its manifest says."""
+    artifact = open_artifact(site.home / name, made_by=f"make {'convert' if name == 'fp32' else 'quantize'}")
+    path = artifact.path / model_file(name)
+    return Place(path, path.stat().st_size, path.stat().st_size)

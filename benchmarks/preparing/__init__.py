@@ -1,0 +1,1 @@
+"""One module per engine whose files must be made first; its file name is the engine's."""

@@ -1,0 +1,102 @@
+"""GGUF files: float32 written here from the checkpoint, the rest quantized from it by llama.cpp itself."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BASE: str | None = "f32"
+TOOLS = ("llama-cpp-python", "gguf", "transformers", "torch")
+TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+
+
+def make(name: str, source: Path, base: Path, target: Path) -> None:
+    """Write `model.gguf`: float32 from `source`, or the file type `name` from the float32 file in `base`."""
+    if name == "f32":
+        write(source, target / "model.gguf")
+    else:
+        quantize(base / "model.gguf", target / "model.gguf", name)
+
+
+def quantize(source: Path, target: Path, name: str) -> None:
+    """Quantize a float32 GGUF file with llama.cpp's own mixture for that file type; RuntimeError if it refuses."""
+    import llama_cpp
+
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}")
+    code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(options))
+    if code != 0:
+        raise RuntimeError(f"llama_model_quantize returned {code}")
+
+
+def write(source: Path, path: Path) -> None:
+    """Write a GPT-2 checkpoint as a float32 GGUF file, with the tokenizer that its reader asks for.
+
+    ValueError for a model that llama.cpp's graph for GPT-2 does not compute.
+    """
+    import gguf
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, local_files_only=True)
+    config = model.config
+    if config.activation_function != "gelu_new" or config.scale_attn_by_inverse_layer_idx:
+        raise ValueError("llama.cpp computes GPT-2 with gelu_new and unscaled layers only")
+    writer = gguf.GGUFWriter(path, "gpt2")
+    writer.add_name(source.parent.name)
+    writer.add_context_length(config.n_positions)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_block_count(config.n_layer)
+    writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
+    writer.add_head_count(config.n_head)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    _add_tokenizer(writer, source, config.vocab_size)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, config.n_layer)
+    body: Any = model.transformer
+    tensors = dict(body.state_dict(prefix="transformer."))
+    if not config.tie_word_embeddings:
+        tensors["lm_head.weight"] = model.lm_head.weight.detach()
+    for key, tensor in tensors.items():
+        array = tensor.numpy()
+        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        if name is None:
+            raise ValueError(f"llama.cpp's GPT-2 has no tensor for {key}")
+        writer.add_tensor(name, np.ascontiguousarray(array.T if key.endswith(TRANSPOSED) else array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_tokenizer(writer: Any, source: Path, vocabulary: int) -> None:
+    """Tokens by id, their kinds and the merges; ids without a token (a padded embedding) get a name of their own."""
+    import gguf
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+    by_id = {index: token for token, index in tokenizer.get_vocab().items()}
+    special = set(tokenizer.all_special_ids)
+    tokens = [by_id.get(index, f"[PAD{index}]") for index in range(vocabulary)]
+    kinds = [
+        gguf.TokenType.CONTROL
+        if index in special
+        else gguf.TokenType.NORMAL
+        if index in by_id
+        else gguf.TokenType.UNUSED
+        for index in range(vocabulary)
+    ]
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    if tokenizer.eos_token_id is not None:
+        writer.add_eos_token_id(tokenizer.eos_token_id)
+    if tokenizer.bos_token_id is not None:
+        writer.add_bos_token_id(tokenizer.bos_token_id)

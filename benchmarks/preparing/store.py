@@ -1,0 +1,59 @@
+"""Peers' files, made from the source once and kept below build/<name>/benchmarks/peers."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from artifact.canonical import digest, file_digest
+from artifact.command import say
+from artifact.errors import InputError
+from artifact.manifest import Manifest
+from artifact.store import seal, staging, up_to_date
+from benchmarks.engine import Site, installed
+from benchmarks.remote import Remote, RemoteError
+
+TIMEOUT_S = 1800.0
+
+
+def prepared(site: Site, engine: str, name: str) -> Path:
+    """Directory of one engine's files in one configuration, made again when source, code or tools have changed.
+
+    `benchmarks/preparing/<engine>.py` makes them, in a process of its own; its `BASE` is the configuration that the
+    others are made from, its `TOOLS` the distributions that decide the result. InputError when it fails.
+    """
+    maker = importlib.import_module(f"benchmarks.preparing.{engine}")
+    base = prepared(site, engine, maker.BASE) if maker.BASE not in (None, name) else site.source
+    target = site.directory / "peers" / f"{engine}-{name}"
+    wanted = Manifest(
+        kind="peer",
+        name=site.home.name,
+        variant=f"{engine}-{name}",
+        source={},
+        recipe=digest([engine, name]),
+        code=file_digest(Path(maker.__file__ or "")),
+        parents={"source": site.digest},
+        tools={tool: installed(tool) or "absent" for tool in maker.TOOLS},
+    )
+    if up_to_date(target, wanted) is None:
+        say(f"{engine} {name}: preparing")
+        log = site.directory / "logs" / f"prepare-{engine}-{name}.txt"
+        with staging(target) as staged, Remote(log, Maker, engine) as remote:
+            try:
+                remote.call("make", name, site.source, base, staged, timeout_s=TIMEOUT_S)
+            except RemoteError as error:
+                hint = f"see {log}"
+                raise InputError(f"cannot be prepared: {error}", where=f"{engine} {name}", hint=hint) from error
+            seal(staged, target, wanted)
+    return target
+
+
+class Maker:
+    """Calls an engine's preparing module in the process that it lives in."""
+
+    def __init__(self, engine: str) -> None:
+        self._module = importlib.import_module(f"benchmarks.preparing.{engine}")
+
+    def make(self, name: str, source: Path, base: Path, target: Path) -> None:
+        """Write the files of a configuration into the empty directory `target`."""
+        self._module.make(name, source, base, target)

@@ -1,0 +1,46 @@
+"""The reference, in a process of its own: PyTorch, float32, eager attention, as `verify` has it.
+
+This and benchmarks/subject.py are the only places that import another stage: what a peer's divergence is must be
+computed by the very code that judges our own files, or the two columns of one table would not be one figure.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.engine import Array
+from verify.check import Case
+from verify.checks.divergence import Settings
+from verify.statistics import log_probability, softmax
+
+
+class Judge:
+    """Loads the source and the text; `case` saves what the candidates are compared with."""
+
+    def __init__(self, source: Path, text: Path, seed: int, settings: Settings, threads: int, pickle: bool) -> None:  # noqa: FBT001, PLR0913, PLR0917  # called through Remote, which passes arguments by place
+        import torch  # here, not above: the process that directs the run names this class, and needs no PyTorch
+
+        from verify.corpus import Corpus
+        from verify.reference import Reference
+
+        torch.set_num_threads(threads)
+        self._reference = Reference(source, allow_pickle=pickle)
+        self._corpus = Corpus(text, self._reference.tokenizer, seed)
+        self._chunks = self._corpus.chunks(settings.chunk, settings.chunks)
+
+    def text(self, length: int) -> Array:
+        """`length` tokens of the text, int64 [length], for what is timed."""
+        return self._corpus.piece(length, 0)
+
+    def case(self, number: int, directory: Path) -> None:
+        """Save chunk `number`: its ids, and the reference's logits and probabilities of its second half."""
+        ids = self._chunks[number]
+        half = len(ids) // 2
+        ones = np.ones((1, len(ids)), np.int64)
+        places = np.arange(len(ids))[None]
+        logits = self._reference.forward(ids[None], ones, places, keep=len(ids) - half).logits[0, :-1]
+        truth = log_probability(logits, ids[half + 1 :])
+        arrays = {"ids": ids, "logits": logits, "probability": softmax(logits), "truth": truth}
+        Case(f"chunk {number}", arrays, {"half": half}).save(directory)

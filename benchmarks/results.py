@@ -1,0 +1,107 @@
+"""What a benchmark found, as data: bench.json is this, and the table, the targets and the plots are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.scenario import Scenario
+from benchmarks.schedule import Spread, spread
+from verify.check import Partial
+from verify.statistics import standard_error
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Divergence from the reference over `tokens` scored tokens: nats, and the share of equal top tokens."""
+
+    mean_kld: float
+    mean_kld_error: float
+    p999_kld: float
+    same_top: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second over the whole batch; for a decoding, also its share of what the memory's bandwidth allows."""
+
+    tokens_per_s: Spread
+    of_limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One engine in one configuration. Memory is the process's peak, its libraries included."""
+
+    engine: str
+    name: str
+    size: int  # bytes on disk
+    read: int  # bytes of weights per decoded token
+    load_s: float
+    peak: int  # bytes, after every scenario of one row
+    peak_batch: int  # bytes, after every scenario
+    speeds: Mapping[str, Speed]
+    fidelity: Fidelity | None
+
+    @property
+    def key(self) -> str:
+        """Its name in the results, such as "llamacpp/Q8_0"."""
+        return f"{self.engine}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A configuration without figures: why, and what to do about it."""
+
+    key: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that one run measured."""
+
+    name: str
+    parameters: int
+    rounds: int
+    threads: int
+    scenarios: Sequence[Scenario]
+    bandwidth: Spread  # bytes per second
+    entries: Sequence[Entry]
+    absent: Sequence[Absent]
+    restless: int  # measurements that began although some other engine still used the processor
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)  # what `python -m benchmarks.cost` found, if it was run
+
+    def entry(self, key: str) -> Entry | None:
+        """The configuration of that name, or None if it is absent."""
+        return next((entry for entry in self.entries if entry.key == key), None)
+
+
+def speed(scenario: Scenario, seconds: Sequence[float], limit_s: float | None) -> Speed:
+    """Speed from the seconds of each round; `limit_s` is what the bytes of one step take at the bandwidth measured."""
+    rates = spread([scenario.tokens / value for value in seconds])
+    if limit_s is None:
+        return Speed(rates)
+    return Speed(rates, limit_s * rates.median / scenario.batch)
+
+
+def bytes_per_step(scenario: Scenario, read: int, row: int) -> float:
+    """Bytes that one decoding step reads: the weights once, and every row's cache of `row` bytes per position."""
+    return read + scenario.batch * scenario.mean_past * row
+
+
+def fidelity(partials: Sequence[Partial]) -> Fidelity:
+    """Figures over all scored tokens; a value that is not finite makes the divergence infinite, never small."""
+    kld = np.concatenate([partial["kld"] for partial in partials])
+    same = np.concatenate([partial["same"] for partial in partials])
+    if not np.isfinite(kld).all():
+        return Fidelity(float("inf"), 0.0, float("inf"), float(same.mean()), len(kld))
+    return Fidelity(
+        float(kld.mean()), standard_error(kld), float(np.percentile(kld, 99.9)), float(same.mean()), len(kld)
+    )

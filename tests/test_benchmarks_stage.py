@@ -1,0 +1,84 @@
+"""The command end to end on the embedded model, with this project's own engine."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artifact.recipe import read_recipe
+from artifact.signature import model_file
+from benchmarks.cost.derived import derive
+from benchmarks.sessions import onnx
+from tests.conftest import EMBEDDED, Stage
+
+
+@pytest.mark.slow
+def test_our_engine_is_measured_and_judged_and_absent_peers_are_named(build: Path, stage: Stage) -> None:
+    only = ["ours/fp32", "ours/q8"] + ["llamacpp/Q8_0"] * (find_spec("llama_cpp") is None)
+    result = stage("benchmarks", EMBEDDED, "--build", build, "--rounds", 2, "--only", *only)
+    home = build / "embedded" / "benchmarks"
+    assert result.stdout == f"{home / 'bench.md'}\n"
+    found = json.loads((home / "bench.json").read_text())
+    keys = [f"{entry['engine']}/{entry['name']}" for entry in found["entries"]]
+    assert keys == ["ours/fp32", "ours/q8"]
+    assert [gone["key"] for gone in found["absent"]] == only[2:]
+    fp32, q8 = found["entries"]
+    assert fp32["fidelity"]["mean_kld"] < 1e-9 < q8["fidelity"]["mean_kld"] < 1e-3
+    assert q8["size"] < fp32["size"] < fp32["peak"] <= fp32["peak_batch"]
+    for speed in fp32["speeds"].values():
+        assert len(speed["tokens_per_s"]["samples"]) == 2
+    assert 0 < fp32["speeds"]["decode-64"]["of_limit"] < 2
+    for name in ("size-against-kld", "decode-against-kld", "decode"):
+        assert (home / f"{name}.svg").stat().st_size > 1000
+        assert (home / f"{name}.png").stat().st_size > 1000
+    assert str(build) not in (home / "bench.json").read_text() + (home / "bench.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--rounds", "0"], 2, "measure nothing"),
+        (["--only", "lamacpp"], 2, "did you mean 'llamacpp'"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    arguments: list[str], code: int, message: str, build: Path, stage: Stage
+) -> None:
+    assert message in stage("benchmarks", EMBEDDED, "--build", build, *arguments, code=code).stderr
+
+
+def test_without_a_source_the_command_that_makes_it_is_named(tmp_path: Path, stage: Stage) -> None:
+    for name in ("benchmarks", "benchmarks.cost"):
+        assert "python -m convert" in stage(name, EMBEDDED, "--build", tmp_path, code=3).stderr
+
+
+def test_a_session_decodes_what_its_full_pass_says(build: Path) -> None:
+    path = build / "embedded" / "fp32" / model_file("fp32")
+    runner = onnx.OnnxRunner(path, 1)
+    ids = np.arange(20, 40)
+    full = runner.logits(ids)
+    _, cache = runner._run(ids[None, :-1], 0, runner._empty(1), every=False)
+    logits, _ = runner._run(ids[None, -1:], 19, cache, every=False)
+    np.testing.assert_allclose(logits.numpy()[0, -1], full[-1], atol=1e-4)
+    assert logits.shape() == [1, 1, full.shape[-1]]
+    only, _ = runner._run(np.stack([ids, ids]), 0, runner._empty(2), every=False)
+    np.testing.assert_allclose(only.numpy()[1, -1], full[-1], atol=1e-4)
+    assert only.shape()[1] == (1 if runner._keep_one else len(ids))
+    assert runner.decode(ids, 3, 2) > 0
+    assert runner.prefill(ids[None], every=True) > 0
+    runner.rest()
+
+
+def test_a_derived_recipe_judges_divergence_alone_over_as_much_text_as_asked_for(tmp_path: Path) -> None:
+    recipe = read_recipe(EMBEDDED)
+    made = read_recipe(derive(recipe, tmp_path, chunk=128, chunks=500, expect=False))
+    assert made.verify.checks == ("divergence",)
+    assert made.verify.settings["divergence"] == {"chunk": 128, "chunks": 500}
+    assert made.text_path.stat().st_size > 8 * 128 * 500
+    assert (made.variants, made.name) == (recipe.variants, recipe.name)
+    assert made.source.expect.layers is None
+    assert read_recipe(derive(recipe, tmp_path, chunk=128, chunks=5)).source.expect == recipe.source.expect
