@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from artifact import registry
-from artifact.canonical import digest
+from artifact.canonical import digest, file_digest
 from artifact.errors import RecipeError
 from artifact.signature import FILES, GRAPHS
 from artifact.typed import build, convert, did_you_mean
@@ -43,6 +43,15 @@ class Source:
     allow_pickle: bool = False
     padded_vocabulary: bool = False  # the embedding has more rows than the tokenizer has tokens, on purpose
     expect: Expected = Expected()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The text, relative to the recipe, that calibrated schemes see: `chunks` chunks of `chunk` tokens."""
+
+    text: str
+    chunk: int = 512
+    chunks: int = 32
 
 
 @dataclass(frozen=True)
@@ -94,11 +103,25 @@ class Recipe:
     verify: Verify
     tolerances: Mapping[str, Mapping[str, Tolerance]]
     graph: str = GRAPHS[0]
+    calibration: Calibration | None = None
 
     @property
     def text_path(self) -> Path:
         """The verification text, named relative to the recipe."""
         return self.path.parent / self.verify.text
+
+    @property
+    def calibration_path(self) -> Path:
+        """The calibration text. RecipeError when the recipe names none or it is no file."""
+        where = f"{self.path}: calibration"
+        if self.calibration is None:
+            raise RecipeError("no calibration text", where=where, hint='add [calibration] with text = "..."')
+        path = self.path.parent / self.calibration.text
+        if not path.is_file():
+            raise RecipeError(
+                f"no file {path}", where=f"{where}: text", hint="name a text file, relative to the recipe"
+            )
+        return path
 
     @property
     def source_digest(self) -> str:
@@ -112,8 +135,13 @@ class Recipe:
         return digest({"architecture": self.architecture, "graph": self.graph, "padded_vocabulary": padded})
 
     def variant_digest(self, name: str) -> str:
-        """Digest of what decides a variant, given fp32."""
-        return digest(self.variants[name].steps)
+        """Digest of what decides a variant, given fp32: the calibration too, text included, where a scheme uses it."""
+        steps = self.variants[name].steps
+        if self.calibration is None or not any(map(_calibrated, _texts(steps))):
+            return digest(steps)
+        return digest(
+            {"steps": steps, "calibration": asdict(self.calibration), "text": file_digest(self.calibration_path)}
+        )
 
     def limit(self, check: str, figure: str, variant: str) -> Limit:
         """The limit of a figure; RecipeError when the recipe sets none, because an unjudged figure passes nothing."""
@@ -134,7 +162,7 @@ def read_recipe(path: Path) -> Recipe:
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting beyond tomllib's limits
         raise RecipeError(f"not TOML: {error}", where=path, hint="mend the file") from error
     where = str(path)
-    known = ("name", "architecture", "graph", "source", "variants", "verify", "tolerances")
+    known = ("name", "architecture", "graph", "source", "calibration", "variants", "verify", "tolerances")
     for key in table:
         if key not in known:
             raise RecipeError(f"unknown key {key!r}", where=where, hint=did_you_mean(key, known))
@@ -155,7 +183,34 @@ def read_recipe(path: Path) -> Recipe:
     variants = _variants(table["variants"], f"{where}: variants")
     verify = _verify(table["verify"], f"{where}: verify")
     tolerances = _tolerances(table.get("tolerances", {}), variants, f"{where}: tolerances")
-    return Recipe(path, name, architecture, source, variants, verify, tolerances, graph)
+    calibration = _calibration(table["calibration"], f"{where}: calibration") if "calibration" in table else None
+    return Recipe(path, name, architecture, source, variants, verify, tolerances, graph, calibration)
+
+
+def _calibration(table: object, where: str) -> Calibration:
+    calibration = build(Calibration, table, where=where)
+    if calibration.chunk < 2 or calibration.chunks < 1:
+        raise RecipeError("chunk and chunks must be positive", where=where, hint="write chunk = 512, chunks = 32")
+    return calibration
+
+
+def _calibrated(name: str) -> bool:
+    """Whether `name` is a scheme that says it can use calibration, in a line of its module, which is not imported."""
+    path = registry.ROOT / "quantize/schemes" / f"{name}.py"
+    known = name in registry.names("quantize/schemes") and path.is_file()
+    return known and "CALIBRATED = True" in path.read_text(encoding="utf-8").splitlines()
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in nested tables and lists: a scheme may be named by a step, an override or a list of candidates."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _variants(table: object, where: str) -> Mapping[str, Variant]:

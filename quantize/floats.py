@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from artifact.errors import InputError
-from quantize.rewrite import DOMAIN
+from quantize.weights import DOMAIN
 
 FLOAT, FLOAT16 = "tensor(float)", "tensor(float16)"
 
@@ -30,7 +30,7 @@ def float_values(model: ir.Model) -> dict[ir.Value, None]:
 def has_float16(model: ir.Model, node: ir.Node) -> bool:
     """Whether the operator admits float16 wherever it admits float32, in the inputs and outputs that it has here."""
     if node.domain == DOMAIN:
-        return True  # so say onnxruntime's schemas of MatMulNBits, GatherBlockQuantized and MatMulBnb4
+        return True  # so say onnxruntime's schemas of all its operators that convert and quantize write
     schema = _schema(model, node)
     kinds = [_port_type(schema.inputs, i) for i, value in enumerate(node.inputs) if value is not None]
     kinds += [_port_type(schema.outputs, i) for i in range(len(node.outputs))]
@@ -40,7 +40,7 @@ def has_float16(model: ir.Model, node: ir.Node) -> bool:
 
 def _output_is_float(model: ir.Model, node: ir.Node, index: int, floats: Collection[ir.Value | None]) -> bool:
     if node.domain == DOMAIN:
-        return True  # the operators that this stage writes compute floats
+        return True  # the operators that convert and quantize write compute floats
     if node.op_type == "Cast":
         return node.attributes["to"].as_int() == ir.DataType.FLOAT
     if node.op_type in ("Constant", "ConstantOfShape"):

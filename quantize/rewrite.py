@@ -3,51 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from artifact.errors import InputError
-from quantize.blocks import Blocks, quantize
-from quantize.weights import Weight, tensor_of
+from quantize.blocks import Blocks, Part, parts
+from quantize.weights import DOMAIN, Lookup, Weight, tensor_of
 
-DOMAIN = "com.microsoft"
 DOMAIN_VERSION = 1
+LABELS = {1: ("",), 2: (".high", ".low")}  # of the parts of a weight, in the names of initializers and nodes
 
 
 @dataclass(frozen=True)
-class Grid:
-    """How a weight is quantized: bits per value, values per scale, implied or stored zero point, activations."""
+class Operation:
+    """A node to be made: operator, inputs, attributes, domain."""
 
-    bits: int
-    block: int
-    symmetric: bool
-    accuracy_level: int  # MatMulNBits: 4 rounds activations to int8, per row and block; 0 keeps them float
+    kind: str
+    inputs: Sequence[ir.Value | None]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    domain: str = DOMAIN
 
 
-def quantize_weight(model: ir.Model, weight: Weight, grid: Grid) -> None:
+@dataclass(frozen=True)
+class Stored:
+    """One part of a weight in the graph: the inputs of the operators that read it."""
+
+    part: Part
+    label: str
+    codes: ir.Value  # uint8 [N, blocks, bytes]
+    scales: ir.Value  # float32 [N, blocks], shared by the parts
+    zero_points: ir.Value | None
+
+
+def place(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> None:
     """Replace every use of a weight by its one quantized form, which lookups and products share.
 
-    The initializers are `<name>.q<bits>` uint8 [N, blocks, bytes], `<name>.scales` float32 [N, blocks] and, unless
-    symmetric, `<name>.zero_points` uint8. InputError, naming the weight, when it is not finite.
+    The initializers are `<name>.q<bits>` uint8 [N, blocks, bytes] (at 6 bits `.q6.high` and `.q6.low`),
+    `<name>.scales` float32 [N, blocks] and, unless symmetric, `<name>.zero_points` uint8. `level` is the products'
+    accuracy_level: 4 rounds activations to int8, per row and block; 0 keeps them float.
     """
-    try:
-        blocks = quantize(weight.matrix(), bits=grid.bits, block=grid.block, symmetric=grid.symmetric)
-    except ValueError as error:
-        raise not_finite(weight, error) from error
     model.opset_imports[DOMAIN] = DOMAIN_VERSION
-    codes = initializer(model, f"{weight.stem}.q{grid.bits}", blocks.packed)
-    stored: list[ir.Value | None] = [codes, initializer(model, f"{weight.stem}.scales", blocks.scales)]
-    if blocks.zero_points is not None:
-        stored.append(initializer(model, f"{weight.stem}.zero_points", blocks.zero_points))
-    for node in weight.matmuls:
-        _product(node, weight, grid, stored)
-    if weight.gathers:
-        stored[0] = _rows(model, weight.gathers[0], codes, blocks)
-    for node in weight.gathers:
-        _lookup(model, node, blocks, stored)
+    stored = _store(model, weight, blocks)
+    n, k = weight.shape
+    sizes = {"K": k, "N": n, "block_size": blocks.form.block, "accuracy_level": level}
+    for node in weight.products:
+        _product(model, node, stored, sizes)
+    if weight.lookups:
+        rows = [_rows(model, weight.lookups[0].node, item) for item in stored]
+        for lookup in weight.lookups:
+            _lookup(model, lookup, blocks, list(zip(stored, rows, strict=True)))
 
 
 def not_finite(weight: Weight, error: ValueError) -> InputError:
@@ -68,12 +75,17 @@ def initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.V
     return value
 
 
-def replace_node(
-    old: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any], domain: str = DOMAIN
-) -> ir.Node:
+def replace_node(old: ir.Node, operation: Operation) -> ir.Node:
     """Put a new node in the place of `old`, under the same node name and output name."""
     output = old.outputs[0]
-    new = ir.node(op_type, inputs, attributes, domain=domain, name=old.name, outputs=[ir.Value(name=output.name)])
+    new = ir.node(
+        operation.kind,
+        operation.inputs,
+        operation.attributes,
+        domain=operation.domain,
+        name=old.name,
+        outputs=[ir.Value(name=output.name)],
+    )
     new.outputs[0].shape, new.outputs[0].type = output.shape, output.type
     old.append(new)
     output.replace_all_uses_with(new.outputs[0], replace_graph_outputs=True)
@@ -81,23 +93,46 @@ def replace_node(
     return new
 
 
-def _product(node: ir.Node, weight: Weight, grid: Grid, stored: Sequence[ir.Value | None]) -> None:
-    n, k = weight.shape
-    inputs = [node.inputs[0], *stored]
-    target = node
-    add, bias = _bias(node, n)
-    if add is not None:
-        inputs += [None] * (5 - len(inputs)) + [bias]  # between them: zero_points if implied, and g_idx
-        target = add
-    attributes = {"K": k, "N": n, "bits": grid.bits, "block_size": grid.block, "accuracy_level": grid.accuracy_level}
-    new = replace_node(target, "MatMulNBits", inputs, attributes)
-    new.name = node.name
+def _store(model: ir.Model, weight: Weight, blocks: Blocks) -> list[Stored]:
+    scales = initializer(model, f"{weight.stem}.scales", blocks.scales)
+    found = parts(blocks)
+    result = []
+    for part, label in zip(found, LABELS[len(found)], strict=True):
+        codes = initializer(model, f"{weight.stem}.q{blocks.form.bits}{label}", part.packed)
+        zeros = part.zero_points
+        points = None if zeros is None else initializer(model, f"{weight.stem}.zero_points", zeros)
+        result.append(Stored(part, label, codes, scales, points))
+    return result
+
+
+def _product(model: ir.Model, node: ir.Node, stored: Sequence[Stored], sizes: Mapping[str, int]) -> None:
+    """One MatMulNBits for each part, the bias with the first; more than one are added up."""
+    add, bias = _bias(node, sizes["N"])
+    last = node if add is None else add
+    name = str(node.name)
+    terms: list[Operation] = []
+    for item in stored:
+        operand = node.inputs[0]
+        if item.part.factor != 1:
+            operand = _before(last, _times(model, operand, item), f"{name}/Mul")
+        inputs = [operand, item.codes, item.scales, item.zero_points, None, None if terms else bias]
+        while inputs[-1] is None:
+            inputs.pop()
+        terms.append(Operation("MatMulNBits", inputs, {**sizes, "bits": item.part.bits}))
+    whole = terms[0]
+    if len(terms) > 1:
+        sums = [
+            _before(last, term, f"{name}/MatMulNBits{item.label}") for term, item in zip(terms, stored, strict=True)
+        ]
+        whole = Operation("Add", sums, domain="")
+    new = replace_node(last, whole)
+    new.name = name
     if add is not None:
         _graph(node).remove(node, safe=True)
 
 
 def _bias(node: ir.Node, width: int) -> tuple[ir.Node | None, ir.Value | None]:
-    """The Add that follows a MatMul and its constant [width], when the Add is all that reads the MatMul.
+    """The Add that follows a product and its constant [width], when the Add is all that reads the product.
 
     Only a 1-D constant: one of higher rank could give the sum a rank that MatMulNBits would not.
     """
@@ -114,28 +149,52 @@ def _bias(node: ir.Node, width: int) -> tuple[ir.Node | None, ir.Value | None]:
     return add, other
 
 
-def _rows(model: ir.Model, before: ir.Node, codes: ir.Value, blocks: Blocks) -> ir.Value:
+def _rows(model: ir.Model, before: ir.Node, item: Stored) -> ir.Value:
     """The codes as [N, bytes], the shape that GatherBlockQuantized wants."""
-    shape = initializer(model, f"{codes.name}.rows", np.array([len(blocks.packed), blocks.packed[0].size], np.int64))
-    flat = ir.node("Reshape", [codes, shape], name=f"{codes.name}/Reshape")
-    flat.outputs[0].name = f"{codes.name}.flat"
+    packed = item.part.packed
+    shape = initializer(model, f"{item.codes.name}.rows", np.array([len(packed), packed[0].size], np.int64))
+    flat = ir.node("Reshape", [item.codes, shape], name=f"{item.codes.name}/Reshape")
+    flat.outputs[0].name = f"{item.codes.name}.flat"
     before.prepend(flat)
     return flat.outputs[0]
 
 
-def _lookup(model: ir.Model, node: ir.Node, blocks: Blocks, stored: Sequence[ir.Value | None]) -> None:
-    """Gather rows; the columns that were added as padding are sliced off again."""
-    inputs = [stored[0], node.inputs[1], *stored[1:]]
-    attributes = {"bits": blocks.bits, "block_size": blocks.block, "gather_axis": 0, "quantize_axis": 1}
-    if blocks.padded == blocks.columns:
-        replace_node(node, "GatherBlockQuantized", inputs, attributes)
-        return
-    wide = ir.node("GatherBlockQuantized", inputs, attributes, domain=DOMAIN, name=f"{node.name}/GatherBlockQuantized")
-    wide.outputs[0].name = f"{node.outputs[0].name}.padded"
-    node.prepend(wide)
-    bounds = {"start": 0, "end": blocks.columns, "axis": -1}
-    limits = [initializer(model, f"{node.name}.{key}", np.array([at], np.int64)) for key, at in bounds.items()]
-    replace_node(node, "Slice", [wide.outputs[0], *limits], {}, domain="")
+def _lookup(model: ir.Model, lookup: Lookup, blocks: Blocks, stored: Sequence[tuple[Stored, ir.Value]]) -> None:
+    """Gather rows of every part and add them; the columns that were added as padding are sliced off again."""
+    node = lookup.node
+    name = str(node.name)
+    terms = []
+    for item, codes in stored:
+        inputs = [codes, lookup.indices, item.scales]
+        inputs += [] if item.zero_points is None else [item.zero_points]
+        sizes = {"bits": item.part.bits, "block_size": blocks.form.block, "gather_axis": 0, "quantize_axis": 1}
+        terms.append(Operation("GatherBlockQuantized", inputs, sizes))
+    whole = terms[0]
+    if len(terms) > 1:
+        rows = []
+        for term, (item, _) in zip(terms, stored, strict=True):
+            found = _before(node, term, f"{name}/{term.kind}{item.label}")
+            rows.append(found if item.part.factor == 1 else _before(node, _times(model, found, item), f"{name}/Mul"))
+        whole = Operation("Add", rows, domain="")
+    if blocks.padded != blocks.columns:
+        wide = _before(node, whole, f"{name}/padded")
+        bounds = {"start": 0, "end": blocks.columns, "axis": -1}
+        limits = [initializer(model, f"{name}.{key}", np.array([at], np.int64)) for key, at in bounds.items()]
+        whole = Operation("Slice", [wide, *limits], domain="")
+    replace_node(node, whole)
+
+
+def _times(model: ir.Model, source: ir.Value | None, item: Stored) -> Operation:
+    factor = item.part.factor
+    return Operation("Mul", [source, initializer(model, f"factor.{factor:g}", np.array(factor, np.float32))], domain="")
+
+
+def _before(node: ir.Node, operation: Operation, name: str) -> ir.Value:
+    """A new node of this name before another one; its output, of the same name."""
+    new = ir.node(operation.kind, operation.inputs, operation.attributes, domain=operation.domain, name=name)
+    new.outputs[0].name = name
+    node.prepend(new)
+    return new.outputs[0]
 
 
 def _graph(node: ir.Node) -> ir.Graph:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import onnx_ir as ir
@@ -13,9 +14,27 @@ from artifact import registry
 from artifact.errors import RecipeError
 from artifact.signature import Dimensions
 from artifact.typed import build
+from quantize.calibration import Calibration
 
 FOLDER = "quantize/schemes"
-BLOCKS = (16, 32, 64, 128, 256)  # what MatMulNBits, MatMulBnb4 and GatherBlockQuantized all have CPU kernels for
+
+
+@dataclass
+class Context:
+    """What a step may need beyond the graph that it changes, and what it has to say for the artifact."""
+
+    dims: Dimensions
+    graph: Path  # the fp32 graph, unchanged by earlier steps
+    calibration: Calibration | None  # None when the recipe has no [calibration]
+    work: Path  # directory for measurements that a later run continues from
+    facts: dict[str, Any] = field(default_factory=dict)  # for the manifest
+
+    def calibrated(self, scheme: str) -> Calibration:
+        """The calibration; RecipeError when the recipe has none."""
+        if self.calibration is None:
+            hint = 'add [calibration] with text = "..." (a UTF-8 file, relative to the recipe)'
+            raise RecipeError(f"{scheme} needs calibration text", where="calibration", hint=hint)
+        return self.calibration
 
 
 class Options(Protocol):
@@ -30,7 +49,7 @@ class Scheme(Protocol):
 
     Options: type[Options]
 
-    def apply(self, model: ir.Model, options: Any, dims: Dimensions) -> None:
+    def apply(self, model: ir.Model, options: Any, context: Context) -> None:
         """Change the model in place."""
 
 
@@ -41,18 +60,22 @@ class Step:
     scheme: Scheme
     options: Options
 
-    def apply(self, model: ir.Model, dims: Dimensions) -> None:
+    def apply(self, model: ir.Model, context: Context) -> None:
         """Change the model in place."""
-        self.scheme.apply(model, self.options, dims)
+        self.scheme.apply(model, self.options, context)
 
 
 def read_step(table: Mapping[str, Any], where: str) -> Step:
     """A step from its table in the recipe; RecipeError for an unknown scheme, key, type or value."""
-    name = registry.require(FOLDER, str(table["scheme"]), where=where)
-    scheme = cast(Scheme, importlib.import_module(f"{FOLDER.replace('/', '.')}.{name}"))
+    scheme = module(registry.require(FOLDER, str(table["scheme"]), where=where))
     options = build(scheme.Options, {key: value for key, value in table.items() if key != "scheme"}, where=where)
     options.check(where)
     return Step(scheme, options)
+
+
+def module(name: str) -> Scheme:
+    """The scheme's module; its name must be known to exist."""
+    return cast(Scheme, importlib.import_module(f"{FOLDER.replace('/', '.')}.{name}"))
 
 
 def check_choice(name: str, value: int, allowed: Collection[int], where: str) -> None:

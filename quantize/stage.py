@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 from tqdm import tqdm
@@ -18,14 +20,16 @@ from artifact.manifest import Manifest
 from artifact.recipe import Recipe
 from artifact.registry import ROOT
 from artifact.signature import Dimensions, model_file
-from artifact.store import Artifact, open_artifact, seal, staging, up_to_date
+from artifact.store import Artifact, intact, open_artifact, seal, staging
 from artifact.typed import build
+from quantize.calibration import TOKENIZER, Calibration
 from quantize.graph import clean, load, ports
-from quantize.scheme import Step, read_step
+from quantize.scheme import Context, Step, read_step
 
 KIND = "model"
 BASE = "fp32"
-TOOLS = ("numpy", "onnx", "onnx-ir")
+TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
+WORK = ".quantize"  # measurements that a later run continues from; no artifact
 
 
 def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iterator[Path]:
@@ -37,13 +41,16 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
     plans = {name: plan(recipe, name) for name in recipe.variants}
     base = _open_base(recipe, build_dir)
     dims = build(Dimensions, base.manifest.facts.get("dimensions"), where=f"{base.path}: facts", error=ArtifactError)
+    graph, work = base.path / model_file(BASE), build_dir / recipe.name / WORK
+    calibration = _calibration(recipe, base, dims)
     for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
         target = build_dir / recipe.name / name
         wanted = _manifest(recipe, name, base.manifest, base.digest)
-        if up_to_date(target, wanted):
+        known = intact(target)
+        if known is not None and known.manifest.same_making(_with_plan(wanted, known.manifest.facts)):
             say(f"{name}: unchanged, skipped")
         else:
-            make_variant(plans[name], base, dims, target, wanted)
+            make_variant(plans[name], base, Context(dims, graph, calibration, work), target, wanted)
             size = (target / model_file(name)).stat().st_size
             say(f"{name}: {size:,} bytes, {size / dims.parameters:.3f} bytes per parameter")
         yield target
@@ -55,13 +62,16 @@ def plan(recipe: Recipe, name: str) -> tuple[Step, ...]:
     return tuple(read_step(step, f"{where}[{i}]") for i, step in enumerate(recipe.variants[name].steps))
 
 
-def make_variant(steps: Sequence[Step], base: Artifact, dims: Dimensions, target: Path, manifest: Manifest) -> Artifact:
-    """Apply the steps to the fp32 graph and write the artifact, all other files copied unchanged."""
+def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target: Path, manifest: Manifest) -> Artifact:
+    """Apply the steps to the fp32 graph and write the artifact, all other files copied unchanged.
+
+    What the steps have to say (context.facts) goes into the manifest's facts.
+    """
     source = model_file(BASE)
     model = load(base.path / source)
     before = ports(model)
     for step in steps:
-        step.apply(model, dims)
+        step.apply(model, context)
     clean(model)
     if ports(model) != before:
         raise RuntimeError(f"{target.name}: the graph's inputs or outputs have changed")
@@ -73,7 +83,7 @@ def make_variant(steps: Sequence[Step], base: Artifact, dims: Dimensions, target
                 ir.save(model, copy)
             else:
                 shutil.copyfile(base.path / entry.path, copy)
-        return seal(staged, target, manifest)
+        return seal(staged, target, _with_plan(manifest, context.facts))
 
 
 def _open_base(recipe: Recipe, build_dir: Path) -> Artifact:
@@ -85,6 +95,20 @@ def _open_base(recipe: Recipe, build_dir: Path) -> Artifact:
     if model_file(BASE) not in {entry.path for entry in base.manifest.files}:
         raise ArtifactError(f"no {model_file(BASE)} in it", where=base.path, hint=f"run: {made_by}")
     return base
+
+
+def _calibration(recipe: Recipe, base: Artifact, dims: Dimensions) -> Calibration | None:
+    """The recipe's calibration, if it has one; the text is read when a step first asks for it."""
+    table = recipe.calibration
+    if table is None:
+        return None
+    graph, tokenizer = base.path / model_file(BASE), base.path / TOKENIZER
+    return Calibration(recipe.calibration_path, graph, tokenizer, dims, table.chunk, table.chunks)
+
+
+def _with_plan(manifest: Manifest, facts: Mapping[str, Any]) -> Manifest:
+    """The manifest with the plan that a search found: a result, which says nothing of how the artifact is made."""
+    return replace(manifest, facts={**manifest.facts, "plan": facts["plan"]}) if "plan" in facts else manifest
 
 
 def _manifest(recipe: Recipe, name: str, base: Manifest, base_digest: str) -> Manifest:

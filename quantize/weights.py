@@ -11,20 +11,38 @@ from artifact.errors import InputError
 from artifact.signature import Dimensions
 from quantize.blocks import Floats
 
+DOMAIN = "com.microsoft"
+PRODUCTS = ("MatMul", "Gemm", "FusedMatMul")
 REARRANGEMENTS = ("Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Rows of a table picked by indices: the Gather, and the node whose output holds them, row after row.
+
+    That is the Gather itself, or the Transpose after a Gather that picks the columns of a table stored [K, N].
+    """
+
+    gather: ir.Node
+    node: ir.Node
+
+    @property
+    def indices(self) -> ir.Value | None:
+        """Which rows, int64."""
+        return self.gather.inputs[1]
 
 
 @dataclass
 class Weight:
     """A 2-D float32 initializer with the nodes that read it the same way round.
 
-    Seen as [N, K]: MatMul multiplies with its transpose (output N wide), Gather picks its rows.
+    Seen as [N, K]: a product multiplies with its transpose (output N wide), a lookup picks its rows.
     """
 
     value: ir.Value
-    transposed: bool  # whether the initializer itself is [N, K]; MatMul then reads it through a Transpose
-    matmuls: list[ir.Node] = field(default_factory=list)
-    gathers: list[ir.Node] = field(default_factory=list)
+    transposed: bool  # whether the initializer itself is [N, K]; products then turn it, or read it through a Transpose
+    products: list[ir.Node] = field(default_factory=list)
+    lookups: list[Lookup] = field(default_factory=list)
     twin: bool = False  # whether other nodes read the same initializer the other way round
 
     @property
@@ -49,11 +67,19 @@ class Weight:
         return np.ascontiguousarray(array if self.transposed else array.T, np.float32)
 
 
-def find_weights(model: ir.Model, dims: Dimensions) -> tuple[list[Weight], list[Weight]]:
-    """The linear layers of the body, and the tables with one row per word of the vocabulary (embedding, lm_head).
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a graph by their part in it."""
 
-    Other lookup tables (positions) are not listed: they are small and stay float. Raises InputError for a linear layer
-    of another form, and when there is none: a variant that silently kept its weights would pass for a quantized one.
+    body: tuple[Weight, ...]  # linear layers
+    tables: tuple[Weight, ...]  # one row per word of the vocabulary: embedding, lm_head, or both
+    lookups: tuple[Weight, ...]  # tables that are only read by lookups: positions
+
+
+def find_weights(model: ir.Model, dims: Dimensions) -> Weights:
+    """The weights of a graph. InputError for a linear layer of another form, or when there is none.
+
+    A variant that silently kept its weights would pass for a quantized one.
     """
     found: dict[tuple[str, bool], Weight] = {}
     for value in model.graph.initializers.values():
@@ -62,12 +88,13 @@ def find_weights(model: ir.Model, dims: Dimensions) -> tuple[list[Weight], list[
     for (name, transposed), weight in found.items():
         weight.twin = (name, not transposed) in found
     _refuse_leftovers(model, found)
-    body = [weight for weight in found.values() if weight.matmuls and weight.shape[0] != dims.vocabulary]
-    tables = [weight for weight in found.values() if weight.shape[0] == dims.vocabulary]
+    tables = tuple(weight for weight in found.values() if weight.shape[0] == dims.vocabulary)
+    others = [weight for weight in found.values() if weight.shape[0] != dims.vocabulary]
+    body = tuple(weight for weight in others if weight.products)
     if not body:
         hint = "export linear layers as MatMul with a constant 2-D weight"
         raise InputError("no linear layer to quantize", where=f"graph {model.graph.name}", hint=hint)
-    return body, tables
+    return Weights(body, tables, tuple(weight for weight in others if not weight.products))
 
 
 def tensor_of(value: ir.Value) -> ir.TensorProtocol:
@@ -79,26 +106,53 @@ def tensor_of(value: ir.Value) -> ir.TensorProtocol:
 
 def _collect(value: ir.Value, found: dict[tuple[str, bool], Weight]) -> None:
     for node, position in value.uses():
-        if node.op_type == "MatMul" and position == 1:
-            _weight(value, found, transposed=False).matmuls.append(node)
-        elif node.op_type == "Gather" and position == 0 and _axis(node) == 0:
-            _weight(value, found, transposed=True).gathers.append(node)
+        if node.op_type == "Gather" and position == 0 and _number(node, "axis", 0) == 0:
+            _weight(value, found, transposed=True).lookups.append(Lookup(node, node))
+        elif node.op_type == "Gather" and position == 0 and (rows := _rows_of(node)) is not None:
+            _weight(value, found, transposed=False).lookups.append(Lookup(node, rows))
+        elif position == 1 and (turned := _product(node)) is not None:
+            _weight(value, found, transposed=turned).products.append(node)
         elif _is_for_products(node):
-            _weight(value, found, transposed=True).matmuls += [user for user, _ in node.outputs[0].uses()]
+            _weight(value, found, transposed=True).products += [user for user, _ in node.outputs[0].uses()]
+
+
+def _rows_of(gather: ir.Node) -> ir.Node | None:
+    """The Transpose that makes rows again of the columns that a Gather has picked, if it is all that reads them."""
+    users = [node for node, _ in gather.outputs[0].uses()]
+    if len(users) != 1 or users[0].op_type != "Transpose" or gather.outputs[0].is_graph_output():
+        return None
+    order = users[0].attributes.get("perm")
+    places = [] if order is None else list(order.as_ints())
+    return users[0] if len(places) > 1 and places == [*range(1, len(places)), 0] else None
+
+
+def _product(node: ir.Node) -> bool | None:
+    """Whether a product with its second input turns that input round; None if it is no plain product."""
+    if node.op_type == "MatMul":
+        return False
+    if node.op_type not in ("Gemm", "FusedMatMul"):
+        return None
+    plain = not _number(node, "transA", 0) and _number(node, "alpha", 1) == 1
+    plain = plain and not _number(node, "transBatchA", 0) and not _number(node, "transBatchB", 0)
+    alone = len(node.inputs) == 2 or node.inputs[2] is None
+    return True if plain and alone and _number(node, "transB", 0) == 1 else None
 
 
 def _refuse_leftovers(model: ir.Model, found: dict[tuple[str, bool], Weight]) -> None:
     """Every product with a constant must be among those found, and a weight found must have no other use."""
-    hint = "export linear layers as MatMul + Add with a 2-D weight, read directly or through one Transpose"
-    products = {node for weight in found.values() for node in weight.matmuls}
-    readers = products | {node for weight in found.values() for node in weight.gathers}
+    hint = (
+        "export linear layers as MatMul + Add with a 2-D weight read directly or through one Transpose, or as Gemm or "
+        "FusedMatMul with transB=1 and no other attribute or third input"
+    )
+    products = {node for weight in found.values() for node in weight.products}
+    readers = products | {lookup.gather for weight in found.values() for lookup in weight.lookups}
     for node in model.graph:
-        if node.op_type in ("MatMul", "Gemm") and node not in products:
+        if node.op_type in PRODUCTS and node not in products:
             for value in filter(None, map(_constant_behind, node.inputs[:2])):
                 raise InputError(f"{value.name}: {node.op_type} cannot be quantized", where=node.name, hint=hint)
     for weight in found.values():
         others = [node for node, _ in weight.value.uses() if node not in readers and not _is_for_products(node)]
-        if weight.matmuls and others:
+        if weight.products and others:
             raise InputError(f"{weight.name} has another use", where=others[0].name, hint=hint)
 
 
@@ -122,9 +176,9 @@ def _is_for_products(node: ir.Node) -> bool:
     return bool(uses) and not output.is_graph_output() and all(u.op_type == "MatMul" and at == 1 for u, at in uses)
 
 
-def _axis(node: ir.Node) -> int:
-    attribute = node.attributes.get("axis")
-    return 0 if attribute is None else attribute.as_int()
+def _number(node: ir.Node, name: str, default: float) -> float:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else float(attribute.value)
 
 
 def _dimensions(value: ir.Value) -> tuple[int, int]:

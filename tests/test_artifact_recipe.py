@@ -25,7 +25,7 @@ expect = { layers = 2, tied = true, license = "mit" }
 
 [variants]
 fp16 = { steps = [{ scheme = "float16" }] }
-q4f16 = { steps = [{ scheme = "blockwise", bits = 4 }, { scheme = "float16" }] }
+q4f16 = { steps = [{ scheme = "rtn", bits = 4 }, { scheme = "float16" }] }
 
 [verify]
 text = "text/heldout.txt"
@@ -64,7 +64,7 @@ def test_read_recipe(path: Path) -> None:
     assert recipe.source.expect == Expected(layers=2, tied=True, license="mit")
     assert not recipe.source.allow_pickle
     assert list(recipe.variants) == ["fp16", "q4f16"]
-    assert recipe.variants["q4f16"].steps == ({"scheme": "blockwise", "bits": 4}, {"scheme": "float16"})
+    assert recipe.variants["q4f16"].steps == ({"scheme": "rtn", "bits": 4}, {"scheme": "float16"})
     assert recipe.verify.checks == ("structure", "logits")
     assert recipe.verify.levels == ("disable_all", "enable_all")
     assert recipe.verify.settings == {"logits": {"cases": 3}}
@@ -190,3 +190,45 @@ def read_or_refused(path: Path, text: str) -> None:
         for limit in tolerance.limits.values()
     ]
     assert all(0 <= limit.bound < float("inf") for limit in limits)
+
+
+CALIBRATION = '[calibration]\ntext = "train.txt"\nchunk = 64\n\n[variants]'
+
+
+def test_calibration_counts_for_the_variants_that_use_it(path: Path) -> None:
+    text = path.parent / "train.txt"
+    text.write_text("one")
+    gptq = '{ scheme = "rtn", bits = 4, overrides = [{ tensors = "*", scheme = "gptq" }] }'
+    calibrated = RECIPE.replace('{ scheme = "float16" }] }\nq4f16', gptq + "] }\nq4f16")
+
+    def digests(recipe: str) -> tuple[str, str]:
+        found = read(path, recipe)
+        return found.variant_digest("fp16"), found.variant_digest("q4f16")
+
+    without = digests(calibrated)
+    first = digests(calibrated.replace("[variants]", CALIBRATION))
+    assert (first[0] == without[0], first[1] == without[1]) == (False, True)
+    other = digests(calibrated.replace("[variants]", CALIBRATION.replace("64", "32")))
+    text.write_text("two")
+    changed = digests(calibrated.replace("[variants]", CALIBRATION))
+    assert len({first[0], other[0], changed[0]}) == 3
+    text.unlink()
+    recipe = read(path, calibrated.replace("[variants]", CALIBRATION))
+    with pytest.raises(RecipeError, match="no file"):
+        recipe.variant_digest("fp16")
+    assert recipe.variant_digest("q4f16") == without[1]
+
+
+@pytest.mark.parametrize(
+    ("table", "what"),
+    [
+        ('text = "a"\nchunk = 1', "must be positive"),
+        ('text = "a"\nchunks = 0', "must be positive"),
+        ("chunk = 512", "missing key 'text'"),
+        ('text = "a"\nlength = 5', "unknown key 'length'"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused(path: Path, table: str, what: str) -> None:
+    with pytest.raises(RecipeError, match=what) as refusal:
+        read(path, RECIPE.replace("[variants]", f"[calibration]\n{table}\n\n[variants]"))
+    assert ": calibration" in refusal.value.where

@@ -13,7 +13,7 @@ from tests import test_artifact_recipe
 from tests.test_artifact_recipe import RECIPE, read, toml
 
 CHECKS = "known: cache, divergence, generation, logits, structure, tokenizer"
-SCHEMES = "known: blockwise, float16, nf4"
+SCHEMES = "known: auto, float16, gptq, hqq, kquant, nf4, rtn"
 
 path = test_artifact_recipe.path
 
@@ -36,7 +36,7 @@ ROWS = [
         'name = "tiny"\nx = 1\n',
         "unknown key 'x'",
         "",
-        "known: architecture, name, source, tolerances",
+        "known: architecture, calibration, graph, name, source, tolerances",
     ),
     ('"tiny"', "3", "expected str, found int 3", ": name", "write a value of type str"),
     ('"tiny"', '""', "'' cannot name a directory", ": name", "use a-z 0-9 . _ -"),
@@ -82,11 +82,11 @@ ROWS = [
     ),
     (', { scheme = "float16"', ', { scheme = "int3"', "'int3' does not exist", ": variants.q4f16.steps[1]", SCHEMES),
     (
-        '"blockwise"',
-        '"blokwise"',
-        "'blokwise' does not exist",
+        '"rtn"',
+        '"rtm"',
+        "'rtm' does not exist",
         ": variants.q4f16.steps[0]",
-        "did you mean 'blockwise'?",
+        "did you mean 'rtn'?",
     ),
     # verify
     ('text = "text/heldout.txt"\n', "", "missing key 'text'", ": verify", "add text = ..."),

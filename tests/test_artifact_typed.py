@@ -112,8 +112,8 @@ def test_build_raises_the_error_it_is_given() -> None:
 
 
 def test_did_you_mean_lists_the_known_names_and_the_closest() -> None:
-    assert did_you_mean("blokwise", ["nf4", "blockwise"]) == "known: blockwise, nf4; did you mean 'blockwise'?"
-    assert did_you_mean("zzz", ["nf4", "blockwise"]) == "known: blockwise, nf4"
+    assert did_you_mean("rtm", ["rtn", "nf4"]) == "known: nf4, rtn; did you mean 'rtn'?"
+    assert did_you_mean("zzz", ["rtn", "nf4"]) == "known: nf4, rtn"
 
 
 leaves = (

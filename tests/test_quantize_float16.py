@@ -9,9 +9,21 @@ from onnx import TensorProto, helper, numpy_helper
 from artifact.errors import InputError, RecipeError
 from artifact.signature import Dimensions, Port
 from quantize.graph import clean, ports
-from quantize.schemes import blockwise, float16
+from quantize.schemes import float16, rtn
 from quantize.schemes.float16 import Options
-from tests.test_quantize_tiny import ALIGNED, DIMS, LEVELS, UNTIED, Tiny, assemble, batch, run, session, tiny_model
+from tests.test_quantize_tiny import (
+    ALIGNED,
+    DIMS,
+    LEVELS,
+    UNTIED,
+    Tiny,
+    assemble,
+    batch,
+    context,
+    run,
+    session,
+    tiny_model,
+)
 
 ALL_NARROW = Options(float32=())
 
@@ -20,8 +32,8 @@ def converted(model: onnx.ModelProto, options: Options = Options(), bits: int = 
     copy = ir.from_proto(model)
     if bits:
         dims = ALIGNED if copy.graph.outputs[1].shape[3] == ALIGNED.head_dim else DIMS  # type: ignore[index]
-        blockwise.apply(copy, blockwise.Options(bits=bits), dims)
-    float16.apply(copy, options, DIMS)
+        rtn.apply(copy, rtn.Options(bits=bits), context(dims))
+    float16.apply(copy, options, context(DIMS))
     clean(copy)
     result = ir.to_proto(copy)
     onnx.checker.check_model(result, full_check=True)
@@ -83,7 +95,7 @@ def test_quantized_then_float16_is_the_same_at_every_optimization_level(bits: in
     model = tiny_model(ALIGNED)
     ids, mask = batch(ALIGNED)
     copy = ir.from_proto(model)
-    blockwise.apply(copy, blockwise.Options(bits=bits), ALIGNED)
+    rtn.apply(copy, rtn.Options(bits=bits), context(ALIGNED))
     wanted, _ = run(session(copy), ids, mask)
     result = converted(model, bits=bits)
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"):
@@ -156,3 +168,25 @@ def test_unknown_operators_are_refused() -> None:
         Options(float32=("Sofmax",)).check("recipe")
     assert "Softmax" in refusal.value.hint
     Options().check("recipe")
+
+
+def test_the_operators_of_the_fused_graph_stay_float32_and_its_head_product_does_not() -> None:
+    graph = Tiny(DIMS, [], {})
+    gain, shift, bias = np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)
+    normal, _, _, total = graph.op(
+        "SkipLayerNormalization", "x", "x", gain, shift, bias, outputs=4, domain="com.microsoft"
+    )
+    wide = graph.op("FastGelu", normal, bias, domain="com.microsoft")
+    weight = np.random.default_rng(1).standard_normal((5, 64)).astype(np.float32)
+    graph.op("FusedMatMul", graph.op("Add", wide, total), weight, name="y", transB=1, domain="com.microsoft")
+    ports_in = [Port("x", "float32", (1, "n", 64))]
+    model = assemble(graph, ports_in, [Port("y", "float32", (1, "n", 5))])
+    result = converted(model)
+    x = np.random.default_rng(2).standard_normal((1, 3, 64)).astype(np.float32)
+    for level in LEVELS:
+        got, wanted = (session(m, level).run(None, {"x": x})[0] for m in (result, model))
+        np.testing.assert_allclose(got, wanted, atol=0.05)
+        assert np.abs(got - wanted).max() > 0
+    kinds = [node.op_type for node in result.graph.node if any(name.endswith("/float16") for name in node.input)]
+    narrow = [kind for kind in kinds if kind != "Cast"]
+    assert narrow == ["FusedMatMul"]

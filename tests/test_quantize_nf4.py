@@ -9,16 +9,17 @@ from onnx import numpy_helper
 from artifact.errors import InputError, RecipeError
 from artifact.signature import Dimensions
 from quantize import blocks
+from quantize.blocks import Form
 from quantize.graph import clean, ports
 from quantize.normal_float import dequantize, quantize
-from quantize.schemes import nf4
+from quantize.schemes import nf4, rtn
 from quantize.schemes.nf4 import Options
-from tests.test_quantize_tiny import ALIGNED, DIMS, LEVELS, UNTIED, batch, run, session, tiny_model
+from tests.test_quantize_tiny import ALIGNED, DIMS, LEVELS, UNTIED, batch, context, run, session, tiny_model
 
 
 def quantized(model: onnx.ModelProto, options: Options, dims: Dimensions) -> onnx.ModelProto:
     copy = ir.from_proto(model)
-    nf4.apply(copy, options, dims)
+    nf4.apply(copy, options, context(dims))
     clean(copy)
     return ir.to_proto(copy)
 
@@ -33,7 +34,7 @@ def rounded(model: onnx.ModelProto, options: Options, dims: Dimensions) -> onnx.
             continue
         rows = np.ascontiguousarray(weight if tensor.name == "wte.weight" else weight.T)
         if dims.vocabulary in weight.shape:
-            table = blocks.quantize(rows, bits=8, block=options.embedding_block, symmetric=True)
+            table = rtn.solve(rows, Form(8, options.embedding_block, symmetric=True))
             back = blocks.dequantize(table)
         else:
             back = dequantize(quantize(rows, block=options.block))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,31 +10,28 @@ import pytest
 from onnx import numpy_helper
 
 from artifact.errors import InputError, RecipeError
-from artifact.signature import IR_VERSION, OPSET, Dimensions, Port
-from quantize.blocks import dequantize, quantize
+from artifact.signature import IR_VERSION, OPSET, Dimensions
+from quantize.blocks import Form, dequantize
+from quantize.blockwise import Override
 from quantize.graph import clean, ports
-from quantize.schemes import blockwise
-from quantize.schemes.blockwise import Options
+from quantize.schemes import rtn
+from quantize.schemes.rtn import Options
 from tests.test_quantize_tiny import (
     ALIGNED,
     DIMS,
     LEVELS,
     UNTIED,
-    Array,
-    Tiny,
-    assemble,
     batch,
+    context,
     run,
     session,
     tiny_model,
 )
 
-SIDE = Dimensions(layers=1, hidden=16, heads=1, context=4, vocabulary=5, parameters=1, tied=True)
-
 
 def quantized(model: onnx.ModelProto, options: Options, dims: Dimensions = DIMS) -> onnx.ModelProto:
     copy = ir.from_proto(model)
-    blockwise.apply(copy, options, dims)
+    rtn.apply(copy, options, context(dims))
     clean(copy)
     return ir.to_proto(copy)
 
@@ -54,7 +50,7 @@ def rounded(model: onnx.ModelProto, options: Options, dims: Dimensions = DIMS) -
             block = options.embedding_block if is_table else options.block
             rows = weight if tensor.name == "wte.weight" else weight.T
             symmetric = options.embedding_symmetric if is_table else options.symmetric
-            back = dequantize(quantize(np.ascontiguousarray(rows), bits=bits, block=block, symmetric=symmetric))
+            back = dequantize(rtn.solve(np.ascontiguousarray(rows), Form(bits, block, symmetric)))
             back = back if tensor.name == "wte.weight" else back.T
             tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(back), tensor.name))
     return copy
@@ -72,6 +68,9 @@ def rounded(model: onnx.ModelProto, options: Options, dims: Dimensions = DIMS) -
         Options(bits=4, accuracy_level=0, embedding_bits=4, embedding_block=16, embedding_symmetric=False),
         Options(bits=8, accuracy_level=0, embedding_symmetric=False),
         Options(bits=4, block=64, accuracy_level=0, embedding_bits=0),
+        Options(bits=2, block=32, accuracy_level=0, embedding_bits=2, embedding_symmetric=False),
+        Options(bits=6, accuracy_level=0, embedding_bits=6),
+        Options(bits=6, block=16, symmetric=False, accuracy_level=0, embedding_bits=6, embedding_symmetric=False),
     ],
 )
 def test_the_graph_computes_with_the_rounded_weights(options: Options, dims: Dimensions, level: str) -> None:
@@ -87,7 +86,7 @@ def test_the_graph_computes_with_the_rounded_weights(options: Options, dims: Dim
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dims", [DIMS, ALIGNED])
-@pytest.mark.parametrize(("bits", "symmetric"), [(8, True), (8, False), (4, True), (4, False)])
+@pytest.mark.parametrize(("bits", "symmetric"), [(8, True), (8, False), (6, True), (6, False), (4, True), (4, False)])
 def test_int8_activations_cost_little_and_no_row_sees_another(
     bits: int,
     symmetric: bool,
@@ -141,120 +140,47 @@ def test_the_head_may_have_an_accuracy_level_of_its_own(own: int | None, wanted:
     assert set(levels.values()) == {1}
 
 
-def kinds(model: onnx.ModelProto) -> list[str]:
-    return [node.op_type for node in model.graph.node]
+def test_overrides_hold_for_the_first_glob_that_matches() -> None:
+    overrides = (
+        Override("h.0.*", bits=8, block=16),
+        Override("h.*.out.weight", scheme="hqq", symmetric=False),
+        Override("wte.*", bits=0),
+        Override("wpe.weight", bits=8, accuracy_level=0),
+    )
+    result = quantized(tiny_model(), Options(bits=4, overrides=overrides))
+    names = {tensor.name: tensor for tensor in result.graph.initializer}
+    assert names["h.0.out.weight.q8"].dims[1:] == [10, 16]
+    assert "h.0.out.weight.zero_points" not in names
+    assert {
+        "h.1.in.weight.q4",
+        "h.1.out.weight.q4",
+        "h.1.out.weight.zero_points",
+        "wte.weight",
+        "wpe.weight.q8",
+    } <= set(names)
+    assert not {"h.1.in.weight.zero_points", "wpe.weight"} & set(names)
 
 
-def side_model(build: Callable[[Tiny, Array], None]) -> onnx.ModelProto:
-    """A model around one weight [16, 16], for the ways in which a graph may use it."""
-    graph = Tiny(SIDE, [], {})
-    build(graph, np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32))
-    return assemble(graph, [Port("x", "float32", ("n", 16))], [Port("y", "float32", ("n", 16))])
+@pytest.mark.parametrize(
+    ("override", "where"),
+    [
+        (Override("*", scheme="float16"), "recipe: overrides[0]: scheme"),
+        (Override("*", scheme="auto"), "recipe: overrides[0]: scheme"),
+        (Override("*", scheme="rtm"), "recipe: overrides[0]: scheme"),
+        (Override("*", bits=5), "recipe: overrides[0]: bits"),
+        (Override("*", block=8), "recipe: overrides[0]: block"),
+        (Override("*", accuracy_level=7), "recipe: overrides[0]: accuracy_level"),
+    ],
+)
+def test_an_override_that_cannot_be_is_refused_by_key(override: Override, where: str) -> None:
+    with pytest.raises(RecipeError) as refusal:
+        Options(bits=4, overrides=(override,)).check("recipe")
+    assert refusal.value.where == where
 
 
-def compare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Quantize at 8 bits and check that the result stays near."""
-    result = quantized(model, Options(bits=8, block=16, accuracy_level=0), SIDE)
-    x = np.random.default_rng(1).standard_normal((3, 16)).astype(np.float32)
-    (wanted,), (got,) = session(model).run(None, {"x": x}), session(result).run(None, {"x": x})
-    assert np.abs(got - wanted).max() < 0.03 * np.abs(wanted).max()
-    return result
-
-
-def test_a_bias_that_only_the_product_feeds_is_folded() -> None:
-    def build(graph: Tiny, weight: Array) -> None:
-        graph.op("Add", np.ones(16, np.float32), graph.op("MatMul", "x", weight), name="y")
-
-    result = compare(side_model(build))
-    assert kinds(result) == ["MatMulNBits"]
-    assert len(result.graph.node[0].input) == 6
-    assert result.graph.node[0].name.startswith("node/MatMul")
-
-
-def test_a_bias_is_not_folded_when_that_would_change_a_shape_or_a_value() -> None:
-    def rank(graph: Tiny, weight: Array) -> None:
-        graph.op("Add", graph.op("MatMul", "x", weight), np.ones((1, 16), np.float32), name="y")
-
-    def single(graph: Tiny, weight: Array) -> None:
-        graph.op("Add", graph.op("MatMul", "x", weight), np.ones(1, np.float32), name="y")
-
-    def shared(graph: Tiny, weight: Array) -> None:
-        product = graph.op("MatMul", "x", weight)
-        graph.op("Mul", graph.op("Add", product, np.ones(16, np.float32)), product, name="y")
-
-    for build in (rank, single, shared):
-        assert "Add" in kinds(compare(side_model(build)))
-
-
-def test_a_weight_read_twice_is_stored_once_and_one_read_both_ways_round_twice() -> None:
-    def twice(graph: Tiny, weight: Array) -> None:
-        name = graph.constant(weight, "w")
-        graph.op("MatMul", graph.op("MatMul", "x", name), name, name="y")
-
-    def both(graph: Tiny, weight: Array) -> None:
-        name = graph.constant(weight, "w")
-        turned = graph.op("Transpose", name, perm=[1, 0])
-        graph.op("MatMul", graph.op("MatMul", "x", name), turned, name="y")
-
-    assert [t.name for t in compare(side_model(twice)).graph.initializer] == ["w.q8", "w.scales"]
-    names = [t.name for t in compare(side_model(both)).graph.initializer]
-    assert sorted(names) == ["w.T.q8", "w.T.scales", "w.q8", "w.scales"]
-
-
-def test_two_lookups_share_the_table() -> None:
-    graph = Tiny(SIDE, [], {})
-    table = graph.constant(np.random.default_rng(0).standard_normal((5, 20)).astype(np.float32), "table")
-    body = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
-    both = graph.op("Add", graph.op("Gather", table, "a"), graph.op("Gather", table, "b"))
-    graph.op("MatMul", both, body, name="y")
-    ids = [Port(name, "int64", ("n",)) for name in "ab"]
-    model = assemble(graph, ids, [Port("y", "float32", ("n", 16))])
-    result = quantized(model, Options(bits=8, accuracy_level=0, embedding_block=16), SIDE)
-    feed = {"a": np.array([0, 4, 2]), "b": np.array([1, 1, 3])}
-    np.testing.assert_allclose(session(result).run(None, feed)[0], session(model).run(None, feed)[0], atol=0.2)
-    assert sorted(kinds(result)) == ["Add", *["GatherBlockQuantized"] * 2, "MatMulNBits", "Reshape", "Slice", "Slice"]
-
-
-def gemm(graph: Tiny, weight: Array) -> None:
-    graph.op("Add", graph.op("Gemm", "x", graph.constant(weight, "w")), graph.op("MatMul", "x", weight), name="y")
-
-
-def left(graph: Tiny, weight: Array) -> None:
-    product = graph.op("MatMul", graph.constant(weight, "w"), graph.op("Transpose", "x", perm=[1, 0]))
-    graph.op("MatMul", graph.op("Transpose", product, perm=[1, 0]), weight, name="y")
-
-
-def reshaped(graph: Tiny, weight: Array) -> None:
-    name = graph.constant(weight.reshape(-1), "flat")
-    square = graph.op("Reshape", graph.constant(weight.reshape(4, 64), "w"), np.array([16, 16]))
-    graph.op("Add", graph.op("MatMul", "x", square), graph.op("MatMul", "x", weight), name="y")
-    graph.weights.pop(name)
-
-
-def added(graph: Tiny, weight: Array) -> None:
-    name = graph.constant(weight, "w")
-    graph.op("MatMul", graph.op("MatMul", "x", name), graph.op("Add", name, name), name="y")
-
-
-def turned_and_added(graph: Tiny, weight: Array) -> None:
-    name = graph.constant(weight, "w")
-    turned = graph.op("Transpose", name, perm=[1, 0])
-    graph.op("MatMul", graph.op("MatMul", "x", name), graph.op("Add", turned, turned), name="y")
-
-
-def turned_and_returned(graph: Tiny, weight: Array) -> None:
-    graph.op("MatMul", "x", graph.op("Transpose", graph.constant(weight, "w"), perm=[1, 0], name="y"))
-
-
-@pytest.mark.parametrize("build", [gemm, left, reshaped, added, turned_and_added, turned_and_returned])
-def test_a_linear_layer_of_another_form_is_refused_by_name(build: Callable[[Tiny, Array], None]) -> None:
-    with pytest.raises(InputError, match=r"^w\b"):
-        quantized(side_model(build), Options(bits=8), SIDE)
-
-
-def test_a_model_without_linear_layers_is_refused() -> None:
-    with pytest.raises(InputError, match="no linear layer"):
-        quantized(side_model(lambda graph, weight: graph.op("Add", "x", weight[0], name="y")), Options(bits=8), SIDE)
+def test_an_override_that_matches_nothing_is_refused() -> None:
+    with pytest.raises(RecipeError, match=re.escape("'h.7.*' matches no weight")):
+        quantized(tiny_model(), Options(bits=4, overrides=(Override("h.7.*", bits=8),)))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -271,7 +197,7 @@ def test_a_weight_that_is_not_finite_is_refused_by_name(bad: float) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("bits", 2),
+        ("bits", 3),
         ("bits", 0),
         ("block", 8),
         ("block", 512),
@@ -279,7 +205,8 @@ def test_a_weight_that_is_not_finite_is_refused_by_name(bad: float) -> None:
         ("accuracy_level", 5),
         ("accuracy_level", -1),
         ("embedding_accuracy_level", 5),
-        ("embedding_bits", 2),
+        ("embedding_bits", 5),
+        ("position_bits", 16),
         ("embedding_block", 0),
     ],
 )

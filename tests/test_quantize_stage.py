@@ -17,28 +17,30 @@ from artifact.recipe import read_recipe
 from artifact.signature import FILES, model_file
 from artifact.store import Artifact, open_artifact, seal, staging
 from quantize.__main__ import main
+from tests.test_quantize_calibration import tokenizer, write_text
 from tests.test_quantize_tiny import ALIGNED, LEVELS, batch, session, tiny_model
 from tests.test_quantize_tiny import run as infer
 
 VARIANTS = {
     "fp16": '[{ scheme = "float16" }]',
-    "q8": '[{ scheme = "blockwise", bits = 8 }]',
-    "uint8": '[{ scheme = "blockwise", bits = 8, symmetric = false }]',
-    "q4": '[{ scheme = "blockwise", bits = 4 }]',
-    "q4f16": '[{ scheme = "blockwise", bits = 4 }, { scheme = "float16" }]',
+    "q8": '[{ scheme = "rtn", bits = 8 }]',
+    "uint8": '[{ scheme = "rtn", bits = 8, symmetric = false }]',
+    "q4": '[{ scheme = "rtn", bits = 4 }]',
+    "q4f16": '[{ scheme = "rtn", bits = 4 }, { scheme = "float16" }]',
     "bnb4": '[{ scheme = "nf4" }]',
 }
-OTHER_FILES = {"config.json": b"{}", "tokenizer.json": b'{"a": 1}'}
+OTHER_FILES = {"config.json": b"{}", "tokenizer.json": tokenizer(ALIGNED.vocabulary)}
+CALIBRATION = '[calibration]\ntext = "train.txt"\nchunk = 16\nchunks = 4\n'
 
 
-def write_recipe(home: Path, variants: dict[str, str]) -> Path:
+def write_recipe(home: Path, variants: dict[str, str], calibration: str = "") -> Path:
     lines = "\n".join(f"{name} = {{ steps = {steps} }}" for name, steps in variants.items())
     architecture = registry.names("convert/architectures")[0]
     check = registry.names("verify/checks")[0]
     path = home / "recipe.toml"
     path.write_text(
         f'name = "tiny"\narchitecture = "{architecture}"\n[source]\nrepository = "a/b"\n'
-        f'[variants]\n{lines}\n[verify]\ntext = "text.txt"\nchecks = ["{check}"]\n'
+        f'{calibration}[variants]\n{lines}\n[verify]\ntext = "text.txt"\nchecks = ["{check}"]\n'
     )
     return path
 
@@ -106,7 +108,7 @@ def test_every_variant_is_an_artifact_that_names_its_making(home: Path) -> None:
         assert manifest.parents == {"fp32": base.digest}
         assert manifest.source == base.manifest.source
         assert manifest.facts == base.manifest.facts
-        assert set(manifest.tools) == {"numpy", "onnx", "onnx-ir"}
+        assert set(manifest.tools) == {"numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers"}
         assert {entry.path for entry in manifest.files} == {*OTHER_FILES, f"onnx/{FILES[name]}"}
         for other, content in OTHER_FILES.items():
             assert (artifact.path / other).read_bytes() == content
@@ -144,7 +146,7 @@ def test_unchanged_variants_are_skipped_and_changed_ones_made_again(
     assert code == PASSED
     assert err.count("unchanged, skipped") == len(VARIANTS)
     assert len(out.splitlines()) == len(VARIANTS)
-    write_recipe(copy, {**VARIANTS, "q8": '[{ scheme = "blockwise", bits = 8, block = 64 }]'})
+    write_recipe(copy, {**VARIANTS, "q8": '[{ scheme = "rtn", bits = 8, block = 64 }]'})
     _, _, err = command(arguments)
     assert err.count("unchanged, skipped") == len(VARIANTS) - 1
     assert "q8: unchanged" not in err
@@ -161,6 +163,33 @@ def test_another_fp32_makes_every_variant_stale(home: Path, tmp_path: Path, comm
     assert "skipped" not in err
 
 
+def test_calibrated_variants_are_made_from_the_text_and_made_again_when_it_changes(
+    tmp_path: Path, command: Command
+) -> None:
+    auto = (
+        '[{ scheme = "auto", max_bytes = 150000, candidates = [{ bits = 4 }, { bits = 8 }], embedding_candidates = [{ '
+        "bits = 8 }] }]"
+    )
+    variants = {**VARIANTS, "q4": '[{ scheme = "gptq", bits = 4 }]', "int8": auto}
+    write_base(tmp_path / "build")
+    write_text(tmp_path / "train.txt", 1600)
+    recipe = write_recipe(tmp_path, variants, CALIBRATION)
+    arguments = [recipe, "--build", tmp_path / "build", "--variant", "q4", "int8", "q8"]
+    assert command(arguments)[0] == PASSED
+    artifact = open_artifact(tmp_path / "build/tiny/int8", made_by="test")
+    plan = artifact.manifest.facts["plan"]
+    assert plan["bytes"] == (artifact.path / model_file("int8")).stat().st_size <= 150_000
+    assert {"wte.weight", "wpe.weight", "h.0.in.weight"} <= plan["tensors"].keys()
+    _, _, err = command(arguments)
+    assert err.count("unchanged, skipped") == 3
+    write_text(tmp_path / "train.txt", 1700)
+    _, _, err = command(arguments)
+    assert [name for name in ("q8", "q4", "int8") if f"{name}: unchanged" in err] == ["q8"]
+    write_recipe(tmp_path, variants)
+    code, _, err = command(arguments)
+    assert (code, "needs calibration text" in err) == (USAGE, True)
+
+
 def test_only_the_named_variants_are_made_in_the_recipes_order(home: Path, tmp_path: Path, command: Command) -> None:
     shutil.copytree(home / "build/tiny/fp32", tmp_path / "tiny/fp32")
     code, out, _ = command([home / "recipe.toml", "--build", tmp_path, "--variant", "q4", "q8", "--variant", "q4"])
@@ -174,13 +203,13 @@ def test_only_the_named_variants_are_made_in_the_recipes_order(home: Path, tmp_p
 @pytest.mark.parametrize(
     ("steps", "key"),
     [
-        ('[{ scheme = "blockwise", bits = 4, blok = 32 }]', "blok"),
-        ('[{ scheme = "blockwise" }]', "bits"),
-        ('[{ scheme = "blockwise", bits = 4.0 }]', "steps[0]: bits"),
-        ('[{ scheme = "blockwise", bits = true }]', "steps[0]: bits"),
-        ('[{ scheme = "blockwise", bits = 5 }]', "steps[0]: bits"),
-        ('[{ scheme = "blockwise", bits = 4, block = 33 }]', "steps[0]: block"),
-        ('[{ scheme = "blockwise", bits = 4 }, { scheme = "float16", float32 = ["Sofmax"] }]', "steps[1]: float32"),
+        ('[{ scheme = "rtn", bits = 4, blok = 32 }]', "blok"),
+        ('[{ scheme = "rtn" }]', "bits"),
+        ('[{ scheme = "rtn", bits = 4.0 }]', "steps[0]: bits"),
+        ('[{ scheme = "rtn", bits = true }]', "steps[0]: bits"),
+        ('[{ scheme = "rtn", bits = 5 }]', "steps[0]: bits"),
+        ('[{ scheme = "rtn", bits = 4, block = 33 }]', "steps[0]: block"),
+        ('[{ scheme = "rtn", bits = 4 }, { scheme = "float16", float32 = ["Sofmax"] }]', "steps[1]: float32"),
         ('[{ scheme = "nf4", symmetric = true }]', "symmetric"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from artifact import signature
 from artifact.signature import Dimensions
+from quantize.scheme import Context
 
 Array = npt.NDArray[Any]
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL")
@@ -83,13 +85,23 @@ def tiny_model(dims: Dimensions = DIMS) -> onnx.ModelProto:
     return assemble(graph, signature.inputs(dims), signature.outputs(dims))
 
 
+def context(dims: Dimensions) -> Context:
+    """A context without calibration, for schemes that need none."""
+    return Context(dims, Path("no-graph"), None, Path("no-directory"))
+
+
 def assemble(
     graph: Tiny, inputs: Sequence[signature.Port], outputs: Sequence[signature.Port], opset: int = signature.OPSET
 ) -> onnx.ModelProto:
     """A checked model of the graph."""
     tensors = [numpy_helper.from_array(array, name) for name, array in graph.weights.items()]
+    domains = sorted({node.domain for node in graph.nodes} - {""})
     proto = helper.make_graph(graph.nodes, "tiny", list(map(_port, inputs)), list(map(_port, outputs)), tensors)
-    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=signature.IR_VERSION)
+    model = helper.make_model(
+        proto,
+        opset_imports=[helper.make_opsetid("", opset), *(helper.make_opsetid(name, 1) for name in domains)],
+        ir_version=signature.IR_VERSION,
+    )
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -14,25 +14,29 @@ import onnx
 import onnx_ir as ir
 
 from artifact.errors import InputError, RecipeError
-from artifact.signature import Dimensions
 from artifact.typed import did_you_mean
 from quantize.floats import float_values, has_float16
+from quantize.scheme import Context
 from quantize.weights import tensor_of
 
 LARGEST = 65504.0
 SUFFIX = {ir.DataType.FLOAT16: "/float16", ir.DataType.FLOAT: "/float32"}
 TYPE_BLIND = ("Shape", "Size")  # they read no elements, so they need no cast
+FUSED = ("FastGelu", "FusedMatMul", "MultiHeadAttention", "SkipLayerNormalization")  # of onnxruntime, in fused graphs
 FLOAT32_OPERATORS = (
     "Add",
     "CumSum",
     "Div",
     "Erf",
     "Exp",
+    "FastGelu",
     "Gelu",
     "LayerNormalization",
     "Mul",
+    "MultiHeadAttention",
     "Pow",
     "ReduceMean",
+    "SkipLayerNormalization",
     "Softmax",
     "Sqrt",
     "Sub",
@@ -53,18 +57,18 @@ class Options:
     float32: tuple[str, ...] = FLOAT32_OPERATORS
 
     def check(self, where: str) -> None:
-        """Raise RecipeError for a name that is no ONNX operator."""
-        known = {schema.name for schema in onnx.defs.get_all_schemas()}
+        """Raise RecipeError for a name that is no operator of ONNX or of the fused graph."""
+        known = {schema.name for schema in onnx.defs.get_all_schemas()}.union(FUSED)
         for name in self.float32:
             if name not in known:
                 close = did_you_mean(name, known).partition("; ")[2] or "write the name of an ONNX operator"
                 raise RecipeError(f"{name!r} is not an operator", where=f"{where}: float32", hint=close)
 
 
-def apply(model: ir.Model, options: Options, dims: Dimensions) -> None:  # noqa: ARG001 (every scheme has it)
+def apply(model: ir.Model, options: Options, context: Context) -> None:  # noqa: ARG001 (every scheme has it)
     """Convert float32 values to float16, with casts at graph inputs, graph outputs and float32 operators.
 
-    Raises InputError, naming the weight, for magnitudes above 65504. `dims` is not needed.
+    Raises InputError, naming the weight, for magnitudes above 65504. `context` is not needed.
     """
     graph = model.graph
     graph.sort()

@@ -1,4 +1,4 @@
-"""NF4 weights for linear layers (MatMulBnb4); embedding and lm_head share a blockwise table as in `blockwise`."""
+"""NF4 weights for linear layers (MatMulBnb4); embedding and lm_head share a blockwise table as in `rtn`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from tqdm import tqdm
 
-from artifact.signature import Dimensions
+from quantize.blocks import BITS, SIZES, Form
 from quantize.normal_float import QUANT_TYPE, quantize
-from quantize.rewrite import DOMAIN, DOMAIN_VERSION, Grid, initializer, not_finite, quantize_weight, replace_node
-from quantize.scheme import BLOCKS, check_choice
-from quantize.weights import Weight, find_weights
+from quantize.rewrite import DOMAIN_VERSION, Operation, initializer, not_finite, place, replace_node
+from quantize.scheme import Context, check_choice
+from quantize.schemes import rtn
+from quantize.weights import DOMAIN, Weight, find_weights
 
 
 @dataclass(frozen=True)
@@ -26,23 +27,25 @@ class Options:
 
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that the runtime has no kernel for."""
-        check_choice("block", self.block, BLOCKS, where)
+        check_choice("block", self.block, SIZES, where)
         check_choice("accuracy_level", self.accuracy_level, range(5), where)
-        check_choice("embedding_bits", self.embedding_bits, (0, 4, 8), where)
-        check_choice("embedding_block", self.embedding_block, BLOCKS, where)
+        check_choice("embedding_bits", self.embedding_bits, (0, *BITS), where)
+        check_choice("embedding_block", self.embedding_block, SIZES, where)
 
 
-def apply(model: ir.Model, options: Options, dims: Dimensions) -> None:
+def apply(model: ir.Model, options: Options, context: Context) -> None:
     """Quantize every linear layer to NF4, and the vocabulary's tables unless `embedding_bits` is 0."""
-    body, tables = find_weights(model, dims)
-    for weight in tqdm(body, desc="nf4", unit="tensor", file=sys.stderr, leave=False, disable=None):
+    weights = find_weights(model, context.dims)
+    for weight in tqdm(weights.body, desc="nf4", unit="tensor", file=sys.stderr, leave=False, disable=None):
         _quantize_weight(model, weight, options.block)
     if options.embedding_bits:
-        grid = Grid(
-            options.embedding_bits, options.embedding_block, symmetric=True, accuracy_level=options.accuracy_level
-        )
-        for weight in tables:
-            quantize_weight(model, weight, grid)
+        form = Form(options.embedding_bits, options.embedding_block, symmetric=True)
+        for weight in weights.tables:
+            try:
+                blocks = rtn.solve(weight.matrix(), form)
+            except ValueError as error:
+                raise not_finite(weight, error) from error
+            place(model, weight, blocks, options.accuracy_level)
 
 
 def _quantize_weight(model: ir.Model, weight: Weight, block: int) -> None:
@@ -55,5 +58,5 @@ def _quantize_weight(model: ir.Model, weight: Weight, block: int) -> None:
     peaks = initializer(model, f"{weight.stem}.absmax", values.peaks)
     n, k = weight.shape
     attributes = {"K": k, "N": n, "block_size": block, "quant_type": QUANT_TYPE}
-    for node in weight.matmuls:  # MatMulBnb4 has no bias input: the Add stays
-        replace_node(node, "MatMulBnb4", [node.inputs[0], codes, peaks], attributes)
+    for node in weight.products:  # MatMulBnb4 has no bias input: the Add stays
+        replace_node(node, Operation("MatMulBnb4", [node.inputs[0], codes, peaks], attributes))

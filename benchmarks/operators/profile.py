@@ -1,0 +1,86 @@
+"""Run decode steps under onnxruntime's profiler and add up what its events say."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from benchmarks import report
+
+KERNEL = "_kernel_time"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One file: microseconds and number of nodes by operator, and of a whole step; medians over the steps."""
+
+    name: str
+    operators: dict[str, tuple[float, int]]
+    step: float
+
+
+def profile(path: Path, past: int, steps: int, threads: int) -> Profile:
+    """Decode one token `steps` times with the same cache of `past` tokens.
+
+    The profiler's own cost, some microseconds a node, is in every figure.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.enable_profiling = True
+        options.profile_file_prefix = f"{scratch}/profile"
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        feeds = _feeds(session, past)
+        for _ in range(steps):
+            session.run(None, feeds)
+        events = json.loads(Path(session.end_profiling()).read_bytes())
+    return Profile(path.parent.parent.name, *_summed(events))
+
+
+def table(profiles: list[Profile]) -> str:
+    """Markdown: operators by their time in the first file, a column for each file."""
+    kinds = {kind for entry in profiles for kind in entry.operators}
+    order = sorted(kinds, key=lambda kind: [-entry.operators.get(kind, (0.0, 0))[0] for entry in profiles])
+    rows = [[kind, *(_cell(entry.operators.get(kind)) for entry in profiles)] for kind in order]
+    nodes = [sum(count for _, count in entry.operators.values()) for entry in profiles]
+    rows.append(["**whole step**", *(f"{e.step:.0f} µs, {n} nodes" for e, n in zip(profiles, nodes, strict=True))])
+    return "\n".join(report.table(("operator", *(entry.name for entry in profiles)), rows))
+
+
+def _summed(events: list[dict[str, Any]]) -> tuple[dict[str, tuple[float, int]], float]:
+    nodes: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
+            nodes[event["args"]["op_name"], event["name"]].append(event["dur"])
+    operators: dict[str, tuple[float, int]] = {}
+    for (kind, _), times in nodes.items():
+        total, count = operators.get(kind, (0.0, 0))
+        operators[kind] = (total + statistics.median(times), count + 1)
+    return operators, statistics.median(event["dur"] for event in events if event["name"] == "model_run")
+
+
+def _cell(entry: tuple[float, int] | None) -> str:
+    return "-" if entry is None else f"{entry[0]:.0f} µs, {entry[1]}"
+
+
+def _feeds(session: Any, past: int) -> dict[str, np.ndarray[Any, Any]]:
+    """One token after a cache of noise: which numbers are multiplied changes no time."""
+    random = np.random.default_rng(0)
+    feeds: dict[str, np.ndarray[Any, Any]] = {}
+    for port in session.get_inputs():
+        if port.name.startswith("past_key_values."):
+            _, heads, _, width = port.shape
+            feeds[port.name] = random.standard_normal((1, heads, past, width)).astype(np.float32)
+    feeds["input_ids"] = np.zeros((1, 1), np.int64)
+    feeds["attention_mask"] = np.ones((1, past + 1), np.int64)
+    feeds["position_ids"] = np.full((1, 1), past, np.int64)
+    return feeds

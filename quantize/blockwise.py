@@ -1,0 +1,169 @@
+"""What the blockwise schemes (rtn, hqq, kquant, gptq) share: their options, and the walk over a graph's weights."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
+
+import onnx_ir as ir
+from tqdm import tqdm
+
+from artifact import registry
+from artifact.errors import RecipeError
+from quantize.blocks import BITS, SIZES, Blocks, Floats, Form
+from quantize.calibration import Moments
+from quantize.rewrite import not_finite, place
+from quantize.scheme import FOLDER, Context, check_choice
+from quantize.weights import Weight, Weights, find_weights
+
+LEVELS = range(5)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Override:
+    """Other settings for the weights whose names match the glob `tensors`; what is None stays as it was."""
+
+    tensors: str
+    scheme: str | None = None
+    bits: int | None = None
+    block: int | None = None
+    symmetric: bool | None = None
+    accuracy_level: int | None = None
+
+    def check(self, where: str) -> None:
+        """Raise RecipeError for a value that cannot be; bits 0 keep a weight in float."""
+        if self.scheme is not None and self.scheme not in blockwise_schemes():
+            registry.require(FOLDER, self.scheme, where=f"{where}: scheme")
+            hint = f"write one of {', '.join(blockwise_schemes())}"
+            raise RecipeError(f"{self.scheme!r} has no blocks", where=f"{where}: scheme", hint=hint)
+        for name, allowed in (("bits", (0, *BITS)), ("block", SIZES), ("accuracy_level", LEVELS)):
+            value = getattr(self, name)
+            if value is not None:
+                check_choice(name, value, allowed, where)
+
+
+@dataclass(frozen=True)
+class BlockwiseOptions:
+    """`embedding_*` hold for the vocabulary's tables; `embedding_bits` 0 keeps them in float, as does `position_bits`.
+
+    `accuracy_level` 4 rounds activations to int8, per row and block. Lower levels keep them float, but onnxruntime
+    1.31.1 has such kernels on x64 for 4 bits only: at 2 and 8 it widens the whole matrix at every call. With level 4 a
+    row's result depends on no other row, to the last bit, up to block 32 at 4 bits and 64 at 8 bits (decision 0004).
+    Of `overrides` the first whose glob matches a weight's name holds.
+    """
+
+    bits: int
+    block: int = 32
+    symmetric: bool = True
+    accuracy_level: int = 4
+    embedding_bits: int = 8
+    embedding_block: int = 32
+    embedding_symmetric: bool = True
+    embedding_accuracy_level: int | None = None  # lm_head's; None is that of the body
+    position_bits: int = 0
+    overrides: tuple[Override, ...] = ()
+
+    def check(self, where: str) -> None:
+        """Raise RecipeError for a value that the runtime has no kernel for."""
+        check_choice("bits", self.bits, BITS, where)
+        check_choice("block", self.block, SIZES, where)
+        check_choice("accuracy_level", self.accuracy_level, LEVELS, where)
+        if self.embedding_accuracy_level is not None:
+            check_choice("embedding_accuracy_level", self.embedding_accuracy_level, LEVELS, where)
+        check_choice("embedding_bits", self.embedding_bits, (0, *BITS), where)
+        check_choice("embedding_block", self.embedding_block, SIZES, where)
+        check_choice("position_bits", self.position_bits, (0, *BITS), where)
+        for i, override in enumerate(self.overrides):
+            override.check(f"{where}: overrides[{i}]")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one weight is quantized; None for what stays float."""
+
+    scheme: str
+    form: Form
+    level: int
+
+
+class Blockwise(Protocol):
+    """A scheme's module that quantizes one matrix at a time."""
+
+    CALIBRATED: bool  # whether it can use calibration
+    Options: type[BlockwiseOptions]
+
+    def solve(self, matrix: Floats, form: Form, moments: Moments | None, options: Any) -> Blocks:
+        """Quantize a float32 matrix [N, K]. Raises ValueError for weights that are not finite."""
+
+
+def blockwise_schemes() -> tuple[str, ...]:
+    """Names of the schemes that offer `solve`."""
+    return tuple(name for name in registry.names(FOLDER) if hasattr(_import(name), "solve"))
+
+
+def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Context) -> None:
+    """Quantize every linear layer, and the tables unless their bits are 0, by `scheme` unless overridden."""
+    weights = find_weights(model, context.dims)
+    chosen = choose(weights, scheme, options)
+    for weight, choice in tqdm(chosen, desc=scheme, unit="tensor", file=sys.stderr, leave=False, disable=None):
+        place(model, weight, solve(weight, choice, context, options), choice.level)
+
+
+def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOptions | None = None) -> Blocks:
+    """One weight by its choice; a scheme's own options are those given if they are of that scheme, else its defaults.
+
+    A weight that only lookups read has no inputs to calibrate with and is rounded to nearest. InputError, naming the
+    weight, when it is not finite.
+    """
+    name = choice.scheme if weight.products else "rtn"
+    scheme = _import(name)
+    own = options if isinstance(options, scheme.Options) else scheme.Options(bits=choice.form.bits)
+    moments = None
+    if scheme.CALIBRATED and (name == "gptq" or context.calibration is not None):
+        moments = context.calibrated(name).moments[weight.stem]
+    try:
+        return scheme.solve(weight.matrix(), choice.form, moments, own)
+    except ValueError as error:
+        raise not_finite(weight, error) from error
+
+
+def choose(weights: Weights, scheme: str, options: BlockwiseOptions) -> list[tuple[Weight, Choice]]:
+    """A choice for every weight that is quantized. RecipeError for an override whose glob matches no weight."""
+    level = options.accuracy_level if options.embedding_accuracy_level is None else options.embedding_accuracy_level
+    inner = (options.bits, options.block, options.symmetric, options.accuracy_level)
+    outer = (options.embedding_bits, options.embedding_block, options.embedding_symmetric, level)
+    places = (options.position_bits, 32, True, options.accuracy_level)
+    defaults: list[tuple[Weight, tuple[int, int, bool, int]]] = [(weight, inner) for weight in weights.body]
+    defaults += [(weight, outer) for weight in weights.tables]
+    defaults += [(weight, places) for weight in weights.lookups]
+    _require_matches([weight for weight, _ in defaults], options.overrides)
+    chosen = []
+    for weight, (bits, block, symmetric, accuracy) in defaults:
+        other = next((o for o in options.overrides if fnmatch.fnmatchcase(weight.name, o.tensors)), Override(""))
+        wanted = bits if other.bits is None else other.bits
+        if wanted:
+            form = Form(wanted, _or(other.block, block), _or(other.symmetric, symmetric))
+            choice = Choice(_or(other.scheme, scheme), form, _or(other.accuracy_level, accuracy))
+            chosen.append((weight, choice))
+    return chosen
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _require_matches(weights: Sequence[Weight], overrides: Iterable[Override]) -> None:
+    for i, override in enumerate(overrides):
+        if not any(fnmatch.fnmatchcase(weight.name, override.tensors) for weight in weights):
+            names = ", ".join(weight.name for weight in weights[:8])
+            hint = f"weights are named {names}, ..."
+            raise RecipeError(f"{override.tensors!r} matches no weight", where=f"overrides[{i}]: tensors", hint=hint)
+
+
+def _import(name: str) -> Blockwise:
+    return cast(Blockwise, importlib.import_module(f"{FOLDER.replace('/', '.')}.{name}"))

@@ -1,0 +1,137 @@
+"""Calibration text as token ids, and the second moments that it gives the inputs of every product."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from artifact.errors import InputError, RecipeError
+from artifact.signature import Dimensions
+from quantize.blocks import SIZES, Floats
+from quantize.graph import load
+from quantize.runner import Ids, Runner
+from quantize.weights import Weight, find_weights
+
+TOKENIZER = "tokenizer.json"
+# Shares of the text: what moments are taken from, what sensitivities are measured on, what a result is judged on.
+PARTS = {"fit": (0.0, 0.8), "measure": (0.8, 0.9), "judge": (0.9, 1.0)}
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Means over tokens for the input x of a product, and what else reads the weight."""
+
+    second: Floats  # of x x^T, float32 [K, K]
+    lookups: bool  # whether the weight is also a table that rows are picked from
+    peaks: Mapping[int, Floats] = field(default_factory=dict)  # of max(x^2) over each block, [K / block], by block size
+
+    def rounding(self, block: int) -> Floats:
+        """Mean squared error of rounding x to int8 with one scale for each block, [K]: a 12th of the squared step."""
+        steps = np.repeat(self.peaks[block], block)[: len(self.second)] / np.float32(127**2)
+        return steps / np.float32(12)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Text, and the fp32 graph that is run on it. Nothing is read before it is needed."""
+
+    path: Path  # the text
+    graph: Path
+    tokenizer: Path
+    dims: Dimensions
+    chunk: int  # tokens
+    chunks: int
+
+    @cached_property
+    def ids(self) -> Ids:
+        """The whole text, int64 [tokens]. RecipeError when it cannot be read, InputError for a bad tokenizer."""
+        hint = "set calibration.text to a UTF-8 text file, relative to the recipe"
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"text cannot be read: {error}", where=self.path, hint=hint) from error
+        try:
+            tokenizer = Tokenizer.from_file(str(self.tokenizer))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise InputError(f"no tokenizer: {error}", where=self.tokenizer, hint="convert the source again") from error
+        ids = np.asarray(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+        if ids.max(initial=0) >= self.dims.vocabulary:
+            hint = "convert the source again: its tokenizer does not belong to its weights"
+            raise InputError("token ids beyond the vocabulary", where=self.tokenizer, hint=hint)
+        return ids
+
+    def pieces(self, part: str, count: int) -> Ids:
+        """`count` chunks in text order, spread over a part of the text, int64 [count, chunk].
+
+        RecipeError when that part is too short, or a chunk longer than the model's context.
+        """
+        if self.chunk > self.dims.context:
+            hint = f"write at most {self.dims.context}, the model's context"
+            raise RecipeError(f"chunks of {self.chunk} tokens", where="calibration: chunk", hint=hint)
+        begin, end = (int(len(self.ids) * share) for share in PARTS[part])
+        spare = (end - begin) // count - self.chunk
+        if spare < 0:
+            what = f"{end - begin} tokens to {part} with, {self.chunk * count} are needed"
+            hint = "name a longer text in calibration.text, or fewer or shorter chunks"
+            raise RecipeError(what, where=self.path, hint=hint)
+        starts = begin + np.arange(count) * (self.chunk + spare)
+        return np.stack([self.ids[start : start + self.chunk] for start in starts])
+
+    @cached_property
+    def moments(self) -> dict[str, Moments]:
+        """The moments for every weight that a product reads, by `Weight.stem`; collected in one pass over the text."""
+        model = load(self.graph)
+        weights = find_weights(model, self.dims)
+        read = {weight.stem: _inputs(weight) for weight in (*weights.body, *weights.tables) if weight.products}
+        names = [str(name) for name in {value.name: None for values in read.values() for value in values}]
+        _return_only(model, [value for values in read.values() for value in values])
+        runner = Runner(model)
+        sums: dict[str, list[Floats]] = {}
+        pieces = self.pieces("fit", self.chunks)
+        for ids in tqdm(pieces, desc="calibrate", unit="chunk", file=sys.stderr, leave=False, disable=None):
+            for name, found in zip(names, runner.run(names, ids), strict=True):
+                means = _means(found.reshape(-1, found.shape[-1]))
+                sums[name] = [a + b for a, b in zip(sums[name], means, strict=True)] if name in sums else means
+        lookups = {weight.stem for weight in weights.tables if weight.lookups}
+        return {
+            stem: _moments([sums[str(v.name)] for v in values], len(pieces), lookups=stem in lookups)
+            for stem, values in read.items()
+        }
+
+
+def _means(rows: Floats) -> list[Floats]:
+    """Of one chunk's inputs [tokens, K]: the second moments, and for each block size the mean squared peaks."""
+    found = [rows.T @ rows / np.float32(len(rows))]
+    for block in SIZES:
+        padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % block)))
+        found.append(np.square(np.abs(padded).reshape(len(rows), -1, block).max(axis=2)).mean(axis=0))
+    return found
+
+
+def _moments(sums: list[list[Floats]], chunks: int, *, lookups: bool) -> Moments:
+    """Means from the sums over chunks, of all the products that read one weight."""
+    second, *peaks = (sum(parts[1:], parts[0]) / np.float32(chunks) for parts in zip(*sums, strict=True))
+    return Moments(second, lookups, dict(zip(SIZES, peaks, strict=True)))
+
+
+def _inputs(weight: Weight) -> list[ir.Value]:
+    found = [node.inputs[0] for node in weight.products]
+    return [value for value in found if value is not None]
+
+
+def _return_only(model: ir.Model, values: list[ir.Value]) -> None:
+    """Make these values the graph's only outputs, so that nothing else is computed (the logits above all)."""
+    model.graph.outputs.clear()
+    for value in dict.fromkeys(values):
+        value.type = ir.TensorType(ir.DataType.FLOAT)
+        model.graph.outputs.append(value)
+    passes.RemoveUnusedNodesPass()(model)

@@ -1,0 +1,126 @@
+"""The best mixture within a budget: bits, block and scheme of every tensor, chosen by measured KL divergence.
+
+What each choice costs is measured one tensor at a time against the fp32 graph (quantize.sensitivity) and taken to add
+up; the best sum within the budget is a knapsack (quantize.allocate); the graph so made is measured
+as a whole, with its int8 activations, on text that neither saw, and the budget of the sum corrected until the graph's
+own figures hold (quantize.plan).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from artifact.errors import RecipeError
+from quantize.blocks import BITS, SIZES, Form
+from quantize.blockwise import LEVELS, Choice, blockwise_schemes
+from quantize.plan import Budget, search
+from quantize.rewrite import place
+from quantize.scheme import Context, check_choice
+from quantize.sensitivity import Slot
+from quantize.weights import Weight, find_weights
+
+CALIBRATED = True
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to store a tensor; bits 0 keep it float."""
+
+    bits: int
+    block: int = 32
+    symmetric: bool = True
+    scheme: str = "gptq"
+    accuracy_level: int = 4
+
+    def check(self, where: str) -> None:
+        """Raise RecipeError for a value that cannot be."""
+        check_choice("bits", self.bits, (0, *BITS), where)
+        check_choice("block", self.block, SIZES, where)
+        check_choice("accuracy_level", self.accuracy_level, LEVELS, where)
+        if self.scheme not in blockwise_schemes():
+            hint = f"write one of {', '.join(blockwise_schemes())}"
+            raise RecipeError(f"{self.scheme!r} has no blocks", where=f"{where}: scheme", hint=hint)
+
+    def choice(self) -> Choice | None:
+        """As the measurements know it."""
+        form = Form(self.bits, self.block, self.symmetric)
+        return Choice(self.scheme, form, self.accuracy_level) if self.bits else None
+
+
+# Blocks for which a row's result depends on no other row, to the last bit (decision 0004). The head is the last
+# product, where nothing amplifies a last bit, so that its blocks may be longer. Nothing has 2 bits: GPTQ then fits the
+# calibration text so closely that other text fares twenty times worse, and no part of the same text can show it
+# (decision 0008).
+BODY = (
+    Candidate(4),
+    Candidate(4, symmetric=False),
+    Candidate(6),
+    Candidate(8, 64),
+    Candidate(8),
+)
+TABLE = (
+    Candidate(4),
+    Candidate(4, 128),
+    Candidate(6, 256),
+    Candidate(6, 128),
+    Candidate(6, 64),
+    Candidate(8, 256),
+    Candidate(8, 128),
+    Candidate(8, 64),
+    Candidate(8),
+)
+LOOKUPS = (Candidate(8, scheme="rtn"), Candidate(0))
+
+
+@dataclass(frozen=True)
+class Options:
+    """Either `max_bytes`: the best fidelity within it; or `max_mean_kld`, `max_p999_kld` or both: the smallest file.
+
+    Bytes are those of the graph's file after this step; divergences in nats, on calibration text that nothing else is
+    measured on. `candidates` are for linear layers, `embedding_candidates` for the vocabulary's tables,
+    `position_candidates` for other lookup tables.
+    """
+
+    max_bytes: int | None = None
+    max_mean_kld: float | None = None
+    max_p999_kld: float | None = None
+    candidates: tuple[Candidate, ...] = BODY
+    embedding_candidates: tuple[Candidate, ...] = TABLE
+    position_candidates: tuple[Candidate, ...] = LOOKUPS
+
+    def check(self, where: str) -> None:
+        """Raise RecipeError for no budget or two of different kinds, and for candidates that cannot be."""
+        klds = [value for value in (self.max_mean_kld, self.max_p999_kld) if value is not None]
+        if (self.max_bytes is None) == (not klds):
+            hint = "write max_bytes, or one or both of max_mean_kld and max_p999_kld"
+            raise RecipeError("a budget of one kind is needed", where=where, hint=hint)
+        if any(value <= 0 for value in (*klds, 1 if self.max_bytes is None else self.max_bytes)):
+            raise RecipeError("a budget must be positive", where=where, hint="write a number above 0")
+        for name in ("candidates", "embedding_candidates", "position_candidates"):
+            if not getattr(self, name):
+                raise RecipeError("no candidates", where=f"{where}: {name}", hint="name at least one, or leave it out")
+            for i, candidate in enumerate(getattr(self, name)):
+                candidate.check(f"{where}: {name}[{i}]")
+
+
+def apply(model: ir.Model, options: Options, context: Context) -> None:
+    """Find the plan, carry it out, record it in the manifest's facts. RecipeError if no plan keeps the budget."""
+    budget = Budget(options.max_bytes, options.max_mean_kld, options.max_p999_kld)
+    weights = find_weights(model, context.dims)
+    groups = (
+        (weights.body, options.candidates),
+        (weights.tables, options.embedding_candidates),
+        (weights.lookups, options.position_candidates),
+    )
+    slots = [_slot(weight, candidates) for members, candidates in groups for weight in members]
+    plan = search(slots, budget, context)
+    for weight, choice, blocks in plan.steps:
+        place(model, weight, blocks, choice.level)
+    context.facts["plan"] = plan.facts
+
+
+def _slot(weight: Weight, candidates: tuple[Candidate, ...]) -> Slot:
+    choices = dict.fromkeys(candidate.choice() for candidate in candidates)
+    return Slot(weight, tuple(choices))

@@ -1,0 +1,178 @@
+"""GPTQ: each column's rounding error is compensated by the columns that are not rounded yet, as the inputs correlate.
+
+Sources: Frantar et al., "GPTQ", 2022 (columns in blocks, Cholesky factor of the inverse Hessian, dampening, static
+groups with act-order). The error of a layer is tr((W - Q) H (W - Q)^T) with H the second moments of its input over
+calibration text. Scales are searched for each block before rounding, an error counting 1 / (H^-1)_jj: what remains of
+it after the other columns have compensated. Then `sweeps` of coordinate descent over the same error: every code in turn
+takes its best value given all others, then every scale; the error can only fall (Behdin et al., "QuantEase", 2023).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from artifact.errors import RecipeError
+from quantize import blockwise
+from quantize.blocks import Blocks, Floats, Form, cut, join, round_up
+from quantize.blockwise import BlockwiseOptions
+from quantize.calibration import Moments
+from quantize.scales import search
+from quantize.scheme import Context
+
+Order = npt.NDArray[np.intp]
+CALIBRATED = True
+LAZY = 32  # columns whose compensation reaches the rest of the matrix in one product
+ROWS = 1 << 13  # rows worked on at a time: [columns, rows] temporaries that the processor's caches hold in part
+
+
+@dataclass(frozen=True)
+class Options(BlockwiseOptions):
+    """`damping` is added to H's diagonal as a share of its mean: 0 fits the calibration text, more trusts it less.
+
+    For a table that lookups read too, `embedding_damping` is used: an embedding's error has no input to be
+    weighed with, so that of the head must not be paid with it (damping toward the identity).
+    """
+
+    damping: float = 0.01
+    embedding_damping: float = 0.1
+    act_order: bool = True
+    sweeps: int = 2
+
+    def check(self, where: str) -> None:
+        """Raise RecipeError for a value that cannot be."""
+        super().check(where)
+        for name in ("damping", "embedding_damping"):
+            if not 0 < getattr(self, name) <= 100:
+                hint = "write a number above 0, such as 0.01"
+                raise RecipeError(f"{getattr(self, name)} is not possible", where=f"{where}: {name}", hint=hint)
+        if not 0 <= self.sweeps <= 100:
+            raise RecipeError(f"{self.sweeps} is not possible", where=f"{where}: sweeps", hint="write 0 to 100")
+
+
+def apply(model: ir.Model, options: Options, context: Context) -> None:
+    """Quantize every linear layer and table of a graph in place."""
+    blockwise.apply(model, "gptq", options, context)
+
+
+def solve(matrix: Floats, form: Form, moments: Moments | None = None, options: Options | None = None) -> Blocks:
+    """Quantize a float32 matrix [N, K] for inputs with the second moments [K, K].
+
+    Raises ValueError for NaN or infinite weights or moments.
+    """
+    if moments is None:
+        raise ValueError("no calibration moments")
+    settings = options if options is not None else Options(bits=form.bits)
+    damping = settings.embedding_damping if moments.lookups else settings.damping
+    hessian, order, factor, weights = _prepare(moments, damping, act_order=settings.act_order)
+    weights = np.pad(weights, (0, -len(weights) % form.block))
+    codes, scales, zeros = [], [], []
+    for start in range(0, len(matrix), ROWS):
+        grid = cut(matrix[start : start + ROWS], form)
+        scale, zero = search(grid, weights.reshape(1, -1, form.block), form)
+        work = _Columns(grid, scale, zero, form, matrix.shape[1])
+        work.compensate(order, factor)
+        for _ in range(settings.sweeps):
+            work.sweep(hessian)
+        codes.append(work.codes())
+        scales.append(work.scale.T)
+        zeros.append(zero)
+    return join(form, np.concatenate(codes), np.concatenate(scales), np.concatenate(zeros), matrix.shape[1])
+
+
+def _damped(moments: Moments, damping: float) -> Floats:
+    hessian = np.asarray(moments.second, np.float64)
+    if not np.isfinite(hessian).all():
+        raise ValueError("NaN or infinite calibration moments")
+    mean = float(np.diagonal(hessian).mean()) or 1.0
+    return (hessian / mean + damping * np.eye(len(hessian))).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _prepare(moments: Moments, damping: float, *, act_order: bool) -> tuple[Floats, Order, Floats, Floats]:
+    """The damped H, the columns' order, the Cholesky factor U of the inverse in that order (U^T U), 1 / (H^-1)_jj.
+
+    U is the inverse of the upper R with H = R R^T, and R is the lower factor of H turned end for end. Kept until other
+    moments come, for one tensor is solved in many forms.
+    """
+    hessian = _damped(moments, damping)
+    size = len(hessian)
+    order = np.argsort(-np.diagonal(hessian), kind="stable") if act_order else np.arange(size)
+    turned = hessian[np.ix_(order[::-1], order[::-1])].astype(np.float64)
+    factor = np.ascontiguousarray(np.tril(np.linalg.inv(np.linalg.cholesky(turned)))[::-1, ::-1])
+    weights = np.empty(size, np.float32)
+    weights[order] = 1 / np.square(factor).sum(axis=0)
+    return hessian, order, factor.astype(np.float32), weights
+
+
+class _Columns:
+    """Some rows of a matrix on its side, so that a column is contiguous: [columns, rows], and [blocks, rows]."""
+
+    def __init__(self, grid: Floats, scale: Floats, zero: Floats, form: Form, columns: int) -> None:
+        rows = len(grid)
+        self.form = form
+        self.weight = np.ascontiguousarray(grid.reshape(rows, -1)[:, :columns].T)
+        self.scale = np.ascontiguousarray(scale.T)
+        self.zero = np.ascontiguousarray(zero.T)
+        self.code = np.empty_like(self.weight)  # less the zero point
+
+    def compensate(self, order: Order, factor: Floats) -> None:
+        """GPTQ's pass: round columns in the given order, spreading each error over those that follow."""
+        work = self.weight[order]
+        for start in range(0, len(work), LAZY):
+            stop = min(start + LAZY, len(work))
+            errors = np.empty((stop - start, work.shape[1]), np.float32)
+            for i in range(start, stop):
+                column = int(order[i])
+                self.code[column] = self._round(column, work[i])
+                value = self.code[column] * self.scale[column // self.form.block]
+                errors[i - start] = (work[i] - value) / factor[i, i]
+                if i + 1 < stop:
+                    work[i + 1 : stop] -= factor[i, i + 1 : stop, None] * errors[i - start]
+            work[stop:] -= factor[start:stop, stop:].T @ errors
+
+    def sweep(self, hessian: Floats) -> None:
+        """One round of coordinate descent over all codes and scales."""
+        gradient = hessian @ (self._values() - self.weight)
+        for block, cut_ in self._blocks():
+            near = np.ascontiguousarray(hessian[cut_, cut_])
+            before = self.code[cut_] * self.scale[block]
+            local = gradient[cut_].copy()
+            for i, column in enumerate(range(cut_.start, cut_.stop)):
+                value = self.code[column] * self.scale[block]
+                self.code[column] = self._round(column, value - local[i] / near[i, i])
+                local += near[:, i, None] * (self.code[column] * self.scale[block] - value)
+            codes = self.code[cut_]
+            curved = near @ codes
+            square = (codes * curved).sum(axis=0)
+            step = np.divide((codes * local).sum(axis=0), square, out=np.zeros_like(square), where=square > 0)
+            self.scale[block] -= step
+            gradient += hessian[:, cut_] @ (codes * self.scale[block] - before)
+
+    def codes(self) -> Floats:
+        """The codes [rows, blocks, block], padding included."""
+        rows = self.code.shape[1]
+        count = len(self.scale)
+        whole = np.zeros((rows, count * self.form.block), np.float32)
+        whole[:, : len(self.code)] = self.code.T
+        return whole.reshape(rows, count, -1) + self.zero.T[..., None]
+
+    def _blocks(self) -> Iterator[tuple[int, slice]]:
+        for block in range(len(self.scale)):
+            yield block, slice(block * self.form.block, min((block + 1) * self.form.block, len(self.code)))
+
+    def _values(self) -> Floats:
+        return self.code * np.repeat(self.scale, self.form.block, axis=0)[: len(self.code)]
+
+    def _round(self, column: int, values: Floats) -> Floats:
+        block = column // self.form.block
+        scale, zero = self.scale[block], self.zero[block]
+        reciprocal = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
+        codes: Floats = np.clip(round_up(values * reciprocal + zero), 0, self.form.top)
+        codes -= zero
+        return codes
