@@ -1,10 +1,11 @@
-"""python -m benchmarks RECIPE [--build DIR] [--rounds N] [--only NAME ...]: engines side by side on what was built."""
+"""python -m benchmarks RECIPE [--build DIR] [--rounds N] [--text FILE] [--only NAME ...]: engines side by side."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from artifact import command, registry
 from artifact.command import say
@@ -22,10 +23,13 @@ def main(argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--only", nargs="+", action="extend", metavar="NAME", help="only these, such as ours llamacpp/Q8_0"
     )
+    parser.add_argument("--text", type=Path, metavar="FILE", help="judge fidelity on this text, not the recipe's")
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         raise RecipeError(f"{arguments.rounds} rounds measure nothing", where="--rounds", hint="write 1 or more")
     recipe = read_recipe(arguments.recipe)
+    if arguments.text is not None:
+        recipe = replace(recipe, verify=replace(recipe.verify, text=str(arguments.text.resolve())))
     os.environ["HF_HUB_OFFLINE"] = "1"  # every file is here; a look-up would only wait
 
     from benchmarks import engine, plots, report  # after parsing, so that --help is instant
@@ -48,7 +52,8 @@ def main(argv: Sequence[str] | None) -> int:
         say(f"not measured, because the model's context is {dims.context}: {', '.join(left_out)}")
     site.directory.mkdir(exist_ok=True)
     results = Benchmark(recipe, site, scenarios, threads, arguments.rounds).run(chosen)
-    results = replace(results, environment=environment(threads), cost=ratios(site.directory))
+    about = {**environment(threads), "text": recipe.text_path.name}
+    results = replace(results, environment=about, cost=ratios(site.directory))
     path = report.write(results, site.directory)
     plots.draw(results, site.directory)
     print(path)

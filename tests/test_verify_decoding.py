@@ -56,13 +56,14 @@ def test_beam_search_is_that_of_transformers(reference: Reference, place: int) -
         return_dict_in_generate=True,
         output_scores=True,
     )
-    tokens, score = beam_search(ReferenceDecoder(reference), ids, beams=4, new_tokens=20, end=reference.end)
+    found = beam_search(ReferenceDecoder(reference), ids, beams=4, new_tokens=20, end=reference.end)
     expected = wanted.sequences[0, len(ids) :].tolist()
     while len(expected) > 1 and expected[-1] == reference.end and expected[-2] == reference.end:
         expected.pop()
-    assert tokens == expected
-    assert score == pytest.approx(float(wanted.sequences_scores[0]), abs=1e-4)
-    assert sequence_score(ReferenceDecoder(reference), ids, tokens) == pytest.approx(score, abs=1e-5)
+    assert found.tokens == expected
+    assert found.score == pytest.approx(float(wanted.sequences_scores[0]), abs=1e-4)
+    assert sequence_score(ReferenceDecoder(reference), ids, found.tokens) == pytest.approx(found.score, abs=1e-5)
+    assert found.lead >= 0
 
 
 def test_beam_search_ends_texts_at_the_end_token() -> None:
@@ -75,9 +76,26 @@ def test_beam_search_ends_texts_at_the_end_token() -> None:
         def advance(self, _tokens: np.ndarray, rows: np.ndarray) -> np.ndarray:
             return np.array([[0, 0, 9, 0]] * len(rows), np.float32)
 
-    tokens, score = beam_search(Certain(), np.array([3]), beams=2, new_tokens=9, end=2)
-    assert tokens == [1, 2]
-    assert score == pytest.approx(2 * log_softmax(np.array([0, 0, 9, 0]))[2] / 2)
+    found = beam_search(Certain(), np.array([3]), beams=2, new_tokens=9, end=2)
+    assert found.tokens == [1, 2]
+    assert found.score == pytest.approx(2 * log_softmax(np.array([0, 0, 9, 0]))[2] / 2)
+
+
+@pytest.mark.parametrize("edge", [0.1, 0.2])
+def test_lead_is_the_error_at_which_the_beam_drops_its_result(edge: float) -> None:
+    """Tokens 1 and 2 are kept, 3 is dropped; what 2 leads to is best. It leads 3 by `edge` in the first logits."""
+
+    class Narrow:
+        def start(self, _ids: np.ndarray, _mask: np.ndarray) -> np.ndarray:
+            return np.array([[-9, 5, 4, 4 - edge, -9]], np.float32)
+
+        def advance(self, tokens: np.ndarray, _rows: np.ndarray) -> np.ndarray:
+            certain, torn = [9.0, 0, 0, 0, 0], [0.0] * 5
+            return np.array([certain if token in (0, 2) else torn for token in tokens], np.float32)
+
+    found = beam_search(Narrow(), np.array([3]), beams=2, new_tokens=4, end=None)
+    assert found.tokens == [2, 0, 0, 0]
+    assert found.lead == pytest.approx(edge / 2, rel=1e-5)
 
 
 def test_draws_follow_the_distribution() -> None:

@@ -7,6 +7,7 @@ only if its most likely token is the reference's at every step of the reference'
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -154,36 +155,53 @@ def _log_odds(mass: Array) -> Array:
     return result
 
 
-def beam_search(
-    decoder: Decoder, ids: Array, *, beams: int, new_tokens: int, end: int | None
-) -> tuple[list[int], float]:
-    """Beam search over one prompt, int64 [length]; the best new tokens and their mean log-probability.
+@dataclass(frozen=True)
+class Beam:
+    """A beam search's result: the new tokens, their mean log-probability, and how safely they stayed in the beam.
+
+    `lead` is the least, over the steps, of the result's lead over the best text that was dropped there, in units of
+    logits: an error of e in every logit moves a sum of t log-probabilities by up to 2 e t.
+    """
+
+    tokens: list[int]
+    score: float
+    lead: float
+
+
+def beam_search(decoder: Decoder, ids: Array, *, beams: int, new_tokens: int, end: int | None) -> Beam:
+    """Beam search over one prompt, int64 [length].
 
     The same rules as transformers' generate(num_beams=beams, length_penalty=1, early_stopping=False).
     """
     logits = decoder.start(ids[None], np.ones((1, len(ids)), np.int64))
-    alive: list[tuple[float, list[int]]] = [(0.0, [])]
-    finished: list[tuple[float, list[int]]] = []
+    alive = [Beam([], 0.0, sys.float_info.max)]  # here the score is the sum
+    finished: list[Beam] = []
     for step in range(1, new_tokens + 1):
-        totals = np.asarray([score for score, _ in alive])[:, None] + log_softmax(logits)
+        totals = np.asarray([text.score for text in alive])[:, None] + log_softmax(logits)
         order = np.argsort(-totals, axis=None, kind="stable")[: 2 * beams]
         rows, tokens = np.unravel_index(order, totals.shape)
         grown = [
-            (float(totals[row, token]), [*alive[row][1], int(token)], int(row))
+            (Beam([*alive[row].tokens, int(token)], float(totals[row, token]), alive[row].lead), int(row))
             for row, token in zip(rows, tokens, strict=True)
         ]
         last = step == new_tokens
-        ended = [(total / step, text) for total, text, _ in grown[:beams] if last or text[-1] == end]
-        finished = sorted([*finished, *ended], key=lambda item: -item[0])[:beams]
-        going = [entry for entry in grown if entry[1][-1] != end][:beams]
-        if last or not going or (len(finished) == beams and going[0][0] / step <= finished[-1][0]):
+        ended = [
+            Beam(text.tokens, text.score / step, text.lead)
+            for text, _ in grown[:beams]
+            if last or text.tokens[-1] == end
+        ]
+        finished = sorted([*finished, *ended], key=lambda text: -text.score)[:beams]
+        going = [entry for entry in grown if entry[0].tokens[-1] != end]
+        going, dropped = going[:beams], going[beams:]
+        if last or not going or (len(finished) == beams and going[0][0].score / step <= finished[-1].score):
             break
-        alive = [(total, text) for total, text, _ in going]
+        edge = dropped[0][0].score if dropped else -np.inf
+        alive = [Beam(text.tokens, text.score, min(text.lead, (text.score - edge) / (2 * step))) for text, _ in going]
         logits = decoder.advance(
-            np.asarray([text[-1] for _, text in alive], np.int64), np.asarray([row for _, _, row in going], np.int64)
+            np.asarray([text.tokens[-1] for text in alive], np.int64), np.asarray([row for _, row in going], np.int64)
         )
-    score, text = finished[0] if finished else (alive[0][0] / max(len(alive[0][1]), 1), alive[0][1])
-    return text, score
+    best = alive[0]
+    return finished[0] if finished else Beam(best.tokens, best.score / max(len(best.tokens), 1), best.lead)
 
 
 def log_softmax(logits: Array) -> Array:

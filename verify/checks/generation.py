@@ -70,17 +70,17 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     for number in range(settings.beam_prompts):
         ids = corpus.piece(settings.prompts[number % len(settings.prompts)], 320 + number)
         options = {"beams": settings.beams, "new_tokens": settings.beam_tokens, "end": reference.end}
-        tokens, score = beam_search(ReferenceDecoder(reference), ids, **options)
-        facts = {"kind": "beam", "options": options, "tokens": tokens, "score": score}
+        found = beam_search(ReferenceDecoder(reference), ids, **options)
+        facts = {"kind": "beam", "options": options, "tokens": found.tokens, "score": found.score, "lead": found.lead}
         yield Case(f"beam {number}", {"ids": ids}, facts)
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
     """Steps at which the candidate chooses another token, with the margin by which the reference chose its own."""
     if case.facts["kind"] == "beam":
-        tokens, _ = beam_search(CandidateDecoder(candidate), np.asarray(case.arrays["ids"]), **case.facts["options"])
+        found = beam_search(CandidateDecoder(candidate), np.asarray(case.arrays["ids"]), **case.facts["options"])
         ids = case.arrays["ids"].tolist()
-        return {"kind": "beam", "case": case.name, "ids": ids, "tokens": tokens, "wanted": case.facts}
+        return {"kind": "beam", "case": case.name, "ids": ids, "tokens": found.tokens, "wanted": case.facts}
     text, logits = case.arrays["tokens"], case.arrays["logits"]
     active = case.arrays["active"]
     differing: list[dict[str, Any]] = []
@@ -126,15 +126,18 @@ def _measures(kind: str, differing: list[dict[str, Any]], count: int, error: flo
 
 
 def _beam_difference(partial: Partial, reference: Any) -> dict[str, Any]:
-    """The reference's preference for its own result over the candidate's, in units of logits.
+    """The least error of logits that explains another result than the reference's.
 
-    Half the difference of their mean log-probabilities: an error of e in every logit moves one by up to 2e.
+    Either it reversed the two at the end: half the difference of their mean log-probabilities, because an error of e in
+    every logit moves one by up to 2e. Or it dropped the reference's result from the beam on the way, after which the
+    search cannot come back to it, however much better it would have become: the least lead that it had there.
     """
     score = sequence_score(ReferenceDecoder(reference), np.asarray(partial["ids"]), partial["tokens"])
     step = next(
         (i for i, (a, b) in enumerate(zip(partial["tokens"], partial["wanted"]["tokens"], strict=False)) if a != b), 0
     )
-    return {"case": partial["case"], "row": 0, "step": step, "margin": (partial["wanted"]["score"] - score) / 2}
+    margin = min((partial["wanted"]["score"] - score) / 2, partial["wanted"]["lead"])
+    return {"case": partial["case"], "row": 0, "step": step, "margin": margin}
 
 
 def _difference(case: Case, row: int, step: int, found: Array, wanted: Array) -> dict[str, Any] | None:
