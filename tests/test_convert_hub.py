@@ -179,7 +179,7 @@ def test_branch_is_resolved_to_a_commit_first(hub: Hub, client: Client, files: d
     hub.branches["release"] = SECOND
     message = client.convert()
     assert f"source: downloading {REPOSITORY}@{SECOND}" in message
-    assert "fp32: exporting" in message
+    assert "fp32: writing the fused graph" in message
     source = open_artifact(client.build / "tiny" / "fp32", made_by="test").manifest.source
     assert (source["commit"], source["license"]) == (SECOND, "mit")
 
