@@ -73,7 +73,7 @@ def residual_before_attention(model: onnx.ModelProto) -> None:
 
 def last_logits_first(model: onnx.ModelProto) -> None:
     """Asked for the last positions, the graph gives the first ones; asked for all, it is right."""
-    (cut,) = operators(model, "Slice")
+    (cut,) = (node for node in operators(model, "Slice") if node.output[0] == "kept")
     last = cut.input[1]
     begin, end = constant(model, "begin", [0]), cut.input[2]
     zero = helper.make_node("Equal", [last, begin], ["all_wanted"])
