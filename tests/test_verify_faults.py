@@ -243,10 +243,10 @@ def test_another_variants_file_is_caught(build: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_dynamic_int8_is_caught_by_its_batch_dependence(files: Path, tmp_path: Path) -> None:
+def test_dynamic_int8_is_caught_by_its_batch_dependence(standard_files: Path, tmp_path: Path) -> None:
     """One activation scale per tensor: what the stock conversion calls q8. A row's logits move with its neighbours'."""
-    path = files / "onnx" / "model_quantized.onnx"
-    quantize_dynamic(files / "onnx" / "model.onnx", path, extra_options={"MatMulConstBOnly": True})
+    path = standard_files / "onnx" / "model_quantized.onnx"
+    quantize_dynamic(standard_files / "onnx" / "model.onnx", path, extra_options={"MatMulConstBOnly": True})
     code, report = verdict_of(path, tmp_path, "q8")
     assert code == 1
     (dependence, *_) = (m["value"] for r in report["results"] for m in r["measures"] if m["name"] == "batch_dependence")
