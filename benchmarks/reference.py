@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.engine import Array
-from verify.check import Case
-from verify.checks.divergence import Settings
-from verify.statistics import log_probability, softmax
+from verify.checks.divergence import Settings, chunk_case
 
 
 class Judge:
@@ -36,11 +32,4 @@ class Judge:
 
     def case(self, number: int, directory: Path) -> None:
         """Save chunk `number`: its ids, and the reference's logits and probabilities of its second half."""
-        ids = self._chunks[number]
-        half = len(ids) // 2
-        ones = np.ones((1, len(ids)), np.int64)
-        places = np.arange(len(ids))[None]
-        logits = self._reference.forward(ids[None], ones, places, keep=len(ids) - half).logits[0, :-1]
-        truth = log_probability(logits, ids[half + 1 :])
-        arrays = {"ids": ids, "logits": logits, "probability": softmax(logits), "truth": truth}
-        Case(f"chunk {number}", arrays, {"half": half}).save(directory)
+        chunk_case(self._reference, self._chunks[number], number).save(directory)

@@ -56,7 +56,7 @@ class Subject:
     def judge(self, directory: Path) -> Partial:
         """Per scored token of a saved case: KL divergence from the reference in nats, and whether the top agrees."""
         case = Case.load(directory)
-        ids, half = np.array(case.arrays["ids"]), case.facts["half"]
+        ids, half = np.array(case.arrays["ids"][0]), case.facts["half"]
         found = self.runner.logits(ids)[half:-1]
         truth = np.asarray(case.arrays["truth"])
         result = diverge(case.arrays["logits"], case.arrays["probability"], truth, found, ids[half + 1 :])

@@ -72,7 +72,10 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
 
     with store.staging(target) as staged:
         (staged / "onnx").mkdir()
-        model = (_fused if form == "fused" else _standard)(recipe, origin.path, dims, staged / "traced.onnx")
+        if form == "fused":
+            model = _fused(recipe, origin.path, config, dims)
+        else:
+            model = _standard(recipe, origin.path, dims, staged / "traced.onnx")
         contract.finish(model, dims, origin.path)
         onnx_ir.save(model, staged / signature.model_file("fp32"))
         (staged / "traced.onnx").unlink(missing_ok=True)
@@ -93,14 +96,12 @@ def _form(recipe: Recipe, config: Mapping[str, Any]) -> str:
     return "standard"
 
 
-def _fused(recipe: Recipe, directory: Path, dims: Dimensions, _: Path) -> onnx_ir.Model:
+def _fused(recipe: Recipe, directory: Path, config: Mapping[str, Any], dims: Dimensions) -> onnx_ir.Model:
     from convert import weights
     from convert.source import architecture
 
     values = weights.read(directory, architecture(recipe.architecture), dims, allow_pickle=recipe.source.allow_pickle)
-    model: onnx_ir.Model = architecture(recipe.architecture, "fused").build(
-        read_config(directory / "config.json"), values, dims
-    )
+    model: onnx_ir.Model = architecture(recipe.architecture, "fused").build(config, values, dims)
     return model
 
 

@@ -12,8 +12,9 @@ import onnx_ir as ir
 from artifact import signature
 from artifact.errors import InputError
 from artifact.signature import Dimensions, Port
+from convert.builder import DTYPES
 
-DTYPES: dict[ir.DataType | None, str] = {ir.DataType.FLOAT: "float32", ir.DataType.INT64: "int64"}
+NAMES: dict[ir.DataType | None, str] = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def finish(model: ir.Model, dims: Dimensions, where: Path) -> None:
@@ -48,7 +49,7 @@ def _require_ports(values: Iterable[ir.Value], wanted: tuple[Port, ...], where: 
     found = tuple(
         Port(
             str(value.name),
-            str(DTYPES.get(value.dtype, value.dtype)),
+            str(NAMES.get(value.dtype, value.dtype)),
             tuple(axis if isinstance(axis, int) else str(axis.value) for axis in value.shape or ()),
         )
         for value in values
@@ -64,11 +65,11 @@ def _require_single_embedding(graph: ir.Graph, dims: Dimensions, where: Path) ->
     """A tied embedding must not be there a second time as the transposed head."""
     shapes = ((dims.vocabulary, dims.hidden), (dims.hidden, dims.vocabulary))
     tables = {
-        str(name): value.const_value.numpy()
+        str(name): value.const_value  # not its array: one table alone is compared with nothing, and is large
         for name, value in graph.initializers.items()
         if value.const_value is not None and value.const_value.shape.numpy() in shapes
     }
     for (name, table), (copy, other) in itertools.combinations(tables.items() if dims.tied else (), 2):
-        if np.array_equal(table, other.T):
+        if np.array_equal(table.numpy(), other.numpy().T):
             hint = "install the pinned packages (make setup): without accelerate tied weights are stored twice"
             raise InputError(f"embedding stored twice, as {name} and as {copy}", where=where, hint=hint)

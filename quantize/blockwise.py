@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from artifact.errors import RecipeError
 from quantize.blocks import BITS, SIZES, Blocks, Floats, Form
 from quantize.calibration import Moments
 from quantize.rewrite import not_finite, place
-from quantize.scheme import FOLDER, Context, check_choice
+from quantize.scheme import FOLDER, Context, check_choice, module
 from quantize.weights import Weight, Weights, find_weights
 
 LEVELS = range(5)
@@ -166,4 +165,4 @@ def _require_matches(weights: Sequence[Weight], overrides: Iterable[Override]) -
 
 
 def _import(name: str) -> Blockwise:
-    return cast(Blockwise, importlib.import_module(f"{FOLDER.replace('/', '.')}.{name}"))
+    return cast(Blockwise, module(name))

@@ -36,12 +36,17 @@ class Settings:
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     """A case per chunk: its ids, and the reference's logits and probabilities of its second half."""
     for number, ids in enumerate(corpus.chunks(settings.chunk, settings.chunks)):
-        mask = np.ones((1, len(ids)), np.int64)
-        half = len(ids) // 2
-        logits = reference.forward(ids[None], mask, positions_of(mask), keep=len(ids) - half).logits[0, :-1]
-        truth = log_probability(logits, ids[half + 1 :])
-        arrays = {"ids": ids[None], "logits": logits, "probability": softmax(logits), "truth": truth}
-        yield Case(f"chunk {number}", arrays, {"half": half})
+        yield chunk_case(reference, ids, number)
+
+
+def chunk_case(reference: Any, ids: Array, number: int) -> Case:
+    """One chunk of int64 ids [length]: its ids, and the reference's logits and probabilities of its second half."""
+    mask = np.ones((1, len(ids)), np.int64)
+    half = len(ids) // 2
+    logits = reference.forward(ids[None], mask, positions_of(mask), keep=len(ids) - half).logits[0, :-1]
+    truth = log_probability(logits, ids[half + 1 :])
+    arrays = {"ids": ids[None], "logits": logits, "probability": softmax(logits), "truth": truth}
+    return Case(f"chunk {number}", arrays, {"half": half})
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
