@@ -79,7 +79,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@command -v '$(PYTHON)' > /dev/null || { echo 'error: $(PYTHON) not found; install Python 3.11 or name it: make setup PYTHON=...' >&2; exit 2; }
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo 'error: $(PYTHON) is not Python 3.11; name one: make setup PYTHON=...' >&2; exit 2; }
 	'$(PYTHON)' -m venv '$(VENV)'
-	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*t["project"]["dependencies"], *t["dependency-groups"]["dev"], sep="\n")' > '$(VENV)/requirements.txt'
+	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); g = t["dependency-groups"]; print(*t["project"]["dependencies"], *(p for name in g if name != "peers" for p in g[name]), sep="\n")' > '$(VENV)/requirements.txt'
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r '$(VENV)/requirements.txt' -c constraints.txt
 	touch '$@'
 

@@ -110,12 +110,10 @@ def search(slots: Sequence[Slot], budget: Budget, context: Context) -> Plan:
     builder = Builder(slots, context)
     limit: Limit = "kld" if budget.max_bytes is None else "bytes"
     room = Room(limit, budget, _rest(slots, context))
-    smallest = _least(items, "bytes")
+    extreme = _least(items, limit)  # sums are estimates: what they say is impossible is tried once
     best: Built | None = None
     for _ in range(ROUNDS):
-        picks = allocate(items, limit, room.size) or (smallest if limit == "bytes" else None)
-        if picks is None:
-            break
+        picks = allocate(items, limit, room.size) or extreme
         known = picks in builder.built
         built = builder.build(picks)
         excess = budget.excess(built.bytes, built.fidelity)

@@ -1,0 +1,1 @@
+"""Publish what was verified to the Hub, and nothing else."""

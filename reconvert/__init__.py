@@ -1,0 +1,1 @@
+"""Scheduled reconversion: runs the stages, here or on a Ray cluster."""
