@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 from artifact.errors import RecipeError
 from artifact.recipe import Recipe
@@ -26,13 +27,17 @@ class Judged:
 
 @dataclass(frozen=True)
 class Result:
-    """One check of one candidate at one level. `failure` says why there are no measures, if there are none."""
+    """One check of one candidate at one level. `failure` says why there are no measures, if there are none.
+
+    `series` is what the report draws beside the measures: it is shown, never judged.
+    """
 
     variant: str
     check: str
     level: str
     measures: tuple[Judged, ...]
     failure: str | None = None
+    series: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
