@@ -51,7 +51,7 @@ def by_position(report: Report) -> Plot | None:
         width = found[0]["width"]
         worst = worst_of([series["max"] for series in found])
         lines[variant] = ([width * bucket for bucket in range(len(worst))], worst)
-    labels = Axes("position", "largest |Δ logit|")
+    labels = Axes("position", "largest |Δ logit|", whole=True)
     caption = "The largest error of any token's logit, teacher-forced without a cache; all cases and levels together."
     return _plot(report, "position", "Error by position", caption, [("", lines, labels)])
 
@@ -79,7 +79,7 @@ def by_layer(report: Report) -> Plot | None:
         for variant, found in gathered(report, "cache", "by_layer").items():
             worst = worst_of([series[part] for series in found])
             lines[variant] = (range(len(worst)), worst)
-        panels.append((f"{part}s", lines, Axes("layer", "largest |Δ|")))
+        panels.append((f"{part}s", lines, Axes("layer", "largest |Δ|", whole=True)))
     caption = "The cache that each layer returns against the reference's: where along the depth an error comes in."
     return _plot(report, "layer", "Cache error by layer", caption, panels)
 
@@ -160,7 +160,7 @@ def course(report: Report) -> Plot | None:
         for variant in variants(report):
             values = [_past(run["figures"], variant, check, measure) for run in runs]
             lines[variant] = (range(-len(runs), 1), [*values, now.get((variant, check, measure))])
-        panels.append((f"{check}.{measure}", lines, Axes("runs ago" if measure == MAIN[-1][1] else "", "")))
+        panels.append((f"{check}.{measure}", lines, Axes("runs ago" if measure == MAIN[-1][1] else "", "", whole=True)))
     caption = "Runs of this recipe in this build directory, oldest left; 0 is this report."
     return _plot(report, "history", "History", caption, panels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,13 @@ def html(report: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"value": value_text, "bound": bound_text, "percent": percent, "markup": Markup}
+    environment.filters |= {
+        "value": value_text,
+        "bound": bound_text,
+        "percent": percent,
+        "markup": Markup,
+        "figure": _figure,
+    }
     columns, cells = _matrix(report)
     heads, rows = overview(report)
     measures = [m for result in report["results"] for m in result["measures"]]
@@ -85,6 +92,10 @@ def _matrix(report: Mapping[str, Any]) -> tuple[list[str], dict[str, list[Cell |
     return columns, cells
 
 
+def _figure(entry: Mapping[str, Any]) -> str:
+    return "not finite" if entry["value"] is None else f"{entry['value']:.3g}"
+
+
 def _texts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Generated texts by prompt: which variants write the reference's, and how each of the others goes on.
 
@@ -100,16 +111,16 @@ def _texts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 entry["reference"] = text["shared"]
                 entry["same"] += [variant] if variant not in entry["same"] else []
                 continue
-            other = {name: text[name] for name in ("step", "shared", "reference", "candidate")}
-            known = [e for e in entry["other"] if {name: e[name] for name in other} == other]
-            if known:
-                known[0]["variants"] += [variant] if variant not in known[0]["variants"] else []
-            else:
-                entry["other"].append({**other, "variants": [variant]})
+            entry["reference"] = text["shared"] + text["reference"]
+            first = (re.match(r"\s*\S+", text["candidate"]) or [""])[0]
+            other = {"step": text["step"], "shared": text["shared"], "first": first}
+            other["rest"] = text["candidate"].removeprefix(first)
+            known = [e for e in entry["other"] if e.items() >= other.items()]
+            if not known:
+                known = [{**other, "variants": []}]
+                entry["other"] += known
+            known[0]["variants"] += [variant] if variant not in known[0]["variants"] else []
     for entry in prompts.values():
         differing = {variant for other in entry["other"] for variant in other["variants"]}
         entry["same"] = [variant for variant in entry["same"] if variant not in differing]
-        entry.setdefault(
-            "reference", entry["other"][0]["shared"] + entry["other"][0]["reference"] if entry["other"] else ""
-        )
     return [prompts[key] for key in sorted(prompts)]

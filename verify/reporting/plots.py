@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Axes:
     y: str
     log_x: bool = False
     log_y: bool = True
+    whole: bool = False  # x counts things
 
 
 Curves = Mapping[str, tuple[Sequence[float], Sequence[float | None]]]
@@ -87,11 +89,11 @@ def draw(name: str, height: float, panels: Sequence[Callable[[Any], None]], *, c
 def curves(axes: Any, lines: Curves, labels: Axes, order: Sequence[str], title: str = "") -> None:
     """One line with marks per variant; `order` gives each variant its colour and mark wherever it appears."""
     for variant, (xs, ys) in lines.items():
-        number = order.index(variant) % len(SERIES)
+        place = order.index(variant) % len(SERIES)
         pairs = [(x, y) for x, y in zip(xs, ys, strict=True) if y is not None and not (labels.log_y and y <= 0)]
         if pairs:
             every = max(len(pairs) // 8, 1)
-            style = {"color": SERIES[number], "marker": MARKS[number], "markevery": (number % every, every)}
+            style = {"color": SERIES[place], "marker": MARKS[place], "markevery": (place % every, every)}
             axes.plot(*zip(*pairs, strict=True), label=variant, **style)
     dress(axes, labels, title)
 
@@ -104,22 +106,28 @@ def dress(axes: Any, labels: Axes, title: str = "") -> None:
     for axis, logarithmic in ((axes.xaxis, labels.log_x), (axes.yaxis, labels.log_y)):
         if logarithmic:
             getattr(axes, f"set_{axis.axis_name}scale")("log")
-            axis.set_major_locator(LogLocator(numticks=7))
+            axis.set_major_locator(LogLocator(numticks=7, subs=_subs(axis.get_view_interval())))
             axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
             axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
         else:
-            axis.set_major_locator(MaxNLocator(6))
+            axis.set_major_locator(MaxNLocator(6, integer=labels.whole and axis is axes.xaxis))
             axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         axis.grid(visible=True, which="major", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _subs(view: Sequence[float]) -> tuple[float, ...]:
+    """Which multiples of powers of ten are labelled: a short axis needs more than one."""
+    decades = math.log10(view[1] / view[0])
+    return (1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 3 else (1.0,)
 
 
 def number(value: float) -> str:
     """A number as a tick says it: 0.02, 300, 1e-6."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    mantissa, exponent = f"{value:.2g}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
 def _inline(svg: str, name: str) -> str:
