@@ -201,7 +201,7 @@ def _plot(
     drawn: list[Callable[[Any], None]] = [
         partial(curves, lines=lines, labels=labels, order=order, title=heading) for heading, lines, labels in panels
     ]
-    height = 2.7 if len(panels) == 1 else 2.0
+    height = 3.1 if len(panels) == 1 else 2.1
     return Plot(name, title, "; ".join(_said(panels[0][1])), caption, draw(name, height, drawn))
 
 

@@ -54,6 +54,7 @@ def html(report: Mapping[str, Any]) -> str:
         "percent": percent,
         "markup": Markup,
         "figure": _figure,
+        "breakable": _breakable,
     }
     columns, cells = _matrix(report)
     heads, rows = overview(report)
@@ -96,6 +97,11 @@ def _figure(entry: Mapping[str, Any]) -> str:
     return "not finite" if entry["value"] is None else f"{entry['value']:.3g}"
 
 
+def _breakable(name: str) -> Markup:
+    """A name that a narrow column may break at its dots and underscores."""
+    return Markup("<wbr>").join(re.split(r"(?<=[._])", name))  # join escapes the parts
+
+
 def _texts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Generated texts by prompt: which variants write the reference's, and how each of the others goes on.
 
@@ -123,4 +129,5 @@ def _texts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     for entry in prompts.values():
         differing = {variant for other in entry["other"] for variant in other["variants"]}
         entry["same"] = [variant for variant in entry["same"] if variant not in differing]
-    return [prompts[key] for key in sorted(prompts)]
+    cases = list(dict.fromkeys(case for case, _ in prompts))  # in the order that the check ran them
+    return [prompts[key] for key in sorted(prompts, key=lambda key: (cases.index(key[0]), key[1]))]

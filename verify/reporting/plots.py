@@ -27,7 +27,7 @@ STYLE = {
     "axes.labelsize": 10,
     "axes.titlesize": 10,
     "legend.fontsize": 9,
-    "lines.linewidth": 1.6,
+    "lines.linewidth": 1.4,
     "lines.markersize": 4.5,
     "text.color": INK,
     "axes.edgecolor": LINE,
@@ -119,7 +119,7 @@ def dress(axes: Any, labels: Axes, title: str = "") -> None:
 def _subs(view: Sequence[float]) -> tuple[float, ...]:
     """Which multiples of powers of ten are labelled: a short axis needs more than one."""
     decades = math.log10(view[1] / view[0])
-    return (1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 3 else (1.0,)
+    return (1.0, 2.0, 3.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 3 else (1.0,)
 
 
 def number(value: float) -> str:
