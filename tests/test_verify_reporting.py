@@ -21,6 +21,7 @@ from artifact.recipe import Recipe, read_recipe
 from tests import report_document as made
 from tests.conftest import EMBEDDED, ROOT
 from verify.check import Measure
+from verify.report import failed
 from verify.reporting import history
 from verify.reporting.forms import FORMS, as_json
 from verify.reporting.headroom import headroom, tolerances, used
@@ -195,6 +196,16 @@ def test_printed_tolerances_make_a_recipe(recipe: Recipe, tmp_path: Path) -> Non
     assert again.limit("logits", "max_abs", "q8") == recipe.limit("logits", "max_abs", "q8")
     assert "not finite in this run" in text
     assert dataclasses.replace(again, path=recipe.path).verify == recipe.verify
+
+
+def test_a_figure_without_a_bound_gets_a_line_and_no_reason(recipe: Recipe) -> None:
+    bare = dataclasses.replace(recipe, tolerances={"divergence": {}})
+    unset = Judged(Measure("mean_kld", 4.2e-5, 100), None, upper=True, passed=False, reason="")
+    report = made.make([Result("q8", "divergence", "any", (unset,))])
+    assert "mean_kld is 4.2e-05, allowed nothing yet" in failed(report)[0]
+    assert tomllib.loads(tolerances(report, bare, 1.0))["tolerances"]["divergence"] == {
+        "mean_kld": {"reason": "", "q8": {"max": 4.2e-5, "measured": 4.2e-5}}
+    }
 
 
 def test_history_is_drawn_and_its_moves_are_said() -> None:

@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None) -> int:
     if arguments.candidate is not None:
         report, directory = stage.candidate(recipe, arguments.candidate, arguments.variant[0], arguments.source, home)
     else:
-        report, directory = stage.built(recipe, arguments.variant, home)
+        measuring = arguments.tolerances is not None
+        report, directory = stage.built(recipe, arguments.variant, home, measuring=measuring)
     show(report)
     if arguments.tolerances is not None:
         print(tolerances(report, recipe, arguments.tolerances))

@@ -105,8 +105,11 @@ def value_text(measure: Mapping[str, Any]) -> str:
 
 
 def bound_text(measure: Mapping[str, Any]) -> str:
-    """A measure's bound and its side; a dash for what is shown only."""
-    return "-" if measure["bound"] is None else f"{'≤' if measure['upper'] else '≥'} {measure['bound']:.4g}"
+    """A measure's bound and its side; a dash for what is shown only and always holds."""
+    if measure["bound"] is None:
+        unset = "finite" if measure["value"] is None else "nothing yet: the recipe sets no tolerance"
+        return "-" if measure["passed"] else unset
+    return f"{'≤' if measure['upper'] else '≥'} {measure['bound']:.4g}"
 
 
 def reasons(report: Mapping[str, Any]) -> dict[str, str]:

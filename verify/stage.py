@@ -43,10 +43,11 @@ class Order:
     checks: Sequence[str]
     directory: Path
     past: Sequence[history.Run] | None = None  # the recipe's runs so far; None for a file that is none of them
+    measuring: bool = False  # figures may lack a tolerance: they are measured, and fail
 
 
-def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Report, Path]:
-    """Judge the built variants (or those chosen); the report and its directory.
+def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, measuring: bool = False) -> tuple[Report, Path]:
+    """Judge the built variants (or those chosen); the report and its directory. `measuring`: see Order.
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
     """
@@ -82,7 +83,7 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
     targets = [
         Target(variant, artifact.path / signature.model_file(variant)) for variant, artifact in artifacts.items()
     ]
-    order = Order(origin.path, targets, recipe.verify.checks, target, past)
+    order = Order(origin.path, targets, recipe.verify.checks, target, past, measuring)
     made, artifact = _report(recipe, order, {**header, "parents": parents}, wanted)
     _remember(home, made, artifact)
     return made, target
@@ -134,7 +135,7 @@ def _report(
     targets = order.targets
     modules = examine.plan(recipe, order.checks)
     settings = examine.settings_of(recipe, modules)
-    verdict.require_tolerances(recipe, modules, [target.variant for target in targets])
+    verdict.require_tolerances(recipe, modules, [target.variant for target in targets], measuring=order.measuring)
     read_text(recipe.text_path)
     before = [file_digest(target.path) for target in targets]
 

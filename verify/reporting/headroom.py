@@ -8,18 +8,18 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decima
 from typing import Any
 
 from artifact.canonical import canonical_json
-from artifact.recipe import Limit, Recipe
+from artifact.recipe import Limit, Recipe, Tolerance
 from verify.verdict import Judged, Result
 
 DIGITS = 3  # significant digits of a printed bound; rounding is always to the side that passes
 
 
 def headroom(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """For every variant, check and measure with a tolerance: the worst value over the levels, and its share of it."""
+    """For every variant, check and measure held to a tolerance: the worst value over the levels, its share of it."""
     worst: dict[tuple[str, str, str], dict[str, Any]] = {}
     for result in results:
         for judged in result.measures:
-            if judged.bound is None or judged.measure.fixed is not None:
+            if judged.measure.fixed is not None or not judged.measure.judged:
                 continue
             key = result.variant, result.check, judged.measure.name
             entry = _entry(result, judged)
@@ -45,18 +45,21 @@ def tolerances(report: Mapping[str, Any], recipe: Recipe, factor: float) -> str:
     """The recipe's tables [tolerances.*] with what this report measured, ready to be pasted over those there.
 
     Bounds are `factor` times the measured deviation: 1 gives the smallest that pass. Variants and figures that the
-    report does not judge keep the recipe's. Each line says what the bound was, and how much of it was used.
+    report does not judge keep the recipe's. Each line says what the bound was, and how much of it was used. A figure
+    that the recipe has no tolerance for gets an empty reason, which a recipe must not have: a person writes it.
     """
     measured = {(e["check"], e["measure"], e["variant"]): e for e in report["headroom"]}
+    names = [(check, figure) for check, figures in recipe.tolerances.items() for figure in figures]
     lines = []
-    for check, figures in recipe.tolerances.items():
-        for figure, tolerance in figures.items():
-            reason = canonical_json(tolerance.reason).decode("utf-8")  # a JSON string is a TOML basic string
-            lines += [f"[tolerances.{check}.{figure}]", f"reason = {reason}"]
-            for variant, limit in tolerance.limits.items():
-                entry = measured.get((check, figure, variant))
-                lines.append(f"{variant} = {_line(limit, entry, factor)}")
-            lines.append("")
+    for check, figure in dict.fromkeys([*names, *((check, figure) for check, figure, _ in measured)]):
+        tolerance = recipe.tolerances.get(check, {}).get(figure, Tolerance("", {}))
+        reason = canonical_json(tolerance.reason).decode("utf-8")  # a JSON string is a TOML basic string
+        lines += [f"[tolerances.{check}.{figure}]", f"reason = {reason}"]
+        for variant in ("fp32", *recipe.variants):
+            limit, entry = tolerance.limits.get(variant), measured.get((check, figure, variant))
+            if limit is not None or entry is not None:
+                lines.append(_line(variant, limit, entry, factor))
+        lines.append("")
     return "\n".join(lines)
 
 
@@ -91,18 +94,21 @@ def _size(entry: Mapping[str, Any]) -> tuple[bool, float, float]:
     return not entry["passed"], share, value
 
 
-def _line(limit: Limit, entry: Mapping[str, Any] | None, factor: float) -> str:
-    side = "max" if limit.upper else "min"
-    kept = f"{{ {side} = {limit.bound!r}, measured = {limit.measured!r} }}"
-    if entry is None:
-        return f"{kept} # not measured in this run"
-    if entry["value"] is None:
-        return f"{kept} # not finite in this run: no tolerance would pass"
-    value = float(entry["value"])
-    deviation = value if limit.upper else 1 - value
-    bound = max(factor * deviation if limit.upper else 1 - factor * deviation, 0.0)
-    outward = ROUND_CEILING if limit.upper else ROUND_FLOOR
-    text = f"{{ {side} = {_round(bound, outward)}, measured = {_round(value, ROUND_HALF_EVEN)} }}"
+def _line(variant: str, limit: Limit | None, entry: Mapping[str, Any] | None, factor: float) -> str:
+    """One variant's limit: as measured, or the recipe's where nothing finite was."""
+    if entry is None or entry["value"] is None:
+        why = "not measured in this run" if entry is None else "not finite in this run: no tolerance would pass"
+        if limit is None:
+            return f"# {variant}: {why}"
+        side = "max" if limit.upper else "min"
+        return f"{variant} = {{ {side} = {limit.bound!r}, measured = {limit.measured!r} }} # {why}"
+    value, upper = float(entry["value"]), entry["upper"]
+    deviation = value if upper else 1 - value
+    bound = max(factor * deviation if upper else 1 - factor * deviation, 0.0)
+    side, outward = ("max", ROUND_CEILING) if upper else ("min", ROUND_FLOOR)
+    text = f"{variant} = {{ {side} = {_round(bound, outward)}, measured = {_round(value, ROUND_HALF_EVEN)} }}"
+    if limit is None:
+        return f"{text} # had no bound"
     state = "" if entry["passed"] else ", FAILED"
     return f"{text} # was {limit.bound:g}, {percent(entry['used'])} used{state}"
 
