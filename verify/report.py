@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,18 +21,22 @@ HEADLINES = (
     ("divergence", "p999_kld", "99.9 % KLD"),
     ("divergence", "same_top", "same top"),
 )
-FORBIDDEN = {chr(code) for code in (*range(32), 127, 0xFFFE, 0xFFFF)} - {"\n", "\t"}
+# Control characters and lone surrogates: XML or UTF-8 cannot hold them, a terminal would obey some of them.
+FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 def document(results: Sequence[Result], header: Mapping[str, Any]) -> dict[str, Any]:
     """The report as plain data; `header` says what was judged, against what, and where."""
-    return {
-        "schema": SCHEMA,
-        "verdict": "passed" if results and all(result.passed for result in results) else "failed",
-        **header,
-        "headroom": headroom(results),
-        "results": [_result(result) for result in results],
-    }
+    made: dict[str, Any] = _printable(
+        {
+            "schema": SCHEMA,
+            "verdict": "passed" if results and all(result.passed for result in results) else "failed",
+            **header,
+            "headroom": headroom(results),
+            "results": [_result(result) for result in results],
+        }
+    )
+    return made
 
 
 def overview(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -128,7 +133,7 @@ def _result(result: Result) -> dict[str, Any]:
         "check": result.check,
         "level": result.level,
         "passed": result.passed,
-        "failure": None if result.failure is None else _printable(result.failure),
+        "failure": result.failure,
         "measures": [_measure(judged) for judged in result.measures],
         "series": _plain(result.series),
     }
@@ -146,24 +151,28 @@ def _measure(judged: Judged) -> dict[str, Any]:
         "upper": judged.upper,
         "passed": judged.passed,
         "reason": judged.reason,
-        "detail": _printable(measure.detail),
+        "detail": measure.detail,
     }
 
 
 def _plain(value: Any) -> Any:
-    """Series as JSON: four significant digits, null for what is not finite, text that every form can hold."""
+    """Series as JSON: four significant digits, null for what is not finite."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(f"{value:.4g}") if math.isfinite(value) else None
-    return _printable(value) if isinstance(value, str) else value
+    return value
 
 
-def _printable(text: str) -> str:
-    """Text from a foreign file: control characters and lone surrogates, which XML or UTF-8 cannot hold, replaced."""
-    return "".join("\ufffd" if c in FORBIDDEN or "\ud800" <= c <= "\udfff" else c for c in text)
+def _printable(value: Any) -> Any:
+    """A value of JSON with what no form can hold replaced: names, errors and texts come from foreign files."""
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    return FORBIDDEN.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 def _worst(results: Iterable[Mapping[str, Any]], check: str, name: str) -> str:

@@ -45,8 +45,9 @@ def tolerances(report: Mapping[str, Any], recipe: Recipe, factor: float) -> str:
     """The recipe's tables [tolerances.*] with what this report measured, ready to be pasted over those there.
 
     Bounds are `factor` times the measured deviation: 1 gives the smallest that pass. Variants and figures that the
-    report does not judge keep the recipe's. Each line says what the bound was, and how much of it was used. A figure
-    that the recipe has no tolerance for gets an empty reason, which a recipe must not have: a person writes it.
+    report does not judge keep the recipe's, and so does a deviation of 0 when room is asked for. Each line says what the
+    bound was, and how much of it was used. A figure that the recipe has no tolerance for gets an empty reason, which a
+    recipe must not have: a person writes it.
     """
     measured = {(e["check"], e["measure"], e["variant"]): e for e in report["headroom"]}
     names = [(check, figure) for check, figures in recipe.tolerances.items() for figure in figures]
@@ -104,6 +105,9 @@ def _line(variant: str, limit: Limit | None, entry: Mapping[str, Any] | None, fa
         return f"{variant} = {{ {side} = {limit.bound!r}, measured = {limit.measured!r} }} # {why}"
     value, upper = float(entry["value"]), entry["upper"]
     deviation = value if upper else 1 - value
+    if deviation == 0 and factor > 1 and limit is not None:  # no multiple of nothing leaves room for another processor
+        side = "max" if limit.upper else "min"
+        return f"{variant} = {{ {side} = {limit.bound!r}, measured = {_round(value, ROUND_HALF_EVEN)} }} # kept"
     bound = max(factor * deviation if upper else 1 - factor * deviation, 0.0)
     side, outward = ("max", ROUND_CEILING) if upper else ("min", ROUND_FLOOR)
     text = f"{variant} = {{ {side} = {_round(bound, outward)}, measured = {_round(value, ROUND_HALF_EVEN)} }}"

@@ -18,11 +18,13 @@ from typing import Any
 from artifact.canonical import parse_json
 from artifact.command import say
 from artifact.errors import InputError
+from artifact.typed import build
 
 FILE = "history.jsonl"
 SCHEMA = 1
 SHARE = 0.1  # of the head-room: how far a figure without a standard error may go unmentioned
 SHOWN = 40  # runs in the report
+KEY = ("variant", "runtime", "level", "check", "measure")  # a figure's name, parted by slashes
 MAIN = (("divergence", "mean_kld"), ("logits", "max_abs"))  # figures whose course the report draws
 
 
@@ -38,13 +40,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Run:
-    """What was judged, by what, and every judged figure by `variant/runtime/level/check/measure`."""
+    """What was judged, by what, and every judged figure by its name (KEY)."""
 
     report: str  # digest of the report's manifest
     making: str  # digest of what the report was made from: equal for repeated runs
     verdict: str
     identity: Mapping[str, str]  # source, commit, recipe, code, versions, processor
     figures: Mapping[str, Figure]
+    schema: int = SCHEMA
 
 
 def read(path: Path) -> list[Run]:
@@ -56,15 +59,21 @@ def read(path: Path) -> list[Run]:
         if not line.strip():
             continue
         try:
-            runs.append(_run(parse_json(line, f"{path}:{number}")))
-        except (InputError, KeyError, TypeError, ValueError):
+            table = parse_json(line, path)
+            run = build(Run, table, where=str(path), error=InputError)
+            known = run.schema == SCHEMA and all(key.count("/") == len(KEY) - 1 for key in run.figures)
+        except InputError:
+            known = False
+        if known:
+            runs.append(run)
+        else:
             say(f"history: line {number} of {path.name} is no record of a run; ignored")
     return runs
 
 
 def append(path: Path, run: Run) -> None:
     """Add one line. It begins on a line of its own even after one that a killed run left unfinished."""
-    line = json.dumps({"schema": SCHEMA, **asdict(run)}, ensure_ascii=False, allow_nan=False)
+    line = json.dumps(asdict(run), ensure_ascii=False, allow_nan=False)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         size = os.fstat(descriptor).st_size
@@ -127,14 +136,9 @@ def allowed(before: Figure, now: Figure) -> float:
 
 
 def _described(key: str, before: Figure, now: Figure) -> dict[str, Any]:
-    variant, runtime, level, check, measure = key.split("/")
     both = before.error is not None and now.error is not None
     return {
-        "variant": variant,
-        "runtime": runtime,
-        "level": level,
-        "check": check,
-        "measure": measure,
+        **dict(zip(KEY, key.split("/"), strict=True)),
         "before": before.value,
         "now": now.value,
         "allowed": allowed(before, now),
@@ -160,16 +164,3 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
 def _main(key: str) -> bool:
     _, _, level, check, measure = key.split("/")
     return (check, measure) in MAIN and level in ("any", "enable_all")
-
-
-def _run(table: Any) -> Run:
-    if table["schema"] != SCHEMA:
-        raise ValueError(f"schema {table['schema']!r}")
-    figures = {str(key): _figure(value) for key, value in table["figures"].items() if key.count("/") == 4}
-    identity = {str(name): str(value) for name, value in table["identity"].items()}
-    return Run(str(table["report"]), str(table["making"]), str(table["verdict"]), identity, figures)
-
-
-def _figure(table: Mapping[str, Any]) -> Figure:
-    error = None if table["error"] is None else float(table["error"])
-    return Figure(float(table["value"]), error, float(table["bound"]), bool(table["upper"]))
