@@ -136,7 +136,7 @@ def near_ties(report: Report) -> Plot | None:
         dress(axes, Axes("margin of the reference's choice, logit", "", log_y=False))
         axes.set_yticks(range(len(rows)), rows)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(left=0)
+        axes.set_xlim(left=-0.02 * axes.get_xlim()[1])  # a margin of almost nothing is drawn whole
 
     counts = {v: sum(len(table["choices"]) for table in found[v]) for v in rows}
     said = "; ".join(f"{v} {count}" for v, count in counts.items())

@@ -45,9 +45,9 @@ def tolerances(report: Mapping[str, Any], recipe: Recipe, factor: float) -> str:
     """The recipe's tables [tolerances.*] with what this report measured, ready to be pasted over those there.
 
     Bounds are `factor` times the measured deviation: 1 gives the smallest that pass. Variants and figures that the
-    report does not judge keep the recipe's, and so does a deviation of 0 when room is asked for. Each line says what the
-    bound was, and how much of it was used. A figure that the recipe has no tolerance for gets an empty reason, which a
-    recipe must not have: a person writes it.
+    report does not judge keep the recipe's, and so does a deviation of 0 when room is asked for. Each line says what
+    the bound was, and how much of it was used. A figure that the recipe has no tolerance for gets an empty reason,
+    which a recipe must not have: a person writes it.
     """
     measured = {(e["check"], e["measure"], e["variant"]): e for e in report["headroom"]}
     names = [(check, figure) for check, figures in recipe.tolerances.items() for figure in figures]
