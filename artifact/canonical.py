@@ -10,6 +10,8 @@ from typing import Any
 
 from artifact.errors import InputError
 
+CODE_SUFFIXES = {".py", ".j2", ".css"}  # what decides a result: Python, and the templates of documents
+
 
 def canonical_json(value: object) -> bytes:
     """One byte string per value: keys sorted, no spaces, UTF-8, NaN refused (ValueError)."""
@@ -29,8 +31,10 @@ def file_digest(path: Path) -> str:
 
 
 def code_digest(*packages: Path) -> str:
-    """Digest of every Python file below the given folders, so that changed code makes old results stale."""
-    files = [(package.parent, path) for package in packages for path in package.rglob("*.py")]
+    """Digest of all code and templates below the given folders, so that changed code makes old results stale."""
+    files = [
+        (package.parent, path) for package in packages for path in package.rglob("*") if path.suffix in CODE_SUFFIXES
+    ]
     return digest({path.relative_to(root).as_posix(): file_digest(path) for root, path in files})
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +16,7 @@ import pytest
 
 from artifact.store import intact, open_artifact
 from tests.conftest import EMBEDDED, ROOT, Stage
+from verify.reporting import FILES, history
 
 
 @pytest.fixture
@@ -36,12 +38,21 @@ def test_all_variants_pass_and_the_report_is_the_same_every_time(own: Path, stag
         "fp32", "fp16", "q8", "int8", "uint8", "q4", "q4f16", "bnb4",
     ]  # fmt: skip
     assert all(m["compared"] > 0 for r in report["results"] for m in r["measures"])
-    assert str(own) not in (home / "report.json").read_text() + (home / "manifest.json").read_text()
+    assert str(own) not in "".join(path.read_text() for path in home.iterdir())
+    series = {name for result in report["results"] for name in result["series"]}
+    assert series == {"by_position", "by_rank", "by_layer", "by_plan", "histogram", "quantiles", "near_ties", "texts"}
+    assert {path.name for path in home.iterdir()} == {"manifest.json", *FILES.values()}
     before = (home / "report.json").read_bytes(), open_artifact(home, made_by="x").digest
-    assert "report: unchanged" in stage("verify", EMBEDDED, "--build", own).stderr
+    again = stage("verify", EMBEDDED, "--build", own, "--format", "html")
+    assert "report: unchanged" in again.stderr
+    assert again.stdout == (home / "report.html").read_text()
+    printed = tomllib.loads(stage("verify", EMBEDDED, "--build", own, "--tolerances", "1.5").stdout)["tolerances"]
+    assert printed.keys() == tomllib.loads(EMBEDDED.read_text())["tolerances"].keys()
     shutil.rmtree(home)
     stage("verify", EMBEDDED, "--build", own)
     assert ((home / "report.json").read_bytes(), open_artifact(home, made_by="x").digest) == before
+    runs = history.read(home.parent / "history.jsonl")
+    assert [run.report for run in runs] == [before[1]] * 2
 
 
 @pytest.mark.slow
@@ -112,6 +123,10 @@ def test_a_variant_of_another_conversion_is_refused(own: Path, stage: Stage) -> 
         (["--candidate", "x.onnx", "--variant", "q8", "q4"], 2, "one variant's tolerances"),
         (["--candidate", "no-such.onnx", "--variant", "q8"], 3, "not a file"),
         (["--source", "."], 2, "--source without --candidate"),
+        (["--format", "pdf"], 2, "invalid choice: 'pdf'"),
+        (["--format", "json", "--tolerances"], 2, "not allowed with"),
+        (["--tolerances", "0.5"], 2, "would fail what was measured"),
+        (["--tolerances", "nan"], 2, "would fail what was measured"),
         ([], 3, "artifact not found"),
     ],
 )

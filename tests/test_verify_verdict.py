@@ -70,6 +70,15 @@ def test_every_figure_of_every_variant_must_be_bounded(recipe: Recipe) -> None:
         require_tolerances(with_limit(recipe, 1.0), modules("logits"), ["fp32", "q8"][1:])
 
 
+def test_a_figure_without_a_bound_can_be_measured_to_find_one_but_fails(recipe: Recipe) -> None:
+    partly = with_limit(recipe, 1.0)
+    require_tolerances(partly, modules("logits"), ["q8"], measuring=True)
+    judged = judge(partly, "logits", "q8", Measure("max_abs", 0.0, 1))
+    assert (judged.bound, judged.upper, judged.passed) == (None, True, False)
+    with pytest.raises(RecipeError, match="wrong side"):
+        require_tolerances(with_limit(recipe, 1.0, upper=False), modules("logits"), ["fp32"], measuring=True)
+
+
 def test_a_tolerance_for_no_figure_is_refused(recipe: Recipe) -> None:
     odd = dataclasses.replace(recipe, tolerances={"logits": {"max_absolute": Tolerance("x", {})}})
     with pytest.raises(RecipeError, match="logits measures no 'max_absolute'") as caught:

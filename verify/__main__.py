@@ -1,7 +1,11 @@
-"""python -m verify RECIPE [--variant NAME ...] [--candidate FILE.onnx] [--source DIR] [--build DIR]: the verdict."""
+"""python -m verify RECIPE [--variant NAME ...] [--candidate FILE.onnx] [--source DIR] [--build DIR]: the verdict.
+
+stdout carries the report's directory, or what is asked for in its place: a form of the report, or tolerances.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 from argparse import Namespace
 from collections.abc import Sequence
@@ -11,6 +15,7 @@ from artifact import command, signature
 from artifact.errors import CHECK_FAILED, PASSED, RecipeError
 from artifact.recipe import Recipe, read_recipe
 from artifact.typed import did_you_mean
+from verify.reporting import FILES
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -22,21 +27,38 @@ def main(argv: Sequence[str] | None) -> int:
         "--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances"
     )
     parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint to judge the candidate against")
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument("--format", choices=list(FILES), help="print the report in this form, not its directory")
+    printed.add_argument(
+        "--tolerances",
+        nargs="?",
+        type=float,
+        const=1.0,
+        metavar="FACTOR",
+        help="print the recipe's [tolerances] set to FACTOR (1) times what was measured; 1 is the least that passes",
+    )
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
     _check_arguments(recipe, arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"  # the judge looks nothing up
 
     from verify import stage  # after parsing, so that --help is instant
+    from verify.reporting.headroom import tolerances
     from verify.terminal import show
 
     home = arguments.build / recipe.name
     if arguments.candidate is not None:
         report, directory = stage.candidate(recipe, arguments.candidate, arguments.variant[0], arguments.source, home)
     else:
-        report, directory = stage.built(recipe, arguments.variant, home)
+        measuring = arguments.tolerances is not None
+        report, directory = stage.built(recipe, arguments.variant, home, measuring=measuring)
     show(report)
-    print(directory)
+    if arguments.tolerances is not None:
+        print(tolerances(report, recipe, arguments.tolerances))
+    elif arguments.format is not None:
+        print((directory / FILES[arguments.format]).read_text(encoding="utf-8"), end="")
+    else:
+        print(directory)
     return PASSED if report["verdict"] == "passed" else CHECK_FAILED
 
 
@@ -48,6 +70,11 @@ def _check_arguments(recipe: Recipe, arguments: Namespace) -> None:
     if arguments.candidate is not None and len(arguments.variant or ()) != 1:
         hint = f"add --variant NAME; known: {', '.join(known)}"
         raise RecipeError("a candidate is judged by one variant's tolerances", where="--candidate", hint=hint)
+    if arguments.tolerances is not None and not 1 <= arguments.tolerances < math.inf:
+        hint = "write --tolerances, for the smallest that pass, or --tolerances 1.5"
+        raise RecipeError(
+            f"factor {arguments.tolerances} would fail what was measured", where="--tolerances", hint=hint
+        )
     if arguments.candidate is None and arguments.source is not None:
         hint = "built variants are judged against build/<name>/source; use --source with --candidate, or with convert"
         raise RecipeError("--source without --candidate", where="--source", hint=hint)

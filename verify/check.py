@@ -9,7 +9,9 @@ A check is a module in verify/checks with
 - `TOLERATED`: the measures that the recipe must bound, each "max" or "min"; the rest are counts of violations;
 - `cases(reference, corpus, settings)`: yields cases; runs PyTorch, in the parent process, once for all candidates;
 - `judge(candidate, case)`: runs onnxruntime on one case, in the candidate's process; returns plain values, arrays;
-- `summarize(partials, observed, reference)`: turns all of a candidate's partial results into measures.
+- `summarize(partials, observed, reference)`: turns all of a candidate's partial results into measures;
+- `series(partials, observed, reference)`, where there is something to draw or to read beside the measures: plain values
+  for the report's plots and texts. They are shown, never judged.
 """
 
 from __future__ import annotations
@@ -73,6 +75,14 @@ class Measure:
 def load(name: str) -> ModuleType:
     """The module of a check that the recipe reader has found to exist."""
     return importlib.import_module(f"verify.checks.{name}")
+
+
+def largest_by_row(a: Array, b: Array) -> Array:
+    """Max |a - b| of each row, float32 [rows] for [rows, n]; infinity where a row holds NaN or infinity."""
+    if a.shape != b.shape:
+        raise ValueError(f"shapes {a.shape} and {b.shape} differ")
+    rows: Array = np.abs(a - b).max(axis=-1)
+    return np.where(np.isfinite(rows), rows, np.float32(np.inf))
 
 
 def largest(a: Array, b: Array) -> float:

@@ -177,7 +177,8 @@ class Examination:
             # What is out of bounds excuses nothing: later checks see at most the bound.
             bound = entry.bound if entry.bound is not None and entry.upper else math.inf
             known[f"{check}.{entry.measure.name}"] = min(entry.measure.value, bound)
-        return Result(target.variant, check, level, judged)
+        series = module.series(evidence.partials, known, self.reference) if hasattr(module, "series") else {}
+        return Result(target.variant, check, level, judged, series=series)
 
 
 def _remove(group: Sequence[Saved]) -> None:

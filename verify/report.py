@@ -1,16 +1,18 @@
-"""The report: JSON for machines (verify/report.schema.json), Markdown and a terminal table for people."""
+"""The report as plain data (verify/report.schema.json), and the pieces of text that its forms have in common."""
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from verify.reporting.headroom import headroom
 from verify.verdict import Judged, Result
 
-SCHEMA = 1
+SCHEMA = 2
 # Measures that the overview shows, one column each: the worst over the levels.
 HEADLINES = (
     ("structure", "bytes_per_parameter", "B/param"),
@@ -19,76 +21,22 @@ HEADLINES = (
     ("divergence", "p999_kld", "99.9 % KLD"),
     ("divergence", "same_top", "same top"),
 )
+# Control characters and lone surrogates: XML or UTF-8 cannot hold them, a terminal would obey some of them.
+FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 def document(results: Sequence[Result], header: Mapping[str, Any]) -> dict[str, Any]:
     """The report as plain data; `header` says what was judged, against what, and where."""
-    return {
-        "schema": SCHEMA,
-        "verdict": "passed" if results and all(result.passed for result in results) else "failed",
-        **header,
-        "results": [_result(result) for result in results],
-    }
-
-
-def write(report: Mapping[str, Any], directory: Path) -> None:
-    """Write report.json and report.md."""
-    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
-    (directory / "report.json").write_text(text + "\n", encoding="utf-8")
-    (directory / "report.md").write_text(markdown(report), encoding="utf-8")
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-    """The report in Markdown: verdict, overview, every measure with its bound and reason, environment."""
-    heads, rows = overview(report)
-    lines = [f"# {report['name']}: {report['verdict']}", "", *_table(heads, rows), ""]
-    failures = failed(report)
-    if failures:
-        lines += ["## Failed", "", *(f"- {text}" for text in failures), ""]
-    if report["not_judged"]:
-        lines += [f"Not judged (not built, or not chosen), so not passed: {', '.join(report['not_judged'])}.", ""]
-    if report["not_run"]:
-        lines += [f"Not run, so not passed: {', '.join(report['not_run'])}.", ""]
-    lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]
-    for candidate in report["candidates"]:
-        variant = candidate["variant"]
-        lines += [
-            f"### {variant}",
-            "",
-            f"`{candidate['file']}`, {candidate['bytes']} bytes, sha256 `{candidate['sha256']}`",
-            "",
-        ]
-        rows = [
-            [
-                r["check"],
-                r["level"],
-                m["name"],
-                _value(m),
-                _bound(m),
-                m["compared"],
-                "yes" if m["passed"] else "**no**",
-                m["detail"],
-            ]
-            for r in report["results"]
-            if r["variant"] == variant
-            for m in r["measures"]
-        ]
-        heads = ["check", "level", "measure", "required", "allowed", "compared", "holds", "detail"]
-        lines += [*_table(heads, rows), ""]
-    lines += ["## Reasons for the tolerances", "", *(f"- {text}" for text in _reasons(report)), ""]
-    lines += [
-        "## Environment",
-        "",
-        "```json",
-        json.dumps(report["environment"], indent=1, ensure_ascii=False),
-        "```",
-        "",
-    ]
-    lines += [
-        f"Text: {report['text']['tokens']} tokens, sha256 `{report['text']['sha256']}`; seed {report['seed']}.",
-        "",
-    ]
-    return "\n".join(lines)
+    made: dict[str, Any] = _printable(
+        {
+            "schema": SCHEMA,
+            "verdict": "passed" if results and all(result.passed for result in results) else "failed",
+            **header,
+            "headroom": headroom(results),
+            "results": [_result(result) for result in results],
+        }
+    )
+    return made
 
 
 def overview(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -109,14 +57,74 @@ def failed(report: Mapping[str, Any]) -> list[str]:
     """One line per failure: variant, check, level, and the measure or the reason."""
     lines = []
     for result in report["results"]:
-        place = f"{result['variant']}: {result['check']} at {result['level']}"
+        where = f"{result['variant']}: {result['check']} at {place(result)}"
         if result["failure"] is not None:
-            lines.append(f"{place}: {result['failure']}")
+            lines.append(f"{where}: {result['failure']}")
         for m in result["measures"]:
             if not m["passed"]:
-                text = f"{place}: {m['name']} is {_value(m)}, allowed {_bound(m)}"
+                text = f"{where}: {m['name']} is {value_text(m)}, allowed {bound_text(m)}"
                 lines.append(text + (f" ({m['detail']})" if m["detail"] else ""))
     return lines
+
+
+def not_run(report: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """What was not run: its name, why, and whether the recipe requires it."""
+    entries = (entry if isinstance(entry, Mapping) else {"what": entry} for entry in report["not_run"])
+    return [(e["what"], e.get("reason", "it had nothing to run on"), e.get("required", False)) for e in entries]
+
+
+def not_run_lines(report: Mapping[str, Any]) -> list[str]:
+    """One line for each thing that was not run."""
+    return [f"{name}: {reason}{' (required)' if must else ''}" for name, reason, must in not_run(report)]
+
+
+def moved(report: Mapping[str, Any]) -> list[str]:
+    """One line for each figure that passes but has moved since the run before."""
+    lines = []
+    for m in report["history"]["moved"] if report["history"] else ():
+        where = f"{m['variant']}: {m['check']}.{m['measure']} at {place(m)}"
+        way = "worse" if m["worse"] else "better"
+        limit = f"by more than {m['allowed']:.2g}, {'its' if m['basis'][0] == 'c' else 'which is'} {m['basis']}"
+        lines.append(f"{where} went from {m['before']:.4g} to {m['now']:.4g} ({way}), {limit}")
+    return lines
+
+
+def place(result: Mapping[str, Any]) -> str:
+    """Where a result was measured: the optimization level, and the runtime if it is not plain onnxruntime."""
+    runtime = result.get("runtime", "onnxruntime")
+    return result["level"] if runtime == "onnxruntime" else f"{runtime}, {result['level']}"
+
+
+def column(result: Mapping[str, Any]) -> str:
+    """The column of a result in the table of variants and checks: its check, in each runtime apart."""
+    runtime = result.get("runtime", "onnxruntime")
+    return result["check"] if runtime == "onnxruntime" else f"{result['check']} ({runtime})"
+
+
+def value_text(measure: Mapping[str, Any]) -> str:
+    """A measure's value with its standard error."""
+    if measure["value"] is None:
+        return "not finite"
+    error = f" ± {measure['standard_error']:.2g}" if measure["standard_error"] is not None else ""
+    return f"{measure['value']:.4g}{error}"
+
+
+def bound_text(measure: Mapping[str, Any]) -> str:
+    """A measure's bound and its side; a dash for what is shown only and always holds."""
+    if measure["bound"] is None:
+        unset = "finite" if measure["value"] is None else "nothing yet: the recipe sets no tolerance"
+        return "-" if measure["passed"] else unset
+    return f"{'≤' if measure['upper'] else '≥'} {measure['bound']:.4g}"
+
+
+def reasons(report: Mapping[str, Any]) -> dict[str, str]:
+    """Why each bound is what it is, by `check.measure`."""
+    return {
+        f"{result['check']}.{m['name']}": m["reason"]
+        for result in report["results"]
+        for m in result["measures"]
+        if m["reason"] and m["bound"] is not None
+    }
 
 
 def _result(result: Result) -> dict[str, Any]:
@@ -127,6 +135,7 @@ def _result(result: Result) -> dict[str, Any]:
         "passed": result.passed,
         "failure": result.failure,
         "measures": [_measure(judged) for judged in result.measures],
+        "series": _plain(result.series),
     }
 
 
@@ -146,6 +155,26 @@ def _measure(judged: Judged) -> dict[str, Any]:
     }
 
 
+def _plain(value: Any) -> Any:
+    """Series as JSON: four significant digits, null for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.4g}") if math.isfinite(value) else None
+    return value
+
+
+def _printable(value: Any) -> Any:
+    """A value of JSON with what no form can hold replaced: names, errors and texts come from foreign files."""
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    return FORBIDDEN.sub("\ufffd", value) if isinstance(value, str) else value
+
+
 def _worst(results: Iterable[Mapping[str, Any]], check: str, name: str) -> str:
     found = [m for r in results if r["check"] == check for m in r["measures"] if m["name"] == name]
     if not found:
@@ -153,31 +182,3 @@ def _worst(results: Iterable[Mapping[str, Any]], check: str, name: str) -> str:
     if any(m["value"] is None for m in found):
         return "not finite"
     return f"{max(found, key=lambda m: m['value'] if m['upper'] else -m['value'])['value']:.4g}"
-
-
-def _value(measure: Mapping[str, Any]) -> str:
-    if measure["value"] is None:
-        return "not finite"
-    error = f" ± {measure['standard_error']:.2g}" if measure["standard_error"] is not None else ""
-    return f"{measure['value']:.4g}{error}"
-
-
-def _bound(measure: Mapping[str, Any]) -> str:
-    return "-" if measure["bound"] is None else f"{'≤' if measure['upper'] else '≥'} {measure['bound']:.4g}"
-
-
-def _reasons(report: Mapping[str, Any]) -> list[str]:
-    reasons = {
-        f"{result['check']}.{m['name']}": m["reason"]
-        for result in report["results"]
-        for m in result["measures"]
-        if m["reason"] and m["bound"] is not None
-    }
-    return [f"{name}: {reason}" for name, reason in reasons.items()]
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return lines + [
-        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
-    ]

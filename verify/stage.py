@@ -19,6 +19,7 @@ from verify.checks.tokenizer import beside
 from verify.corpus import Corpus, read_text
 from verify.environment import environment
 from verify.examine import Examination, Target
+from verify.reporting import forms, history
 
 Report = dict[str, Any]
 
@@ -41,10 +42,12 @@ class Order:
     targets: Sequence[Target]
     checks: Sequence[str]
     directory: Path
+    past: Sequence[history.Run] | None = None  # the recipe's runs so far; None for a file that is none of them
+    measuring: bool = False  # figures may lack a tolerance: they are measured, and fail
 
 
-def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Report, Path]:
-    """Judge the built variants (or those chosen); the report and its directory.
+def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, measuring: bool = False) -> tuple[Report, Path]:
+    """Judge the built variants (or those chosen); the report and its directory. `measuring`: see Order.
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
     """
@@ -61,13 +64,15 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
     wanted = _manifest(recipe, origin.manifest.source, parents, place, complete=not missing)
-    target = home / "report"
+    target, past = home / "report", history.read(home / history.FILE)
     done = store.up_to_date(
         target, _with_verdict(wanted, "passed")
     )  # a failure is tried again: it may have been a time-out
     if done is not None:
         say("report: unchanged")
-        return read_json(target / "report.json"), target
+        made = read_json(target / "report.json")
+        _remember(home, made, done, unless=past)
+        return made, target
     header = {
         "source": {**origin.manifest.source, "digest": origin.digest},
         "complete": not missing,
@@ -78,7 +83,10 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
     targets = [
         Target(variant, artifact.path / signature.model_file(variant)) for variant, artifact in artifacts.items()
     ]
-    return _report(recipe, Order(origin.path, targets, recipe.verify.checks, target), header, wanted)
+    order = Order(origin.path, targets, recipe.verify.checks, target, past, measuring)
+    made, artifact = _report(recipe, order, {**header, "parents": parents}, wanted)
+    _remember(home, made, artifact)
+    return made, target
 
 
 def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path) -> tuple[Report, Path]:
@@ -101,7 +109,8 @@ def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, 
     header = {"source": source, "complete": False, "not_judged": [], "not_run": not_run, "environment": place}
     manifest = _manifest(recipe, source, {}, place, complete=False)
     order = Order(directory, [Target(variant, path)], checks, home / "candidate-report")
-    return _report(recipe, order, header, manifest)
+    made, artifact = _report(recipe, order, {**header, "parents": {}}, manifest)
+    return made, artifact.path
 
 
 def _open(home: Path, recipe: Recipe, making: Making) -> store.Artifact:
@@ -119,12 +128,14 @@ def _open(home: Path, recipe: Recipe, making: Making) -> store.Artifact:
     return artifact
 
 
-def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Manifest) -> tuple[Report, Path]:
-    """Judge, write the report's artifact, and return the report and its directory."""
+def _report(
+    recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Manifest
+) -> tuple[Report, store.Artifact]:
+    """Judge, write the report's artifact, and return the report and the artifact."""
     targets = order.targets
     modules = examine.plan(recipe, order.checks)
     settings = examine.settings_of(recipe, modules)
-    verdict.require_tolerances(recipe, modules, [target.variant for target in targets])
+    verdict.require_tolerances(recipe, modules, [target.variant for target in targets], measuring=order.measuring)
     read_text(recipe.text_path)
     before = [file_digest(target.path) for target in targets]
 
@@ -142,7 +153,9 @@ def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: M
         about = {
             "name": recipe.name,
             "recipe": manifest.recipe,
-            **header,
+            **{name: value for name, value in header.items() if name != "parents"},
+            "history": None,
+            "reproduce": _reproduce(recipe, order, header, manifest.code),
             "candidates": [
                 {"variant": t.variant, "file": t.path.name, "bytes": t.path.stat().st_size, "sha256": sha256}
                 for t, sha256 in zip(targets, before, strict=True)
@@ -152,9 +165,40 @@ def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: M
             "text": {"sha256": file_digest(recipe.text_path), "tokens": len(corpus.ids)},
         }
         made = report.document(results, about)
-        report.write(made, staged)
-        store.seal(staged, order.directory, _with_verdict(manifest, made["verdict"]))
-    return made, order.directory
+        if order.past is not None:
+            made["history"] = history.compare(history.run_of(made, "", _making(manifest)), order.past)
+        forms.write(made, staged)
+        artifact = store.seal(staged, order.directory, _with_verdict(manifest, made["verdict"]))
+    return made, artifact
+
+
+def _reproduce(recipe: Recipe, order: Order, header: Mapping[str, Any], code: str) -> dict[str, Any]:
+    """The commands that make this report again, and the digests that must then be the same."""
+    path = recipe.path.resolve()
+    shown = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    variants = [target.variant for target in order.targets]
+    if order.past is None:
+        commands = [f"python -m verify {shown} --candidate {order.targets[0].path.name} --variant {variants[0]}"]
+    else:
+        source = " --source DIR" if header["source"].get("origin") == "directory" and not recipe.source.path else ""
+        quantized = [variant for variant in variants if variant != "fp32"]
+        commands = [f"python -m convert {shown}{source}"]
+        for stage, names in (("quantize", quantized), ("verify", variants)):
+            chosen = f" --variant {' '.join(names)}" if header["not_judged"] else ""
+            commands += [f"python -m {stage} {shown}{chosen}"] if names else []
+    return {"commands": commands, "code": code, "parents": header["parents"]}
+
+
+def _remember(home: Path, made: Report, artifact: store.Artifact, *, unless: Sequence[history.Run] = ()) -> None:
+    """Add the run to the recipe's history, once: a run killed before this line is added by the next one."""
+    if all(run.report != artifact.digest for run in unless):
+        history.append(home / history.FILE, history.run_of(made, artifact.digest, _making(artifact.manifest)))
+
+
+def _making(manifest: Manifest) -> str:
+    """Digest of what a report is made from: the manifest without its result."""
+    facts = {name: value for name, value in manifest.facts.items() if name != "verdict"}
+    return digest(asdict(replace(manifest, files=(), facts=facts)))
 
 
 def _check_expected(recipe: Recipe, reference: Any, where: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verify.report import failed, overview
+from verify.report import failed, moved, not_run_lines, overview
 
 
 def show(report: Mapping[str, Any]) -> None:
@@ -27,5 +27,10 @@ def show(report: Mapping[str, Any]) -> None:
     if report["not_judged"]:
         console.print(f"[yellow]not judged[/] (not built, or not chosen): {', '.join(report['not_judged'])}")
     if report["not_run"]:
-        console.print(f"[yellow]not run[/], so not passed: {', '.join(report['not_run'])}")
+        console.print(f"[yellow]not run[/], so not passed: {escape('; '.join(not_run_lines(report)))}")
+    for line in moved(report):
+        console.print(f"[yellow]moved[/] {escape(line)}")
+    if moved(report):
+        changed = ", ".join(report["history"]["changed"]) or "nothing that is recorded"
+        console.print(f"[yellow]since the run before[/] changed: {escape(changed)}")
     console.print(f"verdict: [{'green' if report['verdict'] == 'passed' else 'bold red'}]{report['verdict']}[/]")

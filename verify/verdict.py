@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 from artifact.errors import RecipeError
 from artifact.recipe import Recipe
 from artifact.typed import did_you_mean
-from verify.check import Measure
+from verify.check import Measure, load
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A measure, its bound (None: shown only), whether it holds, and why the bound is what it is."""
+    """A measure, its bound, whether it holds, and why the bound is what it is. No bound: shown only, or not set yet."""
 
     measure: Measure
     bound: float | None
@@ -26,13 +27,17 @@ class Judged:
 
 @dataclass(frozen=True)
 class Result:
-    """One check of one candidate at one level. `failure` says why there are no measures, if there are none."""
+    """One check of one candidate at one level. `failure` says why there are no measures, if there are none.
+
+    `series` is what the report draws beside the measures: it is shown, never judged.
+    """
 
     variant: str
     check: str
     level: str
     measures: tuple[Judged, ...]
     failure: str | None = None
+    series: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -40,8 +45,13 @@ class Result:
         return self.failure is None and bool(self.measures) and all(judged.passed for judged in self.measures)
 
 
-def require_tolerances(recipe: Recipe, modules: dict[str, ModuleType], variants: Sequence[str]) -> None:
-    """Refuse, before any work, a recipe that leaves a figure unbounded, bounds the wrong side, or names no figure."""
+def require_tolerances(
+    recipe: Recipe, modules: dict[str, ModuleType], variants: Sequence[str], *, measuring: bool = False
+) -> None:
+    """Refuse, before any work, a recipe that leaves a figure unbounded, bounds the wrong side, or names no figure.
+
+    `measuring` lets a figure without a bound be measured, to find one; it fails all the same.
+    """
     for check, figures in recipe.tolerances.items():
         for figure in figures:
             if check in modules and figure not in modules[check].TOLERATED:
@@ -51,6 +61,8 @@ def require_tolerances(recipe: Recipe, modules: dict[str, ModuleType], variants:
     for check, module in modules.items():
         for figure, side in module.TOLERATED.items():
             for variant in variants:
+                if measuring and not _bounded(recipe, check, figure, variant):
+                    continue
                 if recipe.limit(check, figure, variant).upper != (side == "max"):
                     where = f"{recipe.path}: tolerances.{check}.{figure}.{variant}"
                     raise RecipeError("bound on the wrong side", where=where, hint=f"write {{ {side} = ..., ... }}")
@@ -64,7 +76,15 @@ def judge(recipe: Recipe, check: str, variant: str, measure: Measure) -> Judged:
         return Judged(measure, measure.fixed, upper=True, passed=counts and holds, reason="any is a fault")
     if not measure.judged:
         return Judged(measure, None, upper=True, passed=counts, reason="")
+    if not _bounded(recipe, check, measure.name, variant):
+        upper = load(check).TOLERATED[measure.name] == "max"
+        return Judged(measure, None, upper, passed=False, reason="")
     limit = recipe.limit(check, measure.name, variant)
     holds = measure.value <= limit.bound if limit.upper else measure.value >= limit.bound
     reason = recipe.tolerances[check][measure.name].reason
     return Judged(measure, limit.bound, limit.upper, passed=counts and holds, reason=reason)
+
+
+def _bounded(recipe: Recipe, check: str, figure: str, variant: str) -> bool:
+    tolerance = recipe.tolerances.get(check, {}).get(figure)
+    return tolerance is not None and variant in tolerance.limits

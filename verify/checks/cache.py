@@ -62,14 +62,17 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     real = mask == 1
     whole = candidate.forward(ids, mask, positions).logits
     result: Partial = {"max_abs": {}, "self_max_abs": {}, "present_max_abs": {}, "compared": 0, "present": 0}
+    layers: dict[str, float] = {}
     for name, plan in case.facts["plans"].items():
         logits, cache = _run(candidate, ids, mask, positions, plan)
         result["max_abs"][name] = largest(logits[real], wanted[real])
         result["self_max_abs"][name] = largest(logits[real], whole[real])
-        result["present_max_abs"][name] = _present_error(cache, case, real)
+        errors = _present_errors(cache, case, real)
+        result["present_max_abs"][name] = max(errors.values())
+        layers = {part: max(error, layers.get(part, 0.0)) for part, error in errors.items()}
         result["compared"] += int(real.sum()) * wanted.shape[-1]
         result["present"] += sum(int(array.size) for array in cache.values())
-    return result
+    return {**result, "layers": layers}
 
 
 def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
@@ -81,6 +84,19 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
         compared = sum(partial["present" if name == "present_max_abs" else "compared"] for partial in partials)
         measures.append(Measure(name, errors[worst], compared, unit=unit, detail=f"largest in {worst}"))
     return measures
+
+
+def series(partials: list[Partial], observed: Any, reference: Any) -> dict[str, Any]:
+    """Largest error of each layer's cache, keys and values apart; and of the logits, by plan."""
+    worst = {
+        part: [
+            max((partial["layers"].get(f"{layer}.{part}", np.inf) for partial in partials), default=np.inf)
+            for layer in range(reference.dimensions.layers)
+        ]
+        for part in ("key", "value")
+    }
+    plans = {plan: error for partial in partials for plan, error in partial["max_abs"].items()}
+    return {"by_layer": worst, "by_plan": plans}
 
 
 def _run(
@@ -97,13 +113,15 @@ def _run(
     return np.concatenate(pieces, axis=1), cache or {}
 
 
-def _present_error(cache: dict[str, Array], case: Case, real: Array) -> float:
-    """Largest difference to the reference's cache at real positions; missing tensors count as infinitely wrong."""
+def _present_errors(cache: dict[str, Array], case: Case, real: Array) -> dict[str, float]:
+    """Largest difference of each tensor to the reference's cache at real positions; infinite if any is missing."""
     wanted = {name.removeprefix("present."): a for name, a in case.arrays.items() if name.startswith("present.")}
     if cache.keys() != wanted.keys():
-        return float("inf")
-    rows = [array.transpose(0, 2, 1, 3)[real] for name in sorted(wanted) for array in (cache[name], wanted[name])]
-    return max(largest(found, want) for found, want in zip(rows[::2], rows[1::2], strict=True))
+        return dict.fromkeys(wanted, float("inf"))
+    return {
+        name: largest(cache[name].transpose(0, 2, 1, 3)[real], wanted[name].transpose(0, 2, 1, 3)[real])
+        for name in sorted(wanted)
+    }
 
 
 def _case(name: str, batch: Batch, plans: dict[str, list[int]], reference: Any) -> Case:

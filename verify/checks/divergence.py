@@ -17,6 +17,10 @@ from verify.statistics import diverge, log_probability, softmax, standard_error
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False  # a statistic of the weights; what a level may change, the check `logits` sees at every position
 TOLERATED = {"mean_kld": "max", "p999_kld": "max", "same_top": "min", "ln_ppl_ratio": "max"}
+# Edges of the report's histogram, in nats: the same for every variant and every run, so that they can be laid over
+# each other. What lies outside is counted in the first and the last bin.
+EDGES = tuple(float(f"{10 ** (step / 4):.6g}") for step in range(-64, 9))
+SHARES = (0.5, 0.9, 0.99, 0.999, 1.0)
 FEWEST = 100  # fewer scored tokens say nothing about a 99.9 % percentile, nor much about a mean
 
 
@@ -86,6 +90,18 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
         Measure("perplexity", _perplexity(ours), count, judged=False),
         Measure("reference_perplexity", _perplexity(theirs), count, judged=False),
     ]
+
+
+def series(partials: list[Partial], observed: Any, reference: Any) -> dict[str, Any]:
+    """Histogram of the divergence of single tokens in fixed logarithmic bins, and some quantiles."""
+    kld = np.concatenate([partial["kld"] for partial in partials])
+    finite = kld[np.isfinite(kld)]
+    counts, _ = np.histogram(np.clip(finite, EDGES[0], EDGES[-1]), bins=EDGES)
+    quantiles = np.quantile(finite, SHARES).tolist() if len(finite) else []
+    return {
+        "histogram": {"edges": list(EDGES), "counts": counts.tolist(), "not_finite": len(kld) - len(finite)},
+        "quantiles": dict(zip(map(str, SHARES), quantiles, strict=False)),
+    }
 
 
 def _perplexity(log_probabilities: Array) -> float:

@@ -9,15 +9,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from artifact.errors import RecipeError
 from verify.candidate import Candidate
-from verify.check import Array, Case, Measure, Partial, largest
+from verify.check import Array, Case, Measure, Partial, largest, largest_by_row
 from verify.corpus import Batch
 from verify.settings import require_lengths
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
 TOLERATED = {"max_abs": "max", "near_ties": "max", "batch_dependence": "max", "on_demand": "max"}
+RANKS = (1, 10, 100, 1000, 10000)  # a bucket ends after each of these ranks of the reference's order, and at the last
+RANKED = 16  # positions of a case whose errors are told apart by rank: sorting a vocabulary takes milliseconds
+BUCKETS = 64  # of positions in the report
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,9 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     return {
         "case": case.name,
         **compare(found[real], wanted[real]),
+        "at": positions[real],
+        "by_rank": _by_rank(found[real], wanted[real], case),
+        "ranked": len(case.arrays["ranked"]),
         "dependence": _dependence(candidate, found, case) if len(ids) > 1 else None,
         "on_demand": _on_demand(candidate, found, case) if candidate.offers_last_logits else None,
     }
@@ -62,15 +70,18 @@ def judge(candidate: Candidate, case: Case) -> Partial:
 
 def compare(found: Array, wanted: Array) -> dict[str, Any]:
     """Compare logits float32 [positions, vocabulary] of candidate and reference, a few rows at a time."""
-    worst, margins = 0.0, []
+    margins: list[float] = []
+    errors = []
     for start in range(0, len(wanted), 64):
         a, b = found[start : start + 64], wanted[start : start + 64]
-        worst = max(worst, largest(a, b))
+        errors.append(largest_by_row(a, b))
         flipped = a.argmax(axis=-1) != b.argmax(axis=-1)
         margins += [
             margin(row, int(choice)) for row, choice in zip(b[flipped], a[flipped].argmax(axis=-1), strict=True)
         ]
-    return {"max_abs": worst, "flips": margins, "positions": len(wanted), "compared": int(wanted.size)}
+    rows = np.concatenate(errors) if errors else np.zeros(0, np.float32)
+    worst = float(rows.max(initial=0.0))
+    return {"max_abs": worst, "rows": rows, "flips": margins, "positions": len(wanted), "compared": int(wanted.size)}
 
 
 def margin(logits: Array, choice: int) -> float:
@@ -100,9 +111,49 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
     ]
 
 
+def series(partials: list[Partial], observed: dict[str, float], reference: Any) -> dict[str, Any]:
+    """Largest error by position; by rank in the reference's order, largest and mean; margins of changed top tokens."""
+    context = reference.dimensions.context
+    at = np.concatenate([partial["at"] for partial in partials])
+    errors = np.concatenate([partial["rows"] for partial in partials])
+    width = -(-context // BUCKETS)
+    buckets = np.full(-(-context // width), -1.0)  # -1: no position of the bucket was run
+    np.maximum.at(buckets, at // width, errors)
+    count = sum(partial["ranked"] for partial in partials)
+    ranks = np.stack([partial["by_rank"] for partial in partials])
+    return {
+        "by_position": {"width": width, "max": [None if error < 0 else float(error) for error in buckets]},
+        "by_rank": {
+            "ends": [*(end for end in RANKS if end < reference.dimensions.vocabulary), reference.dimensions.vocabulary],
+            "max": ranks[:, 0].max(axis=0).tolist(),
+            "mean": (ranks[:, 1].sum(axis=0) / count).tolist(),
+            "positions": count,
+        },
+        "near_ties": {
+            "limit": observed["logits.max_abs"],
+            "choices": [{"kind": "teacher-forced", "margin": m} for partial in partials for m in partial["flips"]],
+        },
+    }
+
+
 def _case(name: str, batch: Batch, reference: Any) -> Case:
+    """The reference's logits; and, for some of the real positions, the vocabulary in the order that it prefers."""
     logits = reference.forward(batch.ids, batch.mask, batch.positions).logits
-    return Case(name, {"ids": batch.ids, "mask": batch.mask, "positions": batch.positions, "logits": logits})
+    real = logits[batch.mask == 1]
+    ranked = np.unique(np.linspace(0, len(real) - 1, RANKED).astype(np.int64))
+    order = np.argsort(-real[ranked], axis=-1, kind="stable").astype(np.int32)
+    arrays = {"ids": batch.ids, "mask": batch.mask, "positions": batch.positions, "logits": logits}
+    return Case(name, {**arrays, "ranked": ranked, "order": order})
+
+
+def _by_rank(found: Array, wanted: Array, case: Case) -> Array:
+    """Per bucket of ranks the largest |error|, and the sum over the ranked rows of its mean: float64 [2, buckets]."""
+    rows, order = case.arrays["ranked"], case.arrays["order"]
+    errors = np.take_along_axis(np.abs(found[rows] - wanted[rows]), order, axis=-1)
+    starts = [0, *(end for end in RANKS if end < errors.shape[-1])]
+    sizes = np.diff([*starts, errors.shape[-1]])
+    sums = np.add.reduceat(errors, starts, axis=-1, dtype=np.float64)
+    return np.stack([np.maximum.reduceat(errors, starts, axis=-1).max(axis=0), (sums / sizes).sum(axis=0)])
 
 
 def _dependence(candidate: Candidate, together: Array, case: Case) -> float:
