@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None) -> int:
         "--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances"
     )
     parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint to judge the candidate against")
+    parser.add_argument("--no-runtimes", action="store_true", help="leave out verify.runtimes: an incomplete report")
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
     _check_arguments(recipe, arguments)
@@ -30,11 +31,13 @@ def main(argv: Sequence[str] | None) -> int:
     from verify import stage  # after parsing, so that --help is instant
     from verify.terminal import show
 
-    home = arguments.build / recipe.name
+    home, runtimes = arguments.build / recipe.name, not arguments.no_runtimes
     if arguments.candidate is not None:
-        report, directory = stage.candidate(recipe, arguments.candidate, arguments.variant[0], arguments.source, home)
+        report, directory = stage.candidate(
+            recipe, arguments.candidate, arguments.variant[0], arguments.source, home, runtimes=runtimes
+        )
     else:
-        report, directory = stage.built(recipe, arguments.variant, home)
+        report, directory = stage.built(recipe, arguments.variant, home, runtimes=runtimes)
     show(report)
     print(directory)
     return PASSED if report["verdict"] == "passed" else CHECK_FAILED

@@ -23,9 +23,10 @@ HEADLINES = (
 
 def document(results: Sequence[Result], header: Mapping[str, Any]) -> dict[str, Any]:
     """The report as plain data; `header` says what was judged, against what, and where."""
+    lacking = [entry for entry in header["not_run"] if entry["required"]]
     return {
         "schema": SCHEMA,
-        "verdict": "passed" if results and all(result.passed for result in results) else "failed",
+        "verdict": "passed" if results and all(result.passed for result in results) and not lacking else "failed",
         **header,
         "results": [_result(result) for result in results],
     }
@@ -48,7 +49,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     if report["not_judged"]:
         lines += [f"Not judged (not built, or not chosen), so not passed: {', '.join(report['not_judged'])}.", ""]
     if report["not_run"]:
-        lines += [f"Not run, so not passed: {', '.join(report['not_run'])}.", ""]
+        lines += ["## Not run, so not passed", "", *(f"- {text}" for text in not_run(report)), ""]
     lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]
     for candidate in report["candidates"]:
         variant = candidate["variant"]
@@ -61,6 +62,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         rows = [
             [
                 r["check"],
+                r["runtime"],
                 r["level"],
                 m["name"],
                 _value(m),
@@ -73,7 +75,7 @@ def markdown(report: Mapping[str, Any]) -> str:
             if r["variant"] == variant
             for m in r["measures"]
         ]
-        heads = ["check", "level", "measure", "required", "allowed", "compared", "holds", "detail"]
+        heads = ["check", "runtime", "level", "measure", "required", "allowed", "compared", "holds", "detail"]
         lines += [*_table(heads, rows), ""]
     lines += ["## Reasons for the tolerances", "", *(f"- {text}" for text in _reasons(report)), ""]
     lines += [
@@ -101,15 +103,23 @@ def overview(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         own = [result for result in results if result["variant"] == candidate["variant"]]
         bad = [check for check in checks if not all(r["passed"] for r in own if r["check"] == check)]
         verdict = f"FAIL: {', '.join(bad)}" if bad else f"pass ({len(checks)})"
-        rows.append([candidate["variant"], verdict, *(_worst(own, check, name) for check, name, _ in shown)])
-    return ["variant", "checks", *(title for _, _, title in shown)], rows
+        running = list(dict.fromkeys(r["runtime"] for r in own))
+        wrong = {r["runtime"] for r in own if not r["passed"]}
+        runtimes = ", ".join(f"{name} FAILS" if name in wrong else name for name in running)
+        rows.append([candidate["variant"], verdict, *(_worst(own, check, name) for check, name, _ in shown), runtimes])
+    return ["variant", "checks", *(title for _, _, title in shown), "runtimes"], rows
+
+
+def not_run(report: Mapping[str, Any]) -> list[str]:
+    """One line for everything that was not run: what, whether the recipe requires it, and why."""
+    return [f"{e['what']}{' (required)' if e['required'] else ''}: {e['reason']}" for e in report["not_run"]]
 
 
 def failed(report: Mapping[str, Any]) -> list[str]:
     """One line per failure: variant, check, level, and the measure or the reason."""
     lines = []
     for result in report["results"]:
-        place = f"{result['variant']}: {result['check']} at {result['level']}"
+        place = f"{result['variant']}: {result['runtime']}: {result['check']} at {result['level']}"
         if result["failure"] is not None:
             lines.append(f"{place}: {result['failure']}")
         for m in result["measures"]:
@@ -123,6 +133,7 @@ def _result(result: Result) -> dict[str, Any]:
     return {
         "variant": result.variant,
         "check": result.check,
+        "runtime": result.runtime,
         "level": result.level,
         "passed": result.passed,
         "failure": result.failure,

@@ -14,11 +14,12 @@ from artifact.errors import ArtifactError, InputError, RecipeError
 from artifact.manifest import Manifest
 from artifact.recipe import Recipe
 from artifact.registry import ROOT
-from verify import examine, report, verdict
+from verify import examine, portability, report, verdict
 from verify.checks.tokenizer import beside
 from verify.corpus import Corpus, read_text
 from verify.environment import environment
 from verify.examine import Examination, Target
+from verify.portability import NO_FILES, NOT_THIS_TIME, NotRun, Runtime
 
 Report = dict[str, Any]
 
@@ -41,9 +42,10 @@ class Order:
     targets: Sequence[Target]
     checks: Sequence[str]
     directory: Path
+    runtimes: Sequence[Runtime] = ()
 
 
-def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Report, Path]:
+def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, runtimes: bool = True) -> tuple[Report, Path]:
     """Judge the built variants (or those chosen); the report and its directory.
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
@@ -57,10 +59,11 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
         if variant in chosen if chosen else (home / variant).is_dir():
             making = Making(variant, recipe.variant_digest(variant), {"fp32": base.digest}, quantize)
             artifacts[variant] = _open(home, recipe, making)
-    place = environment()
+    programs = portability.plan(recipe, [*artifacts])
+    place = {**environment(), "runtimes": portability.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
-    wanted = _manifest(recipe, origin.manifest.source, parents, place, complete=not missing)
+    wanted = _manifest(recipe, origin.manifest.source, parents, place, complete=not missing and runtimes)
     target = home / "report"
     done = store.up_to_date(
         target, _with_verdict(wanted, "passed")
@@ -70,18 +73,21 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
         return read_json(target / "report.json"), target
     header = {
         "source": {**origin.manifest.source, "digest": origin.digest},
-        "complete": not missing,
+        "complete": not missing and runtimes,
         "not_judged": missing,
-        "not_run": [],
+        "not_run": [] if runtimes else [asdict(e) for e in portability.left_out(programs, NOT_THIS_TIME)],
         "environment": place,
     }
     targets = [
         Target(variant, artifact.path / signature.model_file(variant)) for variant, artifact in artifacts.items()
     ]
-    return _report(recipe, Order(origin.path, targets, recipe.verify.checks, target), header, wanted)
+    order = Order(origin.path, targets, recipe.verify.checks, target, programs if runtimes else ())
+    return _report(recipe, order, header, wanted)
 
 
-def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path) -> tuple[Report, Path]:
+def candidate(  # noqa: PLR0913  # each is a word of the command line
+    recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path, *, runtimes: bool = True
+) -> tuple[Report, Path]:
     """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source."""
     if not path.is_file():
         raise InputError("not a file", where=path, hint="name an ONNX file with --candidate")
@@ -91,16 +97,21 @@ def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, 
     else:
         weights = checkpoint.inspect(directory, allow_pickle=recipe.source.allow_pickle).weight_files
         source = {"origin": "directory", "digest": digest({name: file_digest(directory / name) for name in weights})}
-    checks = list(recipe.verify.checks)
-    not_run = []
-    if beside(path) is None and "tokenizer" in checks:
+    checks, programs = list(recipe.verify.checks), portability.plan(recipe, [variant])
+    not_run: list[NotRun] = []
+    alone = beside(path) is None
+    if alone and "tokenizer" in checks:
         say("tokenizer: NOT RUN: no tokenizer or config lies beside the candidate; the verdict is on the graph alone")
         checks.remove("tokenizer")
-        not_run = ["tokenizer"]
-    place = environment()
-    header = {"source": source, "complete": False, "not_judged": [], "not_run": not_run, "environment": place}
+        not_run.append(NotRun("tokenizer", "no tokenizer or config lies beside the candidate"))
+    place = {**environment(), "runtimes": portability.versions(programs)}
+    if alone or not runtimes:
+        not_run += portability.left_out(programs, NO_FILES if alone else NOT_THIS_TIME)
+        programs = ()
+    skipped = [asdict(entry) for entry in not_run]
+    header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
     manifest = _manifest(recipe, source, {}, place, complete=False)
-    order = Order(directory, [Target(variant, path)], checks, home / "candidate-report")
+    order = Order(directory, [Target(variant, path)], checks, home / "candidate-report", programs)
     return _report(recipe, order, header, manifest)
 
 
@@ -136,6 +147,7 @@ def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: M
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
     with store.staging(order.directory) as staged:
         results = Examination(recipe, reference, corpus, modules, settings).run(targets, staged)
+        asked = portability.examine(recipe, order.runtimes, reference, corpus, targets)
         for target, wanted in zip(targets, before, strict=True):
             if file_digest(target.path) != wanted:
                 raise InputError("the file changed while it was judged", where=target.path, hint="verify it again")
@@ -143,6 +155,7 @@ def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: M
             "name": recipe.name,
             "recipe": manifest.recipe,
             **header,
+            "not_run": [*header["not_run"], *(asdict(entry) for entry in asked.not_run)],
             "candidates": [
                 {"variant": t.variant, "file": t.path.name, "bytes": t.path.stat().st_size, "sha256": sha256}
                 for t, sha256 in zip(targets, before, strict=True)
@@ -151,7 +164,7 @@ def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: M
             "settings": {name: asdict(table) for name, table in settings.items()},
             "text": {"sha256": file_digest(recipe.text_path), "tokens": len(corpus.ids)},
         }
-        made = report.document(results, about)
+        made = report.document([*results, *asked.results], about)
         report.write(made, staged)
         store.seal(staged, order.directory, _with_verdict(manifest, made["verdict"]))
     return made, order.directory

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verify.report import failed, overview
+from verify.report import failed, not_run, overview
 
 
 def show(report: Mapping[str, Any]) -> None:
@@ -18,7 +18,7 @@ def show(report: Mapping[str, Any]) -> None:
     heads, rows = overview(report)
     table = Table(title=f"{report['name']}: ONNX against PyTorch")
     for head in heads:
-        table.add_column(head, justify="left" if head in ("variant", "checks") else "right")
+        table.add_column(head, justify="left" if head in ("variant", "checks", "runtimes") else "right")
     for variant, verdict, *figures in rows:
         table.add_row(variant, f"[{'bold red' if verdict.startswith('FAIL') else 'green'}]{verdict}[/]", *figures)
     console.print(table)
@@ -26,6 +26,6 @@ def show(report: Mapping[str, Any]) -> None:
         console.print(f"[red]failed[/] {escape(line)}")
     if report["not_judged"]:
         console.print(f"[yellow]not judged[/] (not built, or not chosen): {', '.join(report['not_judged'])}")
-    if report["not_run"]:
-        console.print(f"[yellow]not run[/], so not passed: {', '.join(report['not_run'])}")
+    for line in not_run(report):
+        console.print(f"[yellow]not run[/], so not passed: {escape(line)}")
     console.print(f"verdict: [{'green' if report['verdict'] == 'passed' else 'bold red'}]{report['verdict']}[/]")

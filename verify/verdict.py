@@ -33,6 +33,7 @@ class Result:
     level: str
     measures: tuple[Judged, ...]
     failure: str | None = None
+    runtime: str = "onnxruntime"  # the program that ran the graph: the checks' own sessions, or one of verify/runtimes
 
     @property
     def passed(self) -> bool:
