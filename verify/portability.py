@@ -107,8 +107,8 @@ def examine(
             outcome.not_run.append(NotRun(runtime.name, reason, runtime.required))
             continue
         for target in targets:
-            if (reason := runtime.module.UNSUPPORTED.get(target.variant)) is not None:
-                what = f"{runtime.name}: {target.variant}"
+            for configuration, reason in runtime.module.unsupported(target.path, runtime.settings).items():
+                what = f"{runtime.name}, {configuration}: {target.variant}"
                 outcome.not_run.append(NotRun(what, f"not supported by this runtime: {reason}"))
         for target, answers in _answers(runtime, targets, questions.asked(), Bounds(table.timeout_s, table.memory_gb)):
             error = recipe.limit("logits", "max_abs", target.variant).bound
@@ -120,11 +120,10 @@ def examine(
 def _answers(
     runtime: Runtime, targets: Sequence[Target], asked: Mapping[str, Any], bounds: Bounds
 ) -> Iterator[tuple[Target, Answers | RuntimeFailure]]:
-    supported = [target for target in targets if target.variant not in runtime.module.UNSUPPORTED]
     quiet = 0.2 if sys.stderr.isatty() else 15
     with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, bounds) as ask:
-        repository = assemble(supported, Path(scratch) / "model")
-        for target in tqdm(supported, desc=runtime.name, unit=" variants", dynamic_ncols=True, mininterval=quiet):
+        repository = assemble(targets, Path(scratch) / "model")
+        for target in tqdm(targets, desc=runtime.name, unit=" variants", dynamic_ncols=True, mininterval=quiet):
             try:
                 yield target, ask(Task(repository, target.variant, asked))
             except RuntimeFailure as failure:

@@ -5,9 +5,9 @@ A runtime is a module or package in verify/runtimes with
 - `Settings`: a frozen dataclass, filled from the recipe's table `verify.runtimes.<runtime>`; its `check(where)` refuses
   what cannot be, before any work;
 - `PARTS`: which of the questions it answers, each a judge in verify/agreement.py;
-- `UNSUPPORTED`: variants that this runtime cannot load, each with the evidence;
 - `UNREADABLE`: a regular expression of characters that its interface cannot take: it answers None for such texts;
 - `missing(settings)`: what is not installed, or None;
+- `unsupported(graph, settings)`: its configurations that cannot run this ONNX file, each with the evidence;
 - `version(settings)`: of everything that may change its answers, as text;
 - `running(settings, bounds)`: a context manager that gives a function from a `Task` to `Answers`.
 """

@@ -24,7 +24,6 @@ from verify.isolated import isolated
 from verify.runtime import Answers, Bounds, Missing, Running, Task
 
 PARTS = ("texts", "strings")
-UNSUPPORTED: Mapping[str, str] = {}
 UNREADABLE = "[\0\ud800-\udfff]"  # texts pass through C strings, which end at NUL, in UTF-8, which has no half pairs
 STATED = 8  # of each step's likeliest tokens, the logits that are compared
 
@@ -40,6 +39,11 @@ class Settings:
 def missing(settings: Settings) -> Missing | None:
     """The library."""
     return None if find_spec("onnxruntime_genai") else Missing("onnxruntime-genai", "make setup")
+
+
+def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
+    """Nothing that is known."""
+    return {}
 
 
 def version(settings: Settings) -> str:

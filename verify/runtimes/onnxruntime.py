@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from verify.isolated import isolated
 from verify.runtime import Answers, Bounds, Missing, Running, Task
 
 PARTS = ("passes", "spread")
-UNSUPPORTED: Mapping[str, str] = {}
 UNREADABLE = None
 LEVELS = ("disable_all", "basic", "extended", "all")
 
@@ -46,6 +46,11 @@ class Settings:
 def missing(settings: Settings) -> Missing | None:
     """Never: the pipeline itself needs onnxruntime."""
     return None
+
+
+def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
+    """Nothing that is known."""
+    return {}
 
 
 def version(settings: Settings) -> str:

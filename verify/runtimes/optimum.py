@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from verify.questions import SURROGATE
 from verify.runtime import Answers, Bounds, Missing, Running, Task
 
 PARTS = ("texts", "strings", "sampling", "beams")
-UNSUPPORTED: Mapping[str, str] = {}
 UNREADABLE = SURROGATE.pattern  # half a surrogate pair is no text in Python's tokenizers
 STATED = 8  # of each step's likeliest tokens, the logits that are compared
 
@@ -33,6 +33,11 @@ class Settings:
 def missing(settings: Settings) -> Missing | None:
     """The library, where a verdict is asked for without the converter's libraries."""
     return None if find_spec("optimum") and find_spec("optimum.onnxruntime") else Missing("optimum-onnx", "make setup")
+
+
+def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
+    """Nothing that is known."""
+    return {}
 
 
 def version(settings: Settings) -> str:

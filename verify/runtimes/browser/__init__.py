@@ -15,17 +15,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from artifact.canonical import read_json
 from artifact.errors import RecipeError
+from artifact.signature import model_file
+from artifact.typed import did_you_mean
 from verify.runtime import Answers, Ask, Bounds, Missing, RuntimeFailure, Task
 from verify.runtimes import transformersjs
 from verify.runtimes.browser.server import PACKAGES, application, serving
 
 PARTS = ("texts", "strings")
-UNSUPPORTED: Mapping[str, str] = {}
 UNREADABLE = None  # a string of JavaScript holds any text
 HERE = Path(__file__).resolve().parent
+# The builds of onnxruntime-web: the one that Transformers.js loads by itself, and the one that a page may name instead.
+BUILDS = {"asyncify": "ort-wasm-simd-threaded.asyncify", "plain": "ort-wasm-simd-threaded"}
+# Operators for which a build has no kernel on the processor, with the message that it gives.
+LACKING = {
+    "asyncify": {
+        "GatherBlockQuantized": "onnxruntime-web 1.31.0-dev.20260914 says: Could not find an implementation for "
+        "GatherBlockQuantized(1); only its WebGPU kernel is in this build",
+    }
+}
 VARIABLE = "CHROMIUM"  # names the browser's program, before the recipe does
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # No service of the browser's own may reach the network, show a dialogue, or slow the page because nobody looks at it.
@@ -46,16 +57,20 @@ ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The browser's program (found on the path if empty), Node that drives it, and numbers of wasm threads."""
+    """The browser's program (found on the path if empty), Node that drives it, wasm builds, and numbers of threads."""
 
     executable: str = ""
     node: str = "node"
+    builds: tuple[str, ...] = ("asyncify", "plain")
     threads: tuple[int, ...] = (1, 2)
 
     def check(self, where: str) -> None:
-        """RecipeError for no thread."""
-        if not self.threads or min(self.threads) < 1:
-            raise RecipeError("no threads", where=f"{where}: threads", hint="name at least one number of threads")
+        """RecipeError for a build that onnxruntime-web does not have, and for no thread."""
+        for build in self.builds:
+            if build not in BUILDS:
+                raise RecipeError(f"no build {build!r}", where=f"{where}: builds", hint=did_you_mean(build, BUILDS))
+        if not self.builds or not self.threads or min(self.threads) < 1:
+            raise RecipeError("nothing to run", where=where, hint="name at least one build and one number of threads")
 
 
 def missing(settings: Settings) -> Missing | None:
@@ -63,6 +78,18 @@ def missing(settings: Settings) -> Missing | None:
     if _executable(settings) is None:
         return Missing("Chromium", f"apt-get install chromium (or name one: {VARIABLE}=/path/to/chrome)")
     return transformersjs.missing(transformersjs.Settings(settings.node)) or transformersjs.lacking(HERE)
+
+
+def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
+    """Builds without a kernel for one of the graph's operators."""
+    import onnx
+
+    used = {node.op_type for node in onnx.load(graph, load_external_data=False).graph.node}
+    found = {}
+    for build in settings.builds:
+        for operator in sorted(used & LACKING.get(build, {}).keys()):
+            found[build] = LACKING[build][operator]
+    return found
 
 
 def version(settings: Settings) -> str:
@@ -89,34 +116,44 @@ def running(settings: Settings, bounds: Bounds) -> Iterator[Ask]:
     """A new browser with a new profile for every variant; its files are removed afterwards."""
 
     def ask(task: Task) -> Answers:
-        with tempfile.TemporaryDirectory() as scratch, serving(application(task.repository)) as origin:
-            root = hasattr(os, "geteuid") and os.geteuid() == 0
-            questions = {
-                **task.questions,
-                "model": "model",
-                "dtype": task.variant,
-                "stated": transformersjs.STATED,
-                "origin": origin,
-                "executable": _executable(settings),
-                "profile": str(Path(scratch) / "profile"),
-                "arguments": [*ARGUMENTS, *(["--no-sandbox"] if root else [])],  # Chromium refuses root a sandbox
-                "threads": settings.threads,
-                "wasm": "ort-wasm-simd-threaded" + os.environ.get("WB", ""),
-            }
-            found = transformersjs.exchange([settings.node, HERE / "drive.mjs"], questions, bounds, Path(scratch))
-        return _checked(found)
+        lacking = unsupported(task.repository / model_file(task.variant), settings)
+        answers: dict[str, Mapping[str, Any]] = {}
+        with serving(application(task.repository)) as origin:
+            for build in settings.builds:
+                if build not in lacking:
+                    answers |= _ask(settings, bounds, task, origin, build)
+        return answers
 
     yield ask
 
 
-def _checked(found: Mapping[str, list[Mapping[str, object]]]) -> Answers:
+def _ask(settings: Settings, bounds: Bounds, task: Task, origin: str, build: str) -> Answers:
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as scratch:
+        questions = {
+            **task.questions,
+            "model": "model",
+            "dtype": task.variant,
+            "stated": transformersjs.STATED,
+            "origin": origin,
+            "executable": _executable(settings),
+            "profile": str(Path(scratch) / "profile"),
+            "arguments": [*ARGUMENTS, *(["--no-sandbox"] if root else [])],  # Chromium refuses root a sandbox
+            "threads": settings.threads,
+            "wasm": BUILDS[build],
+        }
+        found = transformersjs.exchange([settings.node, HERE / "drive.mjs"], questions, bounds, Path(scratch))
+    return {f"{build}, {name}": parts for name, parts in _checked(found).items()}
+
+
+def _checked(found: Mapping[str, Any]) -> Answers:
     """The answers by number of threads; RuntimeFailure if anything was complained about, or threads were not given."""
     answers = {}
     for entry in found["configurations"]:
-        wanted, problems = entry["wanted"], [str(problem) for problem in entry["problems"]]  # type: ignore[attr-defined]
+        wanted, problems = entry["wanted"], entry["problems"]
         if not problems and (entry["threads"] != wanted or not entry["isolated"]):
             problems = [f"{wanted} threads asked, {entry['threads']} given; isolated: {entry['isolated']}"]
         if problems:
             raise RuntimeFailure(f"with {wanted} threads: {'; '.join(problems[:5])}")
         answers[f"{wanted} thread{'s' if wanted != 1 else ''}"] = entry["parts"]
-    return answers  # type: ignore[return-value]
+    return answers

@@ -19,7 +19,6 @@ from verify.launch import launch
 from verify.runtime import Answers, Ask, Bounds, Missing, RuntimeFailure, Task
 
 PARTS = ("texts", "strings")
-UNSUPPORTED: Mapping[str, str] = {}
 UNREADABLE = None  # a string of JavaScript holds any text
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "node_modules" / "@huggingface" / "transformers"
@@ -50,6 +49,11 @@ def lacking(folder: Path) -> Missing | None:
         if not path.is_file() or read_json(path)["version"] != wanted:
             return Missing(f"{name} {wanted}", "make setup (it needs npm)")
     return None
+
+
+def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
+    """Nothing that is known."""
+    return {}
 
 
 def version(settings: Settings) -> str:
