@@ -10,6 +10,9 @@ from typing import Any
 
 from artifact.errors import InputError
 
+# The package-lock.json beside a .mjs pins what it imports; a page is code too.
+CODE = (".py", ".mjs", ".html", ".json")
+
 
 def canonical_json(value: object) -> bytes:
     """One byte string per value: keys sorted, no spaces, UTF-8, NaN refused (ValueError)."""
@@ -29,8 +32,13 @@ def file_digest(path: Path) -> str:
 
 
 def code_digest(*packages: Path) -> str:
-    """Digest of every Python file below the given folders, so that changed code makes old results stale."""
-    files = [(package.parent, path) for package in packages for path in package.rglob("*.py")]
+    """Digest of all code below the given folders, installed packages aside: changed code makes results stale."""
+    files = [
+        (package.parent, path)
+        for package in packages
+        for path in package.rglob("*")
+        if path.suffix in CODE and "node_modules" not in path.relative_to(package).parts
+    ]
     return digest({path.relative_to(root).as_posix(): file_digest(path) for root, path in files})
 
 

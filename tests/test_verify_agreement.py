@@ -38,7 +38,8 @@ def questions() -> Questions:
     tokens = np.array([[draw(sampled.logits[r, s], drawn[s, r], sampling) for s in range(STEPS)] for r in range(rows)])
     return Questions(
         groups=groups,
-        batch_logits=RNG.normal(size=(2, 3, VOCABULARY)).astype(np.float32),
+        batch=groups[1].batch,
+        whole=RNG.normal(size=(2, 3, VOCABULARY)).astype(np.float32),
         sampled=replace(sampled, tokens=tokens, active=active(tokens, None)),
         sampling=sampling,
         seed=7,
@@ -148,10 +149,10 @@ def test_the_noise_is_what_torch_samples_with() -> None:
 
 
 def passes(scale: float) -> dict[str, Array]:
-    whole = ASKED.batch_logits.copy()
+    whole = ASKED.whole.copy()
     whole[0, 0] = 99  # padding
     whole[1, 1, 2] += scale
-    return {"whole": whole, "step": ASKED.batch_logits[:, -1] + scale / 2}
+    return {"whole": whole, "step": ASKED.whole[:, -1] + scale / 2}
 
 
 def test_whole_passes_and_steps_are_compared_where_there_is_text() -> None:

@@ -130,7 +130,7 @@ class Judgement:
 
     def _passes(self, answer: Mapping[str, Array]) -> Found:
         """The batch's logits: `whole` [rows, length, vocabulary], `step` [rows, vocabulary] of the last token."""
-        real, wanted = self.questions.groups[-1].batch.mask == 1, self.questions.batch_logits
+        real, wanted = self.questions.batch.mask == 1, self.questions.whole
         whole, step = largest(answer["whole"][real], wanted[real]), largest(answer["step"], wanted[:, -1])
         last = wanted[:, -1].size
         return {

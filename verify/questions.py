@@ -17,6 +17,7 @@ from verify.corpus import Batch, Corpus
 from verify.decoding import Beam, ReferenceDecoder, Sampling, beam_search
 
 BEAMS = 4
+BATCH_ROWS = 3  # whose logits are compared at every position: 4 bytes for each token of the vocabulary
 BEAM_TEXTS = 4  # the recipe's bound on beam_near_ties is a share of four searches
 PLACE = 400  # of the corpus' pieces, away from those of the checks
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -60,10 +61,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Questions:
-    """The questions with the reference's answers. `batch_logits` are those of the last group's prompts."""
+    """The questions with the reference's answers. `whole` are the logits of `batch`, without a cache."""
 
     groups: tuple[Group, ...]
-    batch_logits: Array  # float32 [rows, length, vocabulary]
+    batch: Batch
+    whole: Array  # float32 [rows, length, vocabulary]
     sampled: Group
     sampling: Sampling
     seed: int
@@ -75,12 +77,10 @@ class Questions:
 
     def asked(self) -> dict[str, Any]:
         """The questions alone, as plain values that any language reads: no answer among them."""
-        groups = [
-            {"texts": list(g.texts), "ids": np.asarray(g.batch.ids).tolist(), "mask": np.asarray(g.batch.mask).tolist()}
-            for g in self.groups
-        ]
+        groups = [{"texts": list(g.texts)} for g in self.groups]
         return {
             "groups": groups,
+            "batch": {"ids": np.asarray(self.batch.ids).tolist(), "mask": np.asarray(self.batch.mask).tolist()},
             "beams": {"number": BEAMS, "texts": beam_texts(self.groups)},
             "sampling": {**asdict(self.sampling), "seed": self.seed, "texts": list(self.sampled.texts)},
             "strings": list(self.strings),
@@ -102,7 +102,8 @@ def ask_reference(reference: Any, corpus: Corpus, runtimes: Runtimes) -> Questio
     singles = [(_text(reference, corpus, length, i),) for i, length in enumerate(runtimes.prompts)]
     together = tuple(_text(reference, corpus, length, 20 + i) for i, length in enumerate(runtimes.batch))
     groups = tuple(_greedy(reference, texts, runtimes.new_tokens) for texts in (*singles, together))
-    sampling, last = Sampling(), groups[-1].batch
+    sampling = Sampling()
+    batch = _left_padded([_ids(reference, text) for text in together[:BATCH_ROWS]], reference.end or 0)
     decoder = ReferenceDecoder(reference)
     beams = [
         beam_search(decoder, ids, beams=BEAMS, new_tokens=runtimes.new_tokens, end=reference.end)
@@ -110,7 +111,8 @@ def ask_reference(reference: Any, corpus: Corpus, runtimes: Runtimes) -> Questio
     ]
     return Questions(
         groups=groups,
-        batch_logits=reference.forward(last.ids, last.mask, last.positions).logits,
+        batch=batch,
+        whole=reference.forward(batch.ids, batch.mask, batch.positions).logits,
         sampled=_sampled(reference, all_texts(groups), sampling, corpus.seed, runtimes.new_tokens),
         sampling=sampling,
         seed=corpus.seed,

@@ -71,15 +71,15 @@ def answer(task: Task, settings: Settings) -> Answers:
         for threads in settings.threads:
             name = "enable_all" if level == "all" else level if level == "disable_all" else f"enable_{level}"
             candidate = Candidate(task.repository / model_file(task.variant), name, threads)
-            own = _passes(candidate, task.questions["groups"][-1])
+            own = _passes(candidate, task.questions["batch"])
             first = first or own
             pairs = [(own[key], first[key]) for key in own]
             answers[f"{name}, {threads} thread{'s' if threads > 1 else ''}"] = {"passes": own, "spread": pairs}
     return answers
 
 
-def _passes(candidate: Candidate, group: Mapping[str, Any]) -> dict[str, Array]:
-    ids, mask = np.asarray(group["ids"], np.int64), np.asarray(group["mask"], np.int64)
+def _passes(candidate: Candidate, batch: Mapping[str, Any]) -> dict[str, Array]:
+    ids, mask = np.asarray(batch["ids"], np.int64), np.asarray(batch["mask"], np.int64)
     positions = positions_of(mask)
     whole = candidate.forward(ids, mask, positions).logits
     cache = candidate.forward(ids[:, :-1], mask[:, :-1], positions[:, :-1], keep=1).cache
