@@ -22,9 +22,9 @@ class Runtimes:
 
     run: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
-    prompts: tuple[int, ...] = (24, 7, 12)  # tokens of each text that is continued alone
+    prompts: tuple[int, ...] = (24, 7)  # tokens of each text that is continued alone
     batch: tuple[int, ...] = (19, 5, 11, 40, 8, 27, 14, 33)  # and of those continued together, padded on the left
-    new_tokens: int = 16
+    new_tokens: int = 12
     timeout_s: float = 120.0  # for one runtime and one variant
     memory_gb: float = 8.0  # of data of one runtime's process
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from verify.corpus import Batch, Corpus
 from verify.decoding import Beam, ReferenceDecoder, Sampling, beam_search
 
 BEAMS = 4
+BEAM_TOKENS = 8  # of each search: the slowest question
 BATCH_ROWS = 3  # whose logits are compared at every position: 4 bytes for each token of the vocabulary
 BEAM_TEXTS = 4  # the recipe's bound on beam_near_ties is a share of four searches
 PLACE = 400  # of the corpus' pieces, away from those of the checks
@@ -81,7 +82,7 @@ class Questions:
         return {
             "groups": groups,
             "batch": {"ids": np.asarray(self.batch.ids).tolist(), "mask": np.asarray(self.batch.mask).tolist()},
-            "beams": {"number": BEAMS, "texts": beam_texts(self.groups)},
+            "beams": {"number": BEAMS, "new_tokens": BEAM_TOKENS, "texts": beam_texts(self.groups)},
             "sampling": {**asdict(self.sampling), "seed": self.seed, "texts": list(self.sampled.texts)},
             "strings": list(self.strings),
             "new_tokens": self.new_tokens,
@@ -106,7 +107,7 @@ def ask_reference(reference: Any, corpus: Corpus, runtimes: Runtimes) -> Questio
     batch = _left_padded([_ids(reference, text) for text in together[:BATCH_ROWS]], reference.end or 0)
     decoder = ReferenceDecoder(reference)
     beams = [
-        beam_search(decoder, ids, beams=BEAMS, new_tokens=runtimes.new_tokens, end=reference.end)
+        beam_search(decoder, ids, beams=BEAMS, new_tokens=BEAM_TOKENS, end=reference.end)
         for ids in (_ids(reference, text) for text in beam_texts(groups))
     ]
     return Questions(

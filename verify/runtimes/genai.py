@@ -20,6 +20,7 @@ import numpy as np
 from artifact import genai
 from artifact.canonical import read_json
 from verify.agreement import top_of
+from verify.checks.tokenizer import beside
 from verify.isolated import isolated
 from verify.runtime import Answers, Bounds, Missing, Running, Task
 
@@ -42,8 +43,10 @@ def missing(settings: Settings) -> Missing | None:
 
 
 def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
-    """Nothing that is known."""
-    return {}
+    """All of it, where another program converted the model and did not write the configuration."""
+    home = beside(graph)
+    there = home is not None and (home / genai.FILE).is_file()
+    return {} if there else {"any": f"no {genai.FILE} lies beside the graph"}
 
 
 def version(settings: Settings) -> str:
@@ -60,6 +63,8 @@ def answer(task: Task, settings: Settings) -> Answers:
     """Greedy text and the tokens of hard strings."""
     import onnxruntime_genai as library
 
+    if not (task.repository / genai.FILE).is_file():
+        return {}
     with tempfile.TemporaryDirectory() as scratch:
         model = library.Model(str(_directory(task, Path(scratch))))
         tokenizer = library.Tokenizer(model)

@@ -93,7 +93,9 @@ def _greedy(model: Any, tokenizer: Any, texts: Sequence[str], questions: Mapping
 
 def _beam(model: Any, tokenizer: Any, text: str, questions: Mapping[str, Any]) -> list[int]:
     """The new tokens of the best beam, up to and including the end token."""
-    found = _generate(model, tokenizer, [text], questions, do_sample=False, num_beams=questions["beams"]["number"])
+    beams = questions["beams"]
+    rules = {"num_beams": beams["number"], "max_new_tokens": beams["new_tokens"]}
+    found = _generate(model, tokenizer, [text], questions, do_sample=False, **rules)
     tokens: list[int] = found["tokens"][0]
     end = questions["end"]
     return tokens[: tokens.index(end) + 1] if end in tokens else tokens
@@ -108,12 +110,11 @@ def _generate(
 
     inputs = tokenizer(list(texts), return_tensors="pt", padding=len(texts) > 1)
     config = GenerationConfig(
-        max_new_tokens=questions["new_tokens"],
         eos_token_id=questions["end"],
         pad_token_id=tokenizer.pad_token_id,
         output_logits=True,
         return_dict_in_generate=True,
-        **rules,
+        **{"max_new_tokens": questions["new_tokens"], **rules},
     )
     result = model.generate(
         input_ids=inputs.input_ids,
