@@ -64,7 +64,7 @@ def _become(memory_gb: float, command: Sequence[str]) -> None:
     limit = int(memory_gb * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.execvp(command[0], command)  # noqa: S606  # no shell is the point
+    os.execvp(command[0], list(command))  # noqa: S606  # no shell is the point
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ BEAMS = 4
 BEAM_TOKENS = 8  # of each search: the slowest question
 BATCH_ROWS = 3  # whose logits are compared at every position: 4 bytes for each token of the vocabulary
 BEAM_TEXTS = 4  # the recipe's bound on beam_near_ties is a share of four searches
+PIECES, PIECE = 20, 2000  # of the verification text, in characters, for the tokenizers
 PLACE = 400  # of the corpus' pieces, away from those of the checks
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -74,7 +75,7 @@ class Questions:
     string_ids: tuple[list[int], ...]
     end: int | None
     new_tokens: int
-    strings: tuple[str, ...] = field(default=STRINGS)
+    strings: tuple[str, ...]
 
     def asked(self) -> dict[str, Any]:
         """The questions alone, as plain values that any language reads: no answer among them."""
@@ -103,7 +104,7 @@ def ask_reference(reference: Any, corpus: Corpus, runtimes: Runtimes) -> Questio
     singles = [(_text(reference, corpus, length, i),) for i, length in enumerate(runtimes.prompts)]
     together = tuple(_text(reference, corpus, length, 20 + i) for i, length in enumerate(runtimes.batch))
     groups = tuple(_greedy(reference, texts, runtimes.new_tokens) for texts in (*singles, together))
-    sampling = Sampling()
+    sampling, strings = Sampling(), (*STRINGS, *_pieces(corpus.text))
     batch = _left_padded([_ids(reference, text) for text in together[:BATCH_ROWS]], reference.end or 0)
     decoder = ReferenceDecoder(reference)
     beams = [
@@ -118,9 +119,10 @@ def ask_reference(reference: Any, corpus: Corpus, runtimes: Runtimes) -> Questio
         sampling=sampling,
         seed=corpus.seed,
         beams=tuple(beams),
-        string_ids=tuple(_ids(reference, readable(text)).tolist() for text in STRINGS),
+        string_ids=tuple(_ids(reference, readable(text)).tolist() for text in strings),
         end=reference.end,
         new_tokens=runtimes.new_tokens,
+        strings=strings,
     )
 
 
@@ -166,6 +168,12 @@ def _text(reference: Any, corpus: Corpus, length: int, place: int) -> str:
 
 def _ids(reference: Any, text: str) -> Array:
     return np.asarray(reference.tokenizer(text, verbose=False)["input_ids"], np.int64)
+
+
+def _pieces(text: str) -> list[str]:
+    """Plain text, which uses the merges that hard strings do not: pieces spread over the whole of it."""
+    spare = max(len(text) // PIECES, 1)
+    return [text[start : start + PIECE] for start in range(0, len(text), spare)][:PIECES]
 
 
 def _left_padded(rows: Sequence[Array], pad: int) -> Batch:

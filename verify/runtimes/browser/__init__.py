@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -117,19 +117,20 @@ def running(settings: Settings, bounds: Bounds) -> Iterator[Ask]:
 
     def ask(task: Task) -> Answers:
         lacking = unsupported(task.repository / model_file(task.variant), settings)
-        answers: dict[str, Mapping[str, Any]] = {}
-        with serving(application(task.repository)) as origin:
-            for build in settings.builds:
-                if build not in lacking:
-                    answers |= _ask(settings, bounds, task, origin, build)
-        return answers
+        builds = [build for build in settings.builds if build not in lacking]
+        configurations = [
+            {"name": f"{build}, {count} thread{'s' if count > 1 else ''}", "wasm": BUILDS[build], "threads": count}
+            for build in builds
+            for count in settings.threads
+        ]
+        return _ask(settings, bounds, task, configurations) if configurations else {}
 
     yield ask
 
 
-def _ask(settings: Settings, bounds: Bounds, task: Task, origin: str, build: str) -> Answers:
+def _ask(settings: Settings, bounds: Bounds, task: Task, configurations: Sequence[Mapping[str, Any]]) -> Answers:
     root = hasattr(os, "geteuid") and os.geteuid() == 0
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, serving(application(task.repository)) as origin:
         questions = {
             **task.questions,
             "model": "model",
@@ -139,21 +140,18 @@ def _ask(settings: Settings, bounds: Bounds, task: Task, origin: str, build: str
             "executable": _executable(settings),
             "profile": str(Path(scratch) / "profile"),
             "arguments": [*ARGUMENTS, *(["--no-sandbox"] if root else [])],  # Chromium refuses root a sandbox
-            "threads": settings.threads,
-            "wasm": BUILDS[build],
+            "configurations": configurations,
         }
         found = transformersjs.exchange([settings.node, HERE / "drive.mjs"], questions, bounds, Path(scratch))
-    return {f"{build}, {name}": parts for name, parts in _checked(found).items()}
+    return {entry["name"]: _parts(entry) for entry in found["configurations"]}
 
 
-def _checked(found: Mapping[str, Any]) -> Answers:
-    """The answers by number of threads; RuntimeFailure if anything was complained about, or threads were not given."""
-    answers = {}
-    for entry in found["configurations"]:
-        wanted, problems = entry["wanted"], entry["problems"]
-        if not problems and (entry["threads"] != wanted or not entry["isolated"]):
-            problems = [f"{wanted} threads asked, {entry['threads']} given; isolated: {entry['isolated']}"]
-        if problems:
-            raise RuntimeFailure(f"with {wanted} threads: {'; '.join(problems[:5])}")
-        answers[f"{wanted} thread{'s' if wanted != 1 else ''}"] = entry["parts"]
-    return answers
+def _parts(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One configuration's answers; RuntimeFailure if anything was complained about, or threads were not given."""
+    wanted, problems = entry["threads"], entry["problems"]
+    if not problems and (entry["given"] != wanted or not entry["isolated"]):
+        problems = [f"{wanted} threads asked, {entry['given']} given; isolated: {entry['isolated']}"]
+    if problems:
+        raise RuntimeFailure(f"{entry['name']}: {'; '.join(problems[:5])}")
+    parts: Mapping[str, Any] = entry["parts"]
+    return parts

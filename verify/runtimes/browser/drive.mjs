@@ -1,4 +1,4 @@
-// node drive.mjs QUESTIONS.json ANSWERS.json: opens the page in a real browser and asks it, once per number of threads.
+// node drive.mjs QUESTIONS.json ANSWERS.json: opens the page in a real browser, anew for each configuration, and asks it.
 // Whatever the page, its console or its network complains about goes into `problems`; the judge decides what it means.
 import { readFile, writeFile } from "node:fs/promises";
 
@@ -6,7 +6,7 @@ import { chromium } from "playwright-core";
 
 const [questionsFile, answersFile] = process.argv.slice(2);
 const questions = JSON.parse(await readFile(questionsFile, "utf8"));
-const { origin, executable, profile, arguments: args, threads, ...asked } = questions;
+const { origin, executable, profile, arguments: args, configurations, ...asked } = questions;
 
 const browser = await chromium.launchPersistentContext(profile, {
   executablePath: executable,
@@ -15,8 +15,8 @@ const browser = await chromium.launchPersistentContext(profile, {
   chromiumSandbox: !args.includes("--no-sandbox"),
   timeout: 60_000,
 });
-const configurations = [];
-for (const count of threads) {
+const answers = [];
+for (const configuration of configurations) {
   const problems = [];
   const page = await browser.newPage();
   page.setDefaultTimeout(0); // the launcher bounds the whole
@@ -37,13 +37,12 @@ for (const count of threads) {
   try {
     await page.goto(`${origin}/page.html`);
     await page.waitForFunction(() => window.ready);
-    found = await page.evaluate((given) => window.ask(given), { ...asked, threads: count });
+    found = await page.evaluate((given) => window.ask(given), { ...asked, ...configuration });
   } catch (error) {
     problems.push(error.message);
   }
-  configurations.push({ wanted: count, problems, ...found });
+  answers.push({ ...configuration, problems, ...found });
   await page.close();
 }
-const version = browser.browser()?.version() ?? null;
 await browser.close();
-await writeFile(answersFile, JSON.stringify({ configurations, version }));
+await writeFile(answersFile, JSON.stringify({ configurations: answers }));

@@ -13,6 +13,6 @@ window.ask = async (questions) => {
   env.backends.onnx.wasm.wasmPaths = { mjs: `${wasm}.mjs`, wasm: `${wasm}.wasm` };
   env.backends.onnx.wasm.numThreads = questions.threads;
   const parts = await answer(library, questions, { dtype: questions.dtype, device: "wasm" });
-  return { parts, threads: env.backends.onnx.wasm.numThreads, isolated: window.crossOriginIsolated };
+  return { parts, given: env.backends.onnx.wasm.numThreads, isolated: window.crossOriginIsolated };
 };
 window.ready = true;

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -82,7 +82,9 @@ def _ask(settings: Settings, bounds: Bounds, scratch: Path, task: Task) -> Answe
     return {"any": exchange(command, {**task.questions, **place, "stated": STATED}, bounds, scratch)}
 
 
-def exchange(command: list[str | Path], questions: Mapping[str, Any], bounds: Bounds, scratch: Path) -> dict[str, Any]:
+def exchange(
+    command: Sequence[str | Path], questions: Mapping[str, Any], bounds: Bounds, scratch: Path
+) -> dict[str, Any]:
     """Run a script that reads questions from one JSON file and writes answers to another."""
     asked, answered = scratch / "questions.json", scratch / "answers.json"
     asked.write_text(
