@@ -89,6 +89,7 @@ def test_one_variant_makes_no_complete_report(own: Path, stage: Stage) -> None:
     report = json.loads((home / "report.json").read_text())
     assert (report["verdict"], report["complete"]) == ("passed", False)
     assert "fp32" in report["not_judged"]
+    assert {"what": "browser", "reason": "left out by --no-runtimes", "required": False} in report["not_run"]
     assert open_artifact(home, made_by="x").manifest.facts["complete"] is False
 
 
