@@ -22,7 +22,7 @@ from verify.check import Measure
 from verify.checks.tokenizer import beside
 from verify.corpus import Corpus
 from verify.examine import Target
-from verify.questions import ask_reference
+from verify.questions import BATCH, ask_reference
 from verify.runtime import Answers, Bounds, Missing, RuntimeFailure, Task, load
 from verify.settings import require_lengths
 from verify.verdict import Judged, Result, judge
@@ -99,7 +99,7 @@ def examine(
     table, outcome = recipe.verify.runtimes, Outcome()
     if not runtimes:
         return outcome
-    longest = max(*table.prompts, *table.batch) + table.new_tokens
+    longest = max(*table.prompts, *table.batch, *BATCH) + table.new_tokens
     require_lengths((longest,), f"{recipe.path}: verify.runtimes: prompts and new_tokens", reference.dimensions.context)
     questions = ask_reference(reference, corpus, table)
     for runtime in runtimes:

@@ -18,7 +18,8 @@ from verify.decoding import Beam, ReferenceDecoder, Sampling, beam_search
 
 BEAMS = 4
 BEAM_TOKENS = 8  # of each search: the slowest question
-BATCH_ROWS = 3  # whose logits are compared at every position: 4 bytes for each token of the vocabulary
+# The batch whose logits are compared at every position: the first one of the check `logits`, whose tolerance it is held to.
+BATCH, BATCH_PLACE = (5, 1, 18, 11), 100
 BEAM_TEXTS = 4  # the recipe's bound on beam_near_ties is a share of four searches
 PIECES, PIECE = 20, 2000  # of the verification text, in characters, for the tokenizers
 PLACE = 400  # of the corpus' pieces, away from those of the checks
@@ -105,7 +106,7 @@ def ask_reference(reference: Any, corpus: Corpus, runtimes: Runtimes) -> Questio
     together = tuple(_text(reference, corpus, length, 20 + i) for i, length in enumerate(runtimes.batch))
     groups = tuple(_greedy(reference, texts, runtimes.new_tokens) for texts in (*singles, together))
     sampling, strings = Sampling(), (*STRINGS, *_pieces(corpus.text))
-    batch = _left_padded([_ids(reference, text) for text in together[:BATCH_ROWS]], reference.end or 0)
+    batch = corpus.batch(BATCH, BATCH_PLACE, reference.end or 0)
     decoder = ReferenceDecoder(reference)
     beams = [
         beam_search(decoder, ids, beams=BEAMS, new_tokens=BEAM_TOKENS, end=reference.end)
