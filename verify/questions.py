@@ -18,7 +18,7 @@ from verify.decoding import Beam, ReferenceDecoder, Sampling, beam_search
 
 BEAMS = 4
 BEAM_TOKENS = 8  # of each search: the slowest question
-# The batch whose logits are compared at every position: the first one of the check `logits`, whose tolerance it is held to.
+# The batch whose logits are compared at every position: the first of the check `logits`, whose tolerance it is held to.
 BATCH, BATCH_PLACE = (5, 1, 18, 11), 100
 BEAM_TEXTS = 4  # the recipe's bound on beam_near_ties is a share of four searches
 PIECES, PIECE = 20, 2000  # of the verification text, in characters, for the tokenizers
