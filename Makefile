@@ -13,6 +13,8 @@ ONLY    =
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 BIN      = $(VENV)/bin
+# The Node packages that verify's runtimes run.
+NODE     = $(foreach runtime,transformersjs browser,verify/runtimes/$(runtime)/node_modules/.installed)
 variants = $(foreach name,$(VARIANT),--variant '$(name)')
 
 .DEFAULT_GOAL := help
@@ -35,7 +37,7 @@ help: ## print this list
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'
 
-setup: $(VENV)/.installed ## install the pinned libraries into .venv, when they changed
+setup: $(VENV)/.installed $(NODE) ## install the pinned libraries into .venv, and Node's where npm is, when they changed
 
 demo: RECIPE = recipes/embedded.toml
 demo: convert quantize verify ## convert, quantize and verify the small model that comes with the project
@@ -82,6 +84,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); g = t["dependency-groups"]; print(*t["project"]["dependencies"], *(p for name in g if name != "peers" for p in g[name]), sep="\n")' > '$(VENV)/requirements.txt'
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r '$(VENV)/requirements.txt' -c constraints.txt
 	touch '$@'
+
+# Node's packages lie beside the scripts that import them. Scripts of packages are not run: onnxruntime-node's would download
+# CUDA libraries. Without npm there is no stamp, so that every `make` says so again and a later npm is noticed.
+verify/runtimes/%/node_modules/.installed: verify/runtimes/%/package-lock.json
+	@if command -v npm > /dev/null; then \
+	    cd '$(<D)' && ONNXRUNTIME_NODE_INSTALL=skip npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.installed; \
+	else \
+	    echo 'WARNING: npm not found, so the runtime $* cannot run; a recipe that requires it gets no pass.' >&2; \
+	    echo '         Install Node 20 or later with npm (Debian: apt-get install nodejs npm), then run: make setup' >&2; \
+	fi
 
 $(VENV)/.peers: $(VENV)/.installed
 	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*t["dependency-groups"]["peers"], sep="\n")' > '$(VENV)/peers.txt'

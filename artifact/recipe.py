@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from artifact import registry
 from artifact.canonical import digest, file_digest
 from artifact.errors import RecipeError
+from artifact.runtimes import Runtimes, read_runtimes
 from artifact.signature import FILES, GRAPHS
 from artifact.typed import build, convert, did_you_mean
 
@@ -72,6 +73,7 @@ class Verify:
     timeout_s: float = 300.0  # for one candidate and one case
     memory_gb: float = 8.0  # address space of one candidate's process
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    runtimes: Runtimes = field(default_factory=Runtimes)
 
 
 @dataclass(frozen=True)
@@ -236,8 +238,9 @@ def _verify(table: object, where: str) -> Verify:
     if "settings" in table:
         raise RecipeError("unknown key 'settings'", where=where, hint=f"name the check itself: {', '.join(known)}")
     settings = {key: value for key, value in table.items() if key in known}
-    rest = {key: value for key, value in table.items() if key not in known}
+    rest = {key: value for key, value in table.items() if key not in known and key != "runtimes"}
     verify = build(Verify, {**rest, "settings": settings}, where=where)
+    verify = replace(verify, runtimes=read_runtimes(table.get("runtimes", {}), f"{where}.runtimes"))
     for check in verify.checks:
         registry.require("verify/checks", check, where=f"{where}: checks")
     for level in verify.levels:

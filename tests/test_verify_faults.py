@@ -93,7 +93,7 @@ def shorter_recipe(home: Path) -> Path:
 
 
 def verdict_of(candidate: Path, home: Path, variant: str = "fp32") -> tuple[int, dict[str, Any]]:
-    arguments = [str(shorter_recipe(home)), "--candidate", str(candidate), "--variant", variant]
+    arguments = [str(shorter_recipe(home)), "--no-runtimes", "--candidate", str(candidate), "--variant", variant]
     code = run(main, [*arguments, "--source", str(SOURCE), "--build", str(home)])
     return code, json.loads((home / "embedded" / "candidate-report" / "report.json").read_text())
 

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None) -> int:
         metavar="FACTOR",
         help="print the recipe's [tolerances] set to FACTOR (1) times what was measured; 1 is the least that passes",
     )
+    parser.add_argument("--no-runtimes", action="store_true", help="leave out verify.runtimes: an incomplete report")
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
     _check_arguments(recipe, arguments)
@@ -46,12 +47,14 @@ def main(argv: Sequence[str] | None) -> int:
     from verify.reporting.headroom import tolerances
     from verify.terminal import show
 
-    home = arguments.build / recipe.name
+    home, runtimes = arguments.build / recipe.name, not arguments.no_runtimes
     if arguments.candidate is not None:
-        report, directory = stage.candidate(recipe, arguments.candidate, arguments.variant[0], arguments.source, home)
+        report, directory = stage.candidate(
+            recipe, arguments.candidate, arguments.variant[0], arguments.source, home, runtimes=runtimes
+        )
     else:
         measuring = arguments.tolerances is not None
-        report, directory = stage.built(recipe, arguments.variant, home, measuring=measuring)
+        report, directory = stage.built(recipe, arguments.variant, home, measuring=measuring, runtimes=runtimes)
     show(report)
     if arguments.tolerances is not None:
         print(tolerances(report, recipe, arguments.tolerances))

@@ -28,9 +28,10 @@ class Candidate:
     Loading and running raise onnxruntime's own errors; the caller reports them as failures of the running check.
     """
 
-    def __init__(self, path: Path, level: str) -> None:
+    def __init__(self, path: Path, level: str, threads: int = 0) -> None:
         self.path = path
         self.level = level
+        self.threads = threads  # 0: onnxruntime's default, one per core
         self._session: onnxruntime.InferenceSession | None = None
 
     @property
@@ -40,6 +41,7 @@ class Candidate:
             options = onnxruntime.SessionOptions()
             options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{self.level.upper()}")
             options.log_severity_level = 3
+            options.intra_op_num_threads = self.threads
             # The arena would keep the largest case's buffers in every one of the candidates' processes.
             options.enable_cpu_mem_arena = False
             # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.

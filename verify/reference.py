@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,14 +103,25 @@ class Reference:
 
         Returns the new tokens int64 [batch, steps] and the logits float32 [batch, steps, vocabulary] behind them.
         """
+        return self._generate(ids, mask, max_new_tokens=new_tokens, do_sample=False)
+
+    @torch.inference_mode()
+    def sampled(
+        self, ids: Array, mask: Array, new_tokens: int, sampling: Mapping[str, Any], seed: int
+    ) -> tuple[Array, Array]:
+        """Transformers' own sampling with torch's random numbers of `seed`; as `greedy`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._generate(ids, mask, max_new_tokens=new_tokens, do_sample=True, **sampling)
+
+    def _generate(self, ids: Array, mask: Array, **options: Any) -> tuple[Array, Array]:
         plain = GenerationConfig(
-            max_new_tokens=new_tokens,
-            do_sample=False,
             num_beams=1,
             eos_token_id=self.end,
             pad_token_id=self.end or 0,
             output_logits=True,
             return_dict_in_generate=True,
+            **options,
         )
         result = self.model.generate(
             input_ids=torch.from_numpy(np.asarray(ids)),

@@ -14,11 +14,12 @@ from artifact.errors import ArtifactError, InputError, RecipeError
 from artifact.manifest import Manifest
 from artifact.recipe import Recipe
 from artifact.registry import ROOT
-from verify import examine, report, verdict
+from verify import examine, portability, report, verdict
 from verify.checks.tokenizer import beside
 from verify.corpus import Corpus, read_text
 from verify.environment import environment
 from verify.examine import Examination, Target
+from verify.portability import NO_FILES, NOT_THIS_TIME, NotRun, Runtime
 from verify.reporting import forms, history
 
 Report = dict[str, Any]
@@ -44,9 +45,12 @@ class Order:
     directory: Path
     past: Sequence[history.Run] | None = None  # the recipe's runs so far; None for a file that is none of them
     measuring: bool = False  # figures may lack a tolerance: they are measured, and fail
+    runtimes: Sequence[Runtime] = ()
 
 
-def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, measuring: bool = False) -> tuple[Report, Path]:
+def built(
+    recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, measuring: bool = False, runtimes: bool = True
+) -> tuple[Report, Path]:
     """Judge the built variants (or those chosen); the report and its directory. `measuring`: see Order.
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
@@ -60,10 +64,11 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, measuring
         if variant in chosen if chosen else (home / variant).is_dir():
             making = Making(variant, recipe.variant_digest(variant), {"fp32": base.digest}, quantize)
             artifacts[variant] = _open(home, recipe, making)
-    place = environment()
+    programs = portability.plan(recipe, [*artifacts])
+    place = {**environment(), "runtimes": portability.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
-    wanted = _manifest(recipe, origin.manifest.source, parents, place, complete=not missing)
+    wanted = _manifest(recipe, origin.manifest.source, parents, place, complete=not missing and runtimes)
     target, past = home / "report", history.read(home / history.FILE)
     done = store.up_to_date(
         target, _with_verdict(wanted, "passed")
@@ -75,21 +80,23 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, measuring
         return made, target
     header = {
         "source": {**origin.manifest.source, "digest": origin.digest},
-        "complete": not missing,
+        "complete": not missing and runtimes,
         "not_judged": missing,
-        "not_run": [],
+        "not_run": [] if runtimes else [asdict(e) for e in portability.left_out(programs, NOT_THIS_TIME)],
         "environment": place,
     }
     targets = [
         Target(variant, artifact.path / signature.model_file(variant)) for variant, artifact in artifacts.items()
     ]
-    order = Order(origin.path, targets, recipe.verify.checks, target, past, measuring)
+    order = Order(origin.path, targets, recipe.verify.checks, target, past, measuring, programs if runtimes else ())
     made, artifact = _report(recipe, order, {**header, "parents": parents}, wanted)
     _remember(home, made, artifact)
     return made, target
 
 
-def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path) -> tuple[Report, Path]:
+def candidate(  # noqa: PLR0913  # each is a word of the command line
+    recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path, *, runtimes: bool = True
+) -> tuple[Report, Path]:
     """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source."""
     if not path.is_file():
         raise InputError("not a file", where=path, hint="name an ONNX file with --candidate")
@@ -99,16 +106,21 @@ def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, 
     else:
         weights = checkpoint.inspect(directory, allow_pickle=recipe.source.allow_pickle).weight_files
         source = {"origin": "directory", "digest": digest({name: file_digest(directory / name) for name in weights})}
-    checks = list(recipe.verify.checks)
-    not_run = []
-    if beside(path) is None and "tokenizer" in checks:
+    checks, programs = list(recipe.verify.checks), portability.plan(recipe, [variant])
+    not_run: list[NotRun] = []
+    alone = beside(path) is None
+    if alone and "tokenizer" in checks:
         say("tokenizer: NOT RUN: no tokenizer or config lies beside the candidate; the verdict is on the graph alone")
         checks.remove("tokenizer")
-        not_run = ["tokenizer"]
-    place = environment()
-    header = {"source": source, "complete": False, "not_judged": [], "not_run": not_run, "environment": place}
+        not_run.append(NotRun("tokenizer", "no tokenizer or config lies beside the candidate"))
+    place = {**environment(), "runtimes": portability.versions(programs)}
+    if alone or not runtimes:
+        not_run += portability.left_out(programs, NO_FILES if alone else NOT_THIS_TIME)
+        programs = ()
+    skipped = [asdict(entry) for entry in not_run]
+    header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
     manifest = _manifest(recipe, source, {}, place, complete=False)
-    order = Order(directory, [Target(variant, path)], checks, home / "candidate-report")
+    order = Order(directory, [Target(variant, path)], checks, home / "candidate-report", runtimes=programs)
     made, artifact = _report(recipe, order, {**header, "parents": {}}, manifest)
     return made, artifact.path
 
@@ -147,6 +159,7 @@ def _report(
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
     with store.staging(order.directory) as staged:
         results = Examination(recipe, reference, corpus, modules, settings).run(targets, staged)
+        asked = portability.examine(recipe, order.runtimes, reference, corpus, targets)
         for target, wanted in zip(targets, before, strict=True):
             if file_digest(target.path) != wanted:
                 raise InputError("the file changed while it was judged", where=target.path, hint="verify it again")
@@ -154,6 +167,7 @@ def _report(
             "name": recipe.name,
             "recipe": manifest.recipe,
             **{name: value for name, value in header.items() if name != "parents"},
+            "not_run": [*header["not_run"], *(asdict(entry) for entry in asked.not_run)],
             "history": None,
             "reproduce": _reproduce(recipe, order, header, manifest.code),
             "candidates": [
@@ -164,7 +178,7 @@ def _report(
             "settings": {name: asdict(table) for name, table in settings.items()},
             "text": {"sha256": file_digest(recipe.text_path), "tokens": len(corpus.ids)},
         }
-        made = report.document(results, about)
+        made = report.document([*results, *asked.results], about)
         if order.past is not None:
             made["history"] = history.compare(history.run_of(made, "", _making(manifest)), order.past)
         forms.write(made, staged)

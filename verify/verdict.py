@@ -38,6 +38,7 @@ class Result:
     measures: tuple[Judged, ...]
     failure: str | None = None
     series: Mapping[str, Any] = field(default_factory=dict)
+    runtime: str = "onnxruntime"  # the program that ran the graph: the checks' own sessions, or one of verify/runtimes
 
     @property
     def passed(self) -> bool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from verify.report import bound_text, column, failed, moved, not_run_lines, overview, place, reasons, value_text
+from verify.report import bound_text, column, failed, moved, not_run, overview, place, reasons, value_text
 from verify.reporting.headroom import grouped, percent
 
 MEASURES = ["check", "level", "measure", "required", "allowed", "compared", "holds", "detail"]
@@ -21,7 +21,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         names = ", ".join(report["not_judged"])
         lines += [f"Not judged (not built, or not chosen), so not passed: {_text(names)}.", ""]
     if report["not_run"]:
-        lines += [f"Not run, so not passed: {_text('; '.join(not_run_lines(report)))}.", ""]
+        lines += [f"Not run, so not passed: {_text('; '.join(not_run(report)))}.", ""]
     lines += _section("Moved since the run before, and still within bounds", moved(report))
     lines += _headroom(report)
     lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]
