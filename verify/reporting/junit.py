@@ -7,7 +7,7 @@ from typing import Any
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from verify.report import bound_text, not_run, place, value_text
+from verify.report import bound_text, place, value_text
 
 
 def junit(report: Mapping[str, Any]) -> str:
