@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from artifact import checkpoint, signature, store
+from artifact import checkpoint, lineage, signature, store
 from artifact.canonical import code_digest, digest, file_digest, read_json
 from artifact.command import say
-from artifact.errors import ArtifactError, InputError, RecipeError
+from artifact.errors import InputError
 from artifact.manifest import Manifest
 from artifact.recipe import Recipe
 from artifact.registry import ROOT
@@ -21,16 +21,6 @@ from verify.environment import environment
 from verify.examine import Examination, Target
 
 Report = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Making:
-    """What an artifact must have been made from, and the command that makes it."""
-
-    variant: str
-    recipe: str  # digest of the part of the recipe
-    parents: Mapping[str, str]
-    command: str
 
 
 @dataclass(frozen=True)
@@ -48,15 +38,13 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
     """
-    convert, quantize = f"python -m convert {recipe.path}", f"python -m quantize {recipe.path}"
-    origin = _open(home, recipe, Making("source", recipe.source_digest, {}, convert))
-    base = _open(home, recipe, Making("fp32", recipe.model_digest, {"source": origin.digest}, convert))
+    origin = lineage.open_source(home, recipe)
+    base = lineage.open_variant(home, recipe, "fp32", origin)
     known = ["fp32", *recipe.variants]
     artifacts = {"fp32": base} if not chosen or "fp32" in chosen else {}
     for variant in recipe.variants:
         if variant in chosen if chosen else (home / variant).is_dir():
-            making = Making(variant, recipe.variant_digest(variant), {"fp32": base.digest}, quantize)
-            artifacts[variant] = _open(home, recipe, making)
+            artifacts[variant] = lineage.open_variant(home, recipe, variant, base)
     place = environment()
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
@@ -102,21 +90,6 @@ def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, 
     manifest = _manifest(recipe, source, {}, place, complete=False)
     order = Order(directory, [Target(variant, path)], checks, home / "candidate-report")
     return _report(recipe, order, header, manifest)
-
-
-def _open(home: Path, recipe: Recipe, making: Making) -> store.Artifact:
-    """Open an artifact; ArtifactError unless it is this recipe's, made from the parents that are there now."""
-    artifact = store.open_artifact(home / making.variant, made_by=making.command)
-    manifest, hint = artifact.manifest, f"run: {making.command}"
-    if (manifest.name, manifest.variant) != (recipe.name, making.variant):
-        what = f"it is {manifest.variant} of {manifest.name}, not {making.variant} of {recipe.name}"
-        raise ArtifactError(what, where=artifact.path, hint=hint)
-    if manifest.recipe != making.recipe:
-        raise ArtifactError("made by another recipe than this one is now", where=artifact.path, hint=hint)
-    for name, wanted in making.parents.items():
-        if manifest.parents.get(name) != wanted:
-            raise ArtifactError(f"made from another {name} than the one there now", where=artifact.path, hint=hint)
-    return artifact
 
 
 def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Manifest) -> tuple[Report, Path]:
@@ -169,17 +142,12 @@ def _check_expected(recipe: Recipe, reference: Any, where: Path) -> None:
 def _manifest(
     recipe: Recipe, source: Mapping[str, Any], parents: Mapping[str, str], place: Mapping[str, Any], *, complete: bool
 ) -> Manifest:
-    try:
-        text = file_digest(recipe.text_path)
-    except OSError as error:
-        hint = "set verify.text to a UTF-8 text file, relative to the recipe"
-        raise RecipeError(f"text cannot be read: {error.strerror}", where=recipe.text_path, hint=hint) from error
     return Manifest(
         kind="report",
         name=recipe.name,
         variant="report",
         source=source,
-        recipe=digest([repr(recipe.verify), repr(recipe.tolerances), text]),
+        recipe=recipe.verdict_digest,
         code=code_digest(ROOT / "verify", ROOT / "artifact"),
         parents=parents,
         tools=place["packages"],
