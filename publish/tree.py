@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from artifact.manifest import FILE_NAME as MANIFEST
 from artifact.manifest import FileEntry, Manifest
 from artifact.recipe import Recipe
+from artifact.signature import FILES, model_file
 
 CARD = "README.md"
 PROVENANCE = "provenance.json"
@@ -37,3 +40,34 @@ class Published:
     def source_directory(self) -> Path:
         """The source checkpoint, with its own card, README.md."""
         return self.home / "source"
+
+
+# Every file that a published repository may hold. What is in the repository already and not in this list was put
+# there by somebody else, and is never deleted.
+LAYOUT = (
+    CARD,
+    PROVENANCE,
+    SIGNATURE,
+    MANIFEST,
+    f"{REPORT}/report.*",
+    *(model_file(variant) for variant in FILES),
+    "LICENSE*",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "config.json",
+    "genai_config.json",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "index.html",  # the page that runs the model in the reader's browser, and what it is made of
+    "page.json",
+    "assets/*",
+)
+
+
+def known(path: str) -> bool:
+    """Whether a path belongs to the layout of a published repository."""
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in LAYOUT)

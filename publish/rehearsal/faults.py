@@ -19,7 +19,7 @@ from publish.rehearsal.commit import add_file
 
 Kind = Literal["fail", "cut", "drop", "slow", "corrupt", "interpose", "hold", "hold_applied"]
 KINDS = get_args(Kind)
-ADMIN = "/rehearsal/"
+ADMIN = "/-/"  # no owner has this name
 PATIENCE = 60.0  # seconds after which a request that is held goes on, so that nobody waits for ever
 
 
@@ -38,6 +38,8 @@ class Fault:
     skip: int = 0
     times: int = 1
     status: int = 503
+    message: str = "a planned fault"
+    file: str = "README.md"  # what somebody else changes
     seconds: float = 0.0
 
     def hits(self, method: str, path: str) -> bool:
@@ -83,15 +85,15 @@ class Faults:
             elif fault.kind == "corrupt":
                 receive = _replay(_corrupted(await _body(receive)), receive)
             else:
-                self._interpose(path)
+                self._interpose(fault, path)
         await self.app(scope, receive, send)
 
     async def _break(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         transport = _transport(receive)
         replay = _replay(await _body(receive), receive)
         if fault.kind == "fail":
-            headers = {"X-Error-Message": "a planned fault"}
-            await JSONResponse({"error": "a planned fault"}, fault.status, headers)(scope, replay, send)
+            headers = {"X-Error-Message": fault.message}
+            await JSONResponse({"error": fault.message}, fault.status, headers)(scope, replay, send)
             return
         if fault.kind in ("drop", "hold_applied"):
             await self.app(scope, replay, _nowhere)
@@ -105,7 +107,7 @@ class Faults:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    def _interpose(self, path: str) -> None:
+    def _interpose(self, fault: Fault, path: str) -> None:
         found = re.search(r"/api/models/([^/]+/[^/]+)/", path)
         if found:
             store = self.state.store
@@ -115,7 +117,7 @@ class Faults:
             store.save()
 
     async def _admin(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST, DELETE or GET /rehearsal/faults; PUT /rehearsal/quota (bytes of one file, or null)."""
+        """POST, DELETE or GET /-/faults; PUT /-/quota (bytes of one file, or null)."""
         body = await _body(receive)
         if scope["method"] == "POST":
             where = "the request"
