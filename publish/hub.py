@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ ATTEMPTS = 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between attempts, doubled each time
 PATIENCE = 300.0  # seconds without an answer; the client alone would wait for ever
 TRANSIENT = (408, 429, 500, 502, 503, 504)
+DAMAGED = (400, 422)  # a storage's answers to an upload whose digest is not the one announced
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
 LOG_IN = "put a valid token with write access into HF_TOKEN, or run `hf auth login`"
 
@@ -36,6 +36,10 @@ class RefusedError(InputError):
 
 class UnreachableError(InputError):
     """No answer, or one that says to try later. Whether a request was applied is not known."""
+
+
+class DamagedError(InputError):
+    """The Hub refused what was uploaded: it did not arrive as it was sent."""
 
 
 class MovedError(InputError):
@@ -54,7 +58,7 @@ class Patient(requests.Session):
     """A session whose requests end when the server says nothing for a long time."""
 
     def request(self, *arguments: Any, **options: Any) -> requests.Response:
-        """As in requests, with a time-out where the client sets none. The client's switch HF_HUB_OFFLINE still holds."""
+        """As in requests, with a time-out where the client sets none; HF_HUB_OFFLINE still switches it off."""
         if huggingface_hub.constants.HF_HUB_OFFLINE:
             raise errors.OfflineModeIsEnabled("switched off")
         if options.get("timeout") is None:
@@ -66,7 +70,7 @@ class Hub:
     """One Hub, asked with one token (None: as anybody). Reading is tried again after a failure of the network."""
 
     def __init__(self) -> None:
-        self.endpoint = os.environ.get("HF_ENDPOINT", huggingface_hub.constants.ENDPOINT).rstrip("/")
+        self.endpoint = huggingface_hub.constants.ENDPOINT
         self.token = huggingface_hub.get_token()
         configure_http_backend(Patient)
         self._api = HfApi(endpoint=self.endpoint, token=self.token or False)
@@ -98,9 +102,8 @@ class Hub:
 
     def upload(self, repository: str, operations: Sequence[CommitOperationAdd]) -> None:
         """Send large files ahead of the commit, with progress; those that the Hub has are not sent again."""
-        # An upload that arrives damaged is refused by its digest, whatever the status: sending it again may mend it.
         self._retried(
-            (UnreachableError, RefusedError),
+            (UnreachableError, DamagedError),
             repository,
             lambda: self._api.preupload_lfs_files(repository, operations, free_memory=False),
         )
@@ -174,7 +177,7 @@ class Hub:
 
         return Retrying(
             retry=retry_if_exception_type(kinds),
-            wait=wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT),
+            wait=wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT),
             stop=stop_after_attempt(ATTEMPTS),
             before_sleep=tell,
             reraise=True,
@@ -199,13 +202,16 @@ class Hub:
             if error.errno is not None and not isinstance(error, requests.RequestException):
                 raise  # the disk's fault, not the network's
             raise self._error(error, where) from error
-        except (
-            RuntimeError,
-            ValueError,
-        ) as error:  # an upload's failure comes wrapped; an invalid card is a ValueError
+        except RuntimeError as error:  # what went wrong with an upload comes wrapped
             cause = error.__cause__
-            found = cause if isinstance(cause, requests.RequestException) else error
-            raise self._error(found, where) from found
+            if not isinstance(cause, requests.RequestException):
+                raise self._error(error, where) from error
+            if _status(cause) in DAMAGED:
+                hint = "run it again; if it stays so, look for a broken proxy or memory"
+                raise DamagedError(f"{error} It did not arrive as it was sent", where=where, hint=hint) from cause
+            raise self._error(cause, where) from cause
+        except ValueError as error:  # what the Hub says of a card, or in its answer to a batch of uploads
+            raise self._error(error, where) from error
 
     def _error(self, error: Exception, where: str) -> InputError:
         where = f"{self.endpoint} {where}"

@@ -68,7 +68,7 @@ class LocalHub:
         return [request for request in self.state()["requests"] if re.search(pattern, request)]
 
     def quota(self, size: int | None) -> None:
-        requests.put(f"{self.endpoint}/-/quota", json=size, timeout=10)
+        requests.put(f"{self.endpoint}/-/quota", data=json.dumps(size), timeout=10)
 
     def tree(self, repository: str, revision: str = "main") -> Tree:
         info = self.api.model_info(repository, revision=revision, files_metadata=True)
@@ -230,7 +230,10 @@ def _identity(path: Path) -> str:
 
 def environment(monkeypatch: pytest.MonkeyPatch, hub: LocalHub, home: Path) -> None:
     """Lead the client to this Hub, with this token and no other, without waits."""
-    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    # The client reads HF_ENDPOINT once, when it is imported.
+    address = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
     monkeypatch.setenv("HF_TOKEN", WRITE)
     monkeypatch.delenv("PIPELINE_SIGNING_KEY", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(home / "no-token"))

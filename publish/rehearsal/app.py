@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from publish.rehearsal import access, commit, describe, discussions, lfs, repositories, resolve
@@ -44,6 +46,11 @@ ROUTES = (
 def application(store: Store) -> Faults:
     """The whole server, with its faults around it."""
     routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in ROUTES]
-    app = Starlette(routes=routes, exception_handlers={Refusal: answer})
+    app = Starlette(routes=routes, exception_handlers={Refusal: answer, ClientDisconnect: _nobody})
     app.state.store, app.state.quota = store, None
     return Faults(app, app.state)
+
+
+async def _nobody(_: Request, __: Exception) -> Response:
+    """The answer to a client that has gone, which nobody gets."""
+    return Response(status_code=499)

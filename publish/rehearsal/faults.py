@@ -110,10 +110,8 @@ class Faults:
     def _interpose(self, fault: Fault, path: str) -> None:
         found = re.search(r"/api/models/([^/]+/[^/]+)/", path)
         if found:
-            store = self.state.store
-            add_file(
-                store, store.repository(found[1]), "notes.txt", f"{len(self.requests)}\n".encode(), "somebody-else"
-            )
+            store, text = self.state.store, f"edited after {len(self.requests)} requests\n".encode()
+            add_file(store, store.repository(found[1]), fault.file, text, "somebody-else")
             store.save()
 
     async def _admin(self, scope: Scope, receive: Receive, send: Send) -> None:
