@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ from artifact.manifest import Manifest
 from artifact.recipe import Recipe, read_recipe
 from artifact.signature import model_file
 from publish.__main__ import main
-from publish.rehearsal.access import EXPIRED, READ, WRITE
+from publish.rehearsal.access import WRITE
 from tests.conftest import ROOT
 
 RECIPE = """
@@ -42,8 +43,8 @@ checks = ["structure"]
 [publish]
 repository = "small-ONNX"
 """
+FIRST = {"fp32": b"fp32 " * 1000, "q8": b"q8 " * 900, "q4": b"q4 " * 700}
 SHARED = ("config.json", "tokenizer.json", "vocab.json")
-TOKENS = (WRITE, READ, EXPIRED)
 Tree = dict[str, tuple[int, str]]  # path -> size, SHA-256 (large) or git's blob id
 
 
@@ -115,7 +116,9 @@ class Build:
     def recipe(self) -> Recipe:
         return read_recipe(self.home / "small.toml")
 
-    def make(self, contents: Mapping[str, bytes], shared: Mapping[str, bytes] | None = None) -> None:
+    def make(
+        self, contents: Mapping[str, bytes], shared: Mapping[str, bytes] | None = None, license_: str | None = "mit"
+    ) -> None:
         """Write recipe, artifacts and report."""
         self.contents, self.shared = contents, shared or {name: f"{{}} {name}\n".encode() for name in SHARED}
         steps = "".join(f'[[variants.{name}.steps]]\nscheme = "rtn"\n' for name in contents if name != "fp32")
@@ -123,7 +126,8 @@ class Build:
         (self.home / "small.toml").write_text(RECIPE + (steps or "[variants]\n"))
         (self.home / "text.txt").write_text("some text")
         card = b"---\nlicense: mit\nlanguage: [en]\n---\n\n# Small\n"
-        source = self.seal("source", self.recipe.source_digest, {}, {"README.md": card, "config.json": b"{}"})
+        files = {"README.md": card, "config.json": b"{}"}
+        source = self.seal("source", self.recipe.source_digest, {}, files, license_)
         base = self.variant("fp32", self.recipe.model_digest, {"source": source.digest})
         made = {"source": source, "fp32": base}
         for name in contents:
@@ -250,3 +254,29 @@ def start(words: list[str], log: Path) -> int:
             os.dup2(stream.fileno(), 2)
             os._exit(command.run(main, words))
     return child
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
+    with serving(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(server: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LocalHub:
+    environment(monkeypatch, server, tmp_path)
+    server.clear()
+    server.quota(None)
+    return server
+
+
+@pytest.fixture
+def publish(tmp_path: Path, hub: LocalHub) -> Iterator[Publisher]:
+    build = Build(tmp_path)
+    build.make(FIRST)
+    publisher = Publisher(build, f"rehearsal/{secrets.token_hex(6)}")
+    yield publisher
+    for path in tmp_path.rglob("*"):  # never a token in a log, a message or a file
+        assert not path.is_file() or b"hf_rehearsal" not in path.read_bytes(), path
+    assert "hf_rehearsal" not in publisher.said
+    assert not any("hf_rehearsal" in request for request in hub.requests())

@@ -37,6 +37,16 @@ async def create(request: Request) -> Response:
     return JSONResponse({"url": url, "name": identity})
 
 
+async def delete(request: Request) -> Response:
+    """DELETE /api/repos/delete {name, organization}."""
+    require_write(request)
+    table = await request.json()
+    name = store(request).repository(f"{table.get('organization') or OWNER}/{table['name']}").name
+    del store(request).repositories[name]
+    store(request).save()
+    return JSONResponse({})
+
+
 async def create_tag(request: Request) -> Response:
     """POST /api/models/{id}/tag/{rev} {tag}."""
     repository = writable(request)
