@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from artifact import checkpoint, signature, store
+from artifact import checkpoint, lineage, signature, store
 from artifact.canonical import digest, file_digest, read_json
 from artifact.command import say
 from artifact.errors import InputError
@@ -16,7 +16,6 @@ from verify.checks.tokenizer import beside
 from verify.environment import environment
 from verify.examine import Target
 from verify.judgement import Order, Report, judge, making, manifest_of, with_verdict
-from verify.lineage import Making, open_made
 from verify.portability import NO_FILES, NOT_THIS_TIME, NotRun
 from verify.reporting import history
 
@@ -28,15 +27,13 @@ def built(
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
     """
-    convert, quantize = f"python -m convert {recipe.path}", f"python -m quantize {recipe.path}"
-    origin = open_made(home, recipe, Making("source", recipe.source_digest, {}, convert))
-    base = open_made(home, recipe, Making("fp32", recipe.model_digest, {"source": origin.digest}, convert))
+    origin = lineage.open_source(home, recipe)
+    base = lineage.open_variant(home, recipe, "fp32", origin)
     known = ["fp32", *recipe.variants]
     artifacts = {"fp32": base} if not chosen or "fp32" in chosen else {}
     for variant in recipe.variants:
         if variant in chosen if chosen else (home / variant).is_dir():
-            making = Making(variant, recipe.variant_digest(variant), {"fp32": base.digest}, quantize)
-            artifacts[variant] = open_made(home, recipe, making)
+            artifacts[variant] = lineage.open_variant(home, recipe, variant, base)
     programs = portability.plan(recipe, [*artifacts])
     place = {**environment(), "runtimes": portability.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}

@@ -1,4 +1,4 @@
-"""An artifact is judged only if it is what the recipe and the artifacts it was made from now say."""
+"""Opening what other stages built: only if it is this recipe's, made from the parents that are there now."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact import store
 from artifact.errors import ArtifactError
 from artifact.recipe import Recipe
+from artifact.store import Artifact, open_artifact
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,24 @@ class Making:
     command: str
 
 
-def open_made(home: Path, recipe: Recipe, making: Making) -> store.Artifact:
+def open_source(home: Path, recipe: Recipe) -> Artifact:
+    """build/<name>/source."""
+    return open_made(home, recipe, Making("source", recipe.source_digest, {}, f"python -m convert {recipe.path}"))
+
+
+def open_variant(home: Path, recipe: Recipe, variant: str, parent: Artifact) -> Artifact:
+    """build/<name>/<variant>, which was made from `parent`: the source for fp32, fp32 for any other."""
+    if variant == "fp32":
+        making = Making(variant, recipe.model_digest, {"source": parent.digest}, f"python -m convert {recipe.path}")
+    else:
+        wanted, parents = recipe.variant_digest(variant), {"fp32": parent.digest}
+        making = Making(variant, wanted, parents, f"python -m quantize {recipe.path}")
+    return open_made(home, recipe, making)
+
+
+def open_made(home: Path, recipe: Recipe, making: Making) -> Artifact:
     """Open an artifact; ArtifactError unless it is this recipe's, made from the parents that are there now."""
-    artifact = store.open_artifact(home / making.variant, made_by=making.command)
+    artifact = open_artifact(home / making.variant, made_by=making.command)
     manifest, hint = artifact.manifest, f"run: {making.command}"
     if (manifest.name, manifest.variant) != (recipe.name, making.variant):
         what = f"it is {manifest.variant} of {manifest.name}, not {making.variant} of {recipe.name}"
