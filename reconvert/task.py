@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from reconvert.state import Way
 GIB = 2**30
 LIBRARIES = GIB  # torch, transformers and onnxruntime loaded: about half of it, with room
 COPIES = {"convert": 6, "quantize": 6, "verify": 8}  # of the float32 weights that a stage holds at a time, with room
+VERDICT = re.compile(r"\berror: .*|^failed .*")  # an error may follow a progress bar that ended no line
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ def memory(stage: str, recipe: Recipe, origin: Origin) -> int:
 
 
 def last_words(log: Path) -> str:
-    """The line of a log that says best why its command failed."""
-    lines: Sequence[str] = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    errors = [line for line in lines if line.startswith(("error: ", "failed "))]
-    said = [line for line in lines if line and not line.startswith("#")]
-    return (errors or said or ["it said nothing"])[-1]
+    """The line of a log that says best why its command failed: its last error, or what it said last."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    errors = [found[0] for line in lines if (found := VERDICT.search(line))]
+    return [*lines[-1:], *errors][-1] if lines else "it said nothing"

@@ -20,7 +20,7 @@ from reconvert.folder import Folder, verified
 from reconvert.origin import Origin
 from reconvert.retry import Patience
 from reconvert.state import read_state
-from reconvert.task import Task, memory
+from reconvert.task import Task, last_words, memory
 
 RECIPE = """
 name = "{name}"
@@ -313,3 +313,18 @@ def test_memory_follows_the_models_size(world: World) -> None:
     asked: Sequence[int] = [memory("convert", world.recipes[0], origin) for origin in (small, large)]
     assert 2**30 < asked[0] < asked[1]
     assert asked[1] > 6 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("# python -m verify\nFetching: 100%|##| 8/8\r8/8 [00:00]error: no\n  to do: look\n", "error: no"),
+        ("failed q8: logits\nverdict: failed\n/build/report\n", "failed q8: logits"),
+        ("# python -m convert\nValueError: odd\n\n", "ValueError: odd"),
+        ("# python -m convert\n", "it said nothing"),
+    ],
+)
+def test_the_reason_is_the_logs_last_error(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "log"
+    path.write_text(text)
+    assert last_words(path) == words

@@ -36,7 +36,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": "127.0.0.1", "_system_config": HEALTH}
     found = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
-        found.add_node(num_cpus=1, memory=MEMORY, object_store_memory=80 * 2**20)
+        found.add_node(num_cpus=1, memory=MEMORY, object_store_memory=80 * 2**20, node_ip_address="127.0.0.1")
     yield found
     found.shutdown()
 
@@ -58,11 +58,15 @@ def test_a_node_killed_in_mid_run_changes_no_byte(tmp_path: Path, stage: Stage, 
     command = [sys.executable, "-m", "reconvert", str(recipe), *options]
     with (tmp_path / "driver.log").open("wb") as log:
         driver = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=log, stderr=log)
-    wait(lambda: places(fleet, "quantize-*"))
-    [victim, *_] = places(fleet, "quantize-*")
-    [node] = [node for node in cluster.worker_nodes if node.node_id == victim]
-    cluster.remove_node(node, allow_graceful=False)
-    assert driver.wait(timeout=300) == 0, (tmp_path / "driver.log").read_text()[-3000:]
+    try:
+        wait(lambda: driver.poll() is not None or places(fleet, "quantize-*"))
+        [victim, *_] = places(fleet, "quantize-*")
+        [node] = [node for node in cluster.worker_nodes if node.node_id == victim]
+        cluster.remove_node(node, allow_graceful=False)
+        assert driver.wait(timeout=300) == 0, (tmp_path / "driver.log").read_text()[-3000:]
+    finally:
+        driver.kill()
+        driver.wait()
 
     assert digests(fleet.home) == digests(tmp_path / "local" / "tiny")
     everywhere = places(fleet, "*")
@@ -80,3 +84,12 @@ def ran(log: Path) -> list[str]:
 
 def places(folder: Folder, pattern: str) -> list[str]:
     return [node for path in sorted(folder.logs.glob(f"*{pattern}.log")) for node in ran(path)]
+
+
+@pytest.mark.parametrize("address", [None, "somewhere", "127.0.0.1:port", "127.0.0.1:1", "127.0.0.1:99999"])
+def test_an_address_without_a_cluster_is_refused_at_once(tmp_path: Path, stage: Stage, address: str | None) -> None:
+    pytest.importorskip("ray")
+    recipe = write_recipe(tmp_path, "tiny", 'repository = "someone/tiny"', {})
+    more = ["--address", address] if address else []
+    result = stage("reconvert", recipe, "--build", tmp_path / "build", "--executor", "ray", *more, code=2)
+    assert "where: --address" in result.stderr

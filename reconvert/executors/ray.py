@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,8 @@ from reconvert.task import GIB, Executor, Options, Task
 
 RETRIES = 3  # of a task whose worker or node is lost
 AT_ONCE = 64  # recipes whose tasks wait in Ray's queue
-LOOPBACK = "127.0.0.1"
+PATIENCE = 10.0  # seconds for a connection
+START = "start one with `ray start --head` (and `ray start --address=...` on other nodes), and name its HOST:PORT"
 LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
 
 
@@ -78,17 +80,29 @@ def work(task: Task, mark: str, code: str) -> int:
 
 @contextlib.asynccontextmanager
 async def open_executor(options: Options) -> AsyncIterator[Executor]:
-    """An executor on the cluster at an address, or on a cluster of this machine alone, for as long as it is open."""
-    place: dict[str, Any] = {"address": options.address}
-    if options.address is None:
-        place = {"address": "local", "include_dashboard": False, "_node_ip_address": LOOPBACK}
+    """An executor on the cluster at an address; RecipeError when none is given or nothing answers there."""
     try:
-        ray.init(**place, log_to_driver=False, configure_logging=False)
+        ray.init(address=_reached(options.address), log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-        hint = "start the cluster, or leave --address out"
-        raise RecipeError(f"no Ray cluster: {error}", where=f"--address {options.address}", hint=hint) from error
+        raise RecipeError(f"no Ray cluster: {error}", where="--address", hint=START) from error
     try:
         # A fresh worker for every task: what a stage's process inherits is the same every time.
         yield Fleet(ray.remote(num_cpus=1, max_calls=1, max_retries=RETRIES)(work), converter_digest())
     finally:
         ray.shutdown()
+
+
+def _reached(address: str | None) -> str:
+    """The address in a form that Ray takes as it is, of a cluster that answers: Ray itself waits for minutes.
+
+    No cluster is started here: on Linux Ray's servers would listen on every interface of the machine.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdecimal():
+        raise RecipeError("the executor ray needs the address of a cluster", where="--address", hint=START)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise RecipeError(f"nothing answers at {address}: {error}", where="--address", hint=START) from error
+    # Ray replaces loopback by the machine's own address, where a cluster that keeps to loopback does not listen.
+    return f"[::ffff:127.0.0.1]:{port}" if host in ("127.0.0.1", "localhost") else f"{host}:{port}"
