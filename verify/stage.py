@@ -19,6 +19,7 @@ from verify.checks.tokenizer import beside
 from verify.corpus import Corpus, read_text
 from verify.environment import environment
 from verify.examine import Examination, Target
+from verify.intake.inspector import Inspector
 
 Report = dict[str, Any]
 
@@ -82,9 +83,14 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
 
 
 def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path) -> tuple[Report, Path]:
-    """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source."""
+    """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source.
+
+    Raises InputError for what is no usable ONNX model (verify.intake); what can be read is judged.
+    """
     if not path.is_file():
         raise InputError("not a file", where=path, hint="name an ONNX file with --candidate")
+    with Inspector() as inspector:
+        inspector.inspect(path)
     if directory is None:
         origin = store.open_artifact(home / "source", made_by=f"python -m convert {recipe.path}")
         directory, source = origin.path, {**origin.manifest.source, "digest": origin.digest}
