@@ -55,6 +55,12 @@ bench: setup ## measure engines side by side on what was built; after `make peer
 bench-cost: setup ## measure what convert and verify cost themselves
 	$(BIN)/python -m benchmarks.cost '$(RECIPE)' --build '$(BUILD)'
 
+benchmarks-accuracy: setup ## the source card's six benchmarks, DATA=... (a directory), LIMIT=...; an interrupted run continues
+	$(BIN)/python -m benchmarks.accuracy '$(RECIPE)' --build '$(BUILD)' --data '$(DATA)' $(variants) $(if $(LIMIT),--limit '$(LIMIT)')
+
+fuzz: setup ## read FILES=10000 mutated files: every one must be read or refused
+	$(BIN)/python -m tests.fuzz $(if $(FILES),--files '$(FILES)')
+
 peers: $(VENV)/.peers ## install the engines that bench compares with (compiles llama.cpp: minutes)
 
 check: setup ## formatting, lint, types and import rules

@@ -60,7 +60,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     try:
         onnx.checker.check_model(str(candidate.path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        violations["checker"].append(str(error).strip().splitlines()[0])
+        violations["checker"].append((str(error).strip() or type(error).__name__).splitlines()[0])
     violations["wiring"] = wiring.faults(model.graph)
     violations["operators"] = operators.unknown(model)
     violations["contract"] = _ports(model.graph, dims)

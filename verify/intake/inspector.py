@@ -80,10 +80,13 @@ def read(path: Path) -> None:
     framing.refuse_broken_frame(path)
     model = parsing.parse(path)
     size = path.stat().st_size
-    for name, tensor in parsing.tensors(model):
-        tensors.refuse_bad_tensor(name, tensor, path, size)
-        if tensors.is_external(tensor):
-            external.refuse_bad_external(name, tensor, path)
+    try:
+        for name, tensor in parsing.tensors(model):
+            tensors.refuse_bad_tensor(name, tensor, path, size)
+            if tensors.is_external(tensor):
+                external.refuse_bad_external(name, tensor, path)
+    except UnicodeDecodeError as error:  # protobuf decodes a text when it is looked at
+        raise InputError("damaged: a name is not UTF-8", where=path, hint=content.FETCH_AGAIN) from error
 
 
 def _serve(pipe: Connection, spare: int) -> None:
@@ -107,4 +110,6 @@ def _refusal(path: Path, spare: int) -> PipelineError | None:
         return InputError("reading it takes more memory than its size warrants", where=path, hint="use another file")
     except OSError as error:
         return InputError(f"cannot be read: {error.strerror}", where=path, hint="name a readable file")
+    except Exception as error:  # noqa: BLE001  # whatever else a foreign file provokes in a library refuses that file
+        return InputError(f"cannot be read: {type(error).__name__}: {error}", where=path, hint="use another file")
     return None
