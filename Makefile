@@ -8,6 +8,9 @@ SOURCE  =
 VARIANT =
 ROUNDS  =
 ONLY    =
+DATA    =
+LIMIT   =
+FILES   =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -19,7 +22,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify bench bench-cost peers check format test clean
+.PHONY: help setup demo convert quantize verify bench bench-cost benchmarks-accuracy fuzz peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
