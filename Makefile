@@ -8,6 +8,9 @@ SOURCE  =
 VARIANT =
 ROUNDS  =
 ONLY    =
+DATA    =
+LIMIT   =
+FILES   =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -21,7 +24,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify bench bench-cost peers check format test clean
+.PHONY: help setup demo convert quantize verify bench bench-cost benchmarks-accuracy fuzz peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -56,6 +59,12 @@ bench: setup ## measure engines side by side on what was built; after `make peer
 
 bench-cost: setup ## measure what convert and verify cost themselves
 	$(BIN)/python -m benchmarks.cost '$(RECIPE)' --build '$(BUILD)'
+
+benchmarks-accuracy: setup ## the source card's six benchmarks, DATA=... (a directory), LIMIT=...; an interrupted run continues
+	$(BIN)/python -m benchmarks.accuracy '$(RECIPE)' --build '$(BUILD)' --data '$(DATA)' $(variants) $(if $(LIMIT),--limit '$(LIMIT)')
+
+fuzz: setup ## read FILES=10000 mutated files: every one must be read or refused
+	$(BIN)/python -m tests.fuzz $(if $(FILES),--files '$(FILES)')
 
 peers: $(VENV)/.peers ## install the engines that bench compares with (compiles llama.cpp: minutes)
 

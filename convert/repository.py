@@ -56,7 +56,9 @@ def _tokenizer(source: Path, target: Path, settings: dict[str, Any]) -> Any:
     _write_json(target / "tokenizer_config.json", settings)
     try:
         return AutoTokenizer.from_pretrained(target, use_fast=True, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # the tokenizers library raises bare Exception for a malformed file
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the tokenizers library raises bare Exception, and a panic in Rust, which is none
         hint = "fetch tokenizer.json (or vocab.json and merges.txt) again"
         raise InputError(f"tokenizer cannot be loaded: {error}", where=source, hint=hint) from error
 

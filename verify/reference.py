@@ -46,7 +46,11 @@ class Reference:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(
                 directory, local_files_only=True, trust_remote_code=False
             )
-        except Exception as error:  # the tokenizers library raises bare Exception for a malformed file
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except (
+            BaseException
+        ) as error:  # the tokenizers library raises bare Exception, and a panic in Rust, which is none
             hint = "name the checkpoint's directory with --source"
             raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
         self.model: Any

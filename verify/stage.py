@@ -15,6 +15,7 @@ from verify import portability
 from verify.checks.tokenizer import beside
 from verify.environment import environment
 from verify.examine import Target
+from verify.intake.inspector import Inspector
 from verify.judgement import Order, Report, judge, making, manifest_of, with_verdict
 from verify.portability import NO_FILES, NOT_THIS_TIME, NotRun
 from verify.reporting import history
@@ -67,9 +68,14 @@ def built(
 def candidate(  # noqa: PLR0913  # each is a word of the command line
     recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path, *, runtimes: bool = True
 ) -> tuple[Report, Path]:
-    """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source."""
+    """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source.
+
+    Raises InputError for what is no usable ONNX model (verify.intake); what can be read is judged.
+    """
     if not path.is_file():
         raise InputError("not a file", where=path, hint="name an ONNX file with --candidate")
+    with Inspector() as inspector:
+        inspector.inspect(path)
     if directory is None:
         origin = store.open_artifact(home / "source", made_by=f"python -m convert {recipe.path}")
         directory, source = origin.path, {**origin.manifest.source, "digest": origin.digest}

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
-import resource
-import signal
-import sys
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from verify import confinement
 from verify.candidate import Candidate
 from verify.check import Case, Partial, load
+
+NO_MEMORY = (
+    "bad_alloc",
+    "bad allocation",
+    "llocate memory",
+    "lloc failed",
+)  # how libraries say it, within their messages
 
 
 class CandidateError(Exception):
@@ -23,13 +27,17 @@ class CandidateError(Exception):
 
 
 class Worker:
-    """Runs checks on one ONNX file at one optimization level, within bounds; starts anew after a failure."""
+    """Runs checks on one ONNX file at one optimization level, within bounds; starts anew after a failure.
+
+    One that has not answered in time is not asked again: every further check would wait as long.
+    """
 
     def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float) -> None:
         self.path, self.level = path, level
         self._timeout_s, self._memory_gb = timeout_s, memory_gb
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
+        self._hung = False
 
     def __enter__(self) -> Self:
         return self
@@ -41,12 +49,15 @@ class Worker:
 
     def judge(self, check: str, case_directory: Path) -> Partial:
         """The check's partial result for one saved case; CandidateError says why there is none."""
+        if self._hung:
+            raise CandidateError(f"not run, because an earlier check had no answer within {self._timeout_s:g} s")
         pipe = self._start()
         try:
             pipe.send((check, str(case_directory)))
             if not pipe.poll(self._timeout_s):
+                self._hung = True
                 self.stop()
-                raise CandidateError(f"no answer within {self._timeout_s:g} s")
+                raise CandidateError(f"no answer within {self._timeout_s:g} s: its process was killed")
             kind, value = pipe.recv()
         except (EOFError, ConnectionError) as error:
             code = self.stop()
@@ -82,19 +93,24 @@ class Worker:
 
 
 def _serve(pipe: Connection, path: str, level: str, memory_gb: float) -> None:
-    if sys.platform == "linux":
-        # A killed parent cannot end a candidate that hangs; the kernel can (prctl's PR_SET_PDEATHSIG is 1).
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    limit = int(memory_gb * 2**30)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    confinement.die_with_parent()
+    confinement.bound_memory(int(memory_gb * 2**30))
     candidate = Candidate(Path(path), level)
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
         while True:
             check, directory = pipe.recv()
             try:
                 answer = ("ok", load(check).judge(candidate, Case.load(Path(directory))))
-            except Exception as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check, and is reported
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                answer = ("error", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check; a panic in Rust is no Exception
+                answer = ("error", _reason(error, memory_gb))
             pipe.send(answer)
+
+
+def _reason(error: BaseException, memory_gb: float) -> str:
+    text = str(error)
+    if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
+        return f"beyond its memory budget of {memory_gb:g} GB: {text or 'out of memory'}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno})"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from artifact.canonical import read_json
+from artifact.errors import InputError
 from verify.candidate import Candidate
 from verify.check import Case, Measure, Partial
 from verify.settings import require_positive
@@ -104,10 +105,15 @@ def beside(path: Path) -> Path | None:
 def _tokens(directory: Path, case: Case) -> list[str]:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     problems = []
-    for string, ids in zip(case.facts["strings"], case.facts["ids"], strict=True):
-        found = tokenizer.encode(string).ids
+    try:
+        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        encoded = [tokenizer.encode(string).ids for string in case.facts["strings"]]
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  # the library raises bare Exception, and a panic in Rust, which is none
+        return [f"tokenizer.json cannot be used: {error}"]
+    for string, found, ids in zip(case.facts["strings"], encoded, case.facts["ids"], strict=True):
         if found != ids:
             at = next(
                 (i for i, (a, b) in enumerate(zip(found, ids, strict=False)) if a != b), min(len(found), len(ids))
@@ -120,19 +126,29 @@ def _files(directory: Path, case: Case) -> list[str]:
     problems = [f"{name} is missing" for name in FILES if not (directory / name).is_file()]
     if problems:
         return problems
-    config = read_json(directory / "config.json")
+    try:
+        config, generation = (_object(directory / name) for name in ("config.json", "generation_config.json"))
+        problems = _tokenizer_config(_object(directory / "tokenizer_config.json")) + _vocabulary(directory)
+    except InputError as error:
+        return [f"{Path(error.where).name}: {error.what}"]
     for key, value in case.facts["config"].items():
         if config.get(key) != value:
             problems.append(f"config.json: {key} is {config.get(key)!r}, not {value!r}")
-    end = read_json(directory / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
+    end = generation.get("eos_token_id", config.get("eos_token_id"))
     if end != case.facts["end"]:
         problems.append(f"generation_config.json: eos_token_id is {end!r}, not {case.facts['end']!r}")
-    return problems + _tokenizer_config(directory) + _vocabulary(directory)
+    return problems
 
 
-def _tokenizer_config(directory: Path) -> list[str]:
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError("not a JSON object", where=path, hint="restore the file from its source")
+    return value
+
+
+def _tokenizer_config(config: dict[str, Any]) -> list[str]:
     """What the loaders need of tokenizer_config.json: special tokens as plain strings, and a pad token."""
-    config = read_json(directory / "tokenizer_config.json")
     problems = [
         f"tokenizer_config.json: {key} is not a plain string"
         for key in ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -145,15 +161,18 @@ def _tokenizer_config(directory: Path) -> list[str]:
 
 def _vocabulary(directory: Path) -> list[str]:
     """vocab.json and merges.txt, which only the Python tokenizer reads, must say what tokenizer.json says."""
-    model = read_json(directory / "tokenizer.json").get("model", {})
+    model = _object(directory / "tokenizer.json").get("model")
+    vocabulary, merges = (model.get("vocab"), model.get("merges", [])) if isinstance(model, dict) else (None, None)
+    if not isinstance(vocabulary, dict) or not isinstance(merges, list):
+        return ["tokenizer.json: model.vocab is no object, or model.merges no list"]
     problems = []
     if (directory / "vocab.json").is_file():
-        vocabulary = read_json(directory / "vocab.json")
-        if any(vocabulary.get(token) != index for token, index in model.get("vocab", {}).items()):
+        other = _object(directory / "vocab.json")
+        if any(other.get(token) != index for token, index in vocabulary.items()):
             problems.append("vocab.json differs from tokenizer.json")
     if (directory / "merges.txt").is_file():
-        lines = (directory / "merges.txt").read_text(encoding="utf-8").split("\n")
-        merges = [line for line in lines if line and not line.startswith("#version")]
-        if merges != [m if isinstance(m, str) else " ".join(m) for m in model.get("merges", [])]:
+        lines = (directory / "merges.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+        listed = [line for line in lines if line and not line.startswith("#version")]
+        if listed != [" ".join(map(str, merge)) if isinstance(merge, list) else merge for merge in merges]:
             problems.append("merges.txt differs from tokenizer.json")
     return problems
