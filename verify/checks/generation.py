@@ -8,7 +8,7 @@ A choice that differs is a near tie if the reference itself was undecided within
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,9 @@ from verify.decoding import (
     sequence_score,
 )
 from verify.settings import require_lengths, require_positive
+from verify.texts import decoded, parting, rows_to_read
 
 NEEDS = ("logits",)
-LAST_PROMPT = 40  # tokens of a prompt that the report shows
 PER_LEVEL = True
 TOLERATED = {"greedy_near_ties": "max", "sampling_near_ties": "max", "beam_near_ties": "max"}
 
@@ -95,7 +95,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
                 differing.append({"case": case.name, "row": int(row), "step": step, **difference})
 
     follow(CandidateDecoder(candidate), case.arrays["ids"], case.arrays["mask"], text, visit)
-    texts = _texts(candidate, case, differing)
+    texts = rows_to_read(candidate, case, differing, _choice)
     return {
         "kind": case.facts["kind"],
         "case": case.name,
@@ -124,70 +124,13 @@ def series(partials: list[Partial], observed: dict[str, float], reference: Any) 
     for partial in partials:
         if partial["kind"] == "beam":
             wanted, own = partial["wanted"]["tokens"], partial["tokens"]
-            found = [{"row": 0, "prompt": partial["ids"], "wanted": wanted, "own": own, "step": _parting(wanted, own)}]
+            found = [{"row": 0, "prompt": partial["ids"], "wanted": wanted, "own": own, "step": parting(wanted, own)}]
         else:
             choices += [{"kind": partial["kind"], "margin": entry["margin"]} for entry in partial["differing"]]
             found = partial["texts"]
-        texts += [{"case": partial["case"], **_decoded(text, reference.tokenizer)} for text in found]
+        texts += [{"case": partial["case"], **decoded(text, reference.tokenizer)} for text in found]
     choices += [{"kind": "beam", "margin": entry["margin"]} for entry in _beam_differences(partials, reference)]
     return {"near_ties": {"limit": observed["logits.max_abs"], "choices": choices}, "texts": texts}
-
-
-def _decoded(text: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
-    """One row as text. `step` is the first token that differs, None if none does: then all of it is shared."""
-    step = len(text["wanted"]) if text["step"] is None else text["step"]
-    parts = {
-        "prompt": text["prompt"][-LAST_PROMPT:],
-        "shared": text["wanted"][:step],
-        "reference": text["wanted"][step:],
-        "candidate": text["own"][step:],
-    }
-    decoded = {name: tokenizer.decode(ids, clean_up_tokenization_spaces=False) for name, ids in parts.items()}
-    return {"row": text["row"], "step": text["step"], "tokens": len(text["wanted"]), **decoded}
-
-
-def _parting(wanted: list[int], own: list[int]) -> int | None:
-    """The first step at which two texts differ; None if they are the same."""
-    if wanted == own:
-        return None
-    both = zip(wanted, own, strict=False)
-    return next((step for step, (a, b) in enumerate(both) if a != b), min(len(wanted), len(own)))
-
-
-def _texts(candidate: Candidate, case: Case, differing: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Token ids of the first row, and of the first row that differs, as they would be generated freely.
-
-    Where every choice is the reference's the text is too. Where one is not, the candidate goes on alone from there: for
-    people to read, for after that point it answers another prompt. One such row, because it costs a run of its own.
-    """
-    tokens, active, mask = (case.arrays[name] for name in ("tokens", "active", "mask"))
-    first = min(differing, key=lambda entry: (entry["step"], entry["row"]), default=None)
-    texts = []
-    for row in sorted({0} if first is None else {0, first["row"]}):
-        prompt = case.arrays["ids"][row][mask[row] == 1].tolist()
-        wanted = tokens[row][active[row]].tolist()
-        own = next((entry for entry in differing if entry["row"] == row), None)
-        text = {"row": row, "prompt": prompt, "wanted": wanted, "own": wanted, "step": None}
-        if own is not None and first is not None and row == first["row"]:
-            begun = [*wanted[: own["step"]], own["token"]]
-            text |= {"own": _continued(candidate, case, row, prompt, begun), "step": own["step"]}
-        if own is None or text["step"] is not None:
-            texts.append(text)
-    return texts
-
-
-def _continued(candidate: Candidate, case: Case, row: int, prompt: list[int], begun: list[int]) -> list[int]:
-    """The candidate's own text of one row, from the tokens `begun` to the end token or the case's last step."""
-    tokens = [*begun]
-    decoder = CandidateDecoder(candidate)
-    ids = np.asarray([[*prompt, *begun]], np.int64)
-    while len(tokens) < case.arrays["tokens"].shape[1] and tokens[-1] != case.facts["end"]:
-        if tokens == begun:
-            logits = decoder.start(ids, np.ones_like(ids))
-        else:
-            logits = decoder.advance(np.asarray(tokens[-1:], np.int64), np.zeros(1, np.int64))
-        tokens.append(_choice(case, row, len(tokens), logits[0]))
-    return tokens
 
 
 def _choice(case: Case, row: int, step: int, logits: Array) -> int:
@@ -227,7 +170,7 @@ def _beam_difference(partial: Partial, reference: Any) -> dict[str, Any]:
     search cannot come back to it, however much better it would have become: the least lead that it had there.
     """
     score = sequence_score(ReferenceDecoder(reference), np.asarray(partial["ids"]), partial["tokens"])
-    step = _parting(partial["wanted"]["tokens"], partial["tokens"]) or 0
+    step = parting(partial["wanted"]["tokens"], partial["tokens"]) or 0
     margin = min((partial["wanted"]["score"] - score) / 2, partial["wanted"]["lead"])
     return {"case": partial["case"], "row": 0, "step": step, "margin": margin}
 

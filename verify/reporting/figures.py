@@ -145,7 +145,7 @@ def near_ties(report: Report) -> Plot | None:
         "within the error seen: a near tie. Right of it the choice is a mismatch, and none is allowed."
     )
     svg = draw("ties", 0.9 + 0.33 * len(rows), [panel], columns=3)
-    return Plot("ties", "Near ties and their margins", f"choices that differ: {said}", caption, svg)
+    return Plot("ties", "Near ties and their margins", f"choices that differ, each level apart: {said}", caption, svg)
 
 
 def course(report: Report) -> Plot | None:

@@ -22,8 +22,9 @@ from verify.report import (
     reasons,
     value_text,
 )
-from verify.reporting.figures import figures, gathered, variants
+from verify.reporting.figures import figures, variants
 from verify.reporting.headroom import grouped, percent
+from verify.reporting.texts import texts
 
 TEMPLATE = "report.html.j2"
 NEAR = 0.9  # share of a tolerance from which the page points it out
@@ -75,7 +76,7 @@ def html(report: Mapping[str, Any]) -> str:
         near=NEAR,
         variants=variants(report),
         plots=figures(report),
-        texts=_texts(report),
+        texts=texts(report),
         reasons=reasons(report),
     )
 
@@ -100,34 +101,3 @@ def _figure(entry: Mapping[str, Any]) -> str:
 def _breakable(name: str) -> Markup:
     """A name that a narrow column may break at its dots and underscores."""
     return Markup("<wbr>").join(re.split(r"(?<=[._])", name))  # join escapes the parts
-
-
-def _texts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Generated texts by prompt: which variants write the reference's, and how each of the others goes on.
-
-    A row that the reference's own run kept for one variant only (the first that differs) appears for that one.
-    """
-    prompts: dict[tuple[str, int], dict[str, Any]] = {}
-    for variant, found in gathered(report, "generation", "texts").items():
-        for text in (text for level in found for text in level):
-            key = text["case"], text["row"]
-            whole = {"case": text["case"], "row": text["row"], "prompt": text["prompt"], "tokens": text["tokens"]}
-            entry = prompts.setdefault(key, {**whole, "same": [], "other": []})
-            if text["step"] is None:
-                entry["reference"] = text["shared"]
-                entry["same"] += [variant] if variant not in entry["same"] else []
-                continue
-            entry["reference"] = text["shared"] + text["reference"]
-            first = (re.match(r"\s*\S+", text["candidate"]) or [""])[0]
-            other = {"step": text["step"], "shared": text["shared"], "first": first}
-            other["rest"] = text["candidate"].removeprefix(first)
-            known = [e for e in entry["other"] if e.items() >= other.items()]
-            if not known:
-                known = [{**other, "variants": []}]
-                entry["other"] += known
-            known[0]["variants"] += [variant] if variant not in known[0]["variants"] else []
-    for entry in prompts.values():
-        differing = {variant for other in entry["other"] for variant in other["variants"]}
-        entry["same"] = [variant for variant in entry["same"] if variant not in differing]
-    cases = list(dict.fromkeys(case for case, _ in prompts))  # in the order that the check ran them
-    return [prompts[key] for key in sorted(prompts, key=lambda key: (cases.index(key[0]), key[1]))]
