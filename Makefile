@@ -36,6 +36,8 @@ help: ## print this list
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
 	@echo '  ROUNDS=N      how often bench measures everything (5)'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0" (everything)'
+	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
+	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'

@@ -80,8 +80,6 @@ def test_every_benchmark_is_scored_compared_and_not_scored_again(build: Path, da
     assert "fp32: 24 items, 0 of them to score" in again.stderr
     assert "q4: 24 items, 4 of them to score" in again.stderr
     assert json.loads((home / "accuracy.json").read_text())["models"]["q4"]["agreement"] == q4
-    limited = stage(*arguments, "--limit", 2, "--only", "piqa", "mmlu")
-    assert "q4: 4 items, 4 of them to score" in limited.stderr
 
 
 def test_what_is_common_with_the_sequence_before_is_not_computed_again_and_changes_nothing(build: Path) -> None:

@@ -56,7 +56,7 @@ class Adapter:
         """Logits float32 [batch, sequence, vocabulary] of int64 ids, padded on the right, which nothing reads."""
         ids = input_ids.numpy()
         begin, past = self._common(ids)
-        positions = np.broadcast_to(np.arange(begin, ids.shape[1], dtype=np.int64), ids[:, begin:].shape)
+        positions = np.tile(np.arange(begin, ids.shape[1], dtype=np.int64), (len(ids), 1))
         logits, past = self._model.step(ids[:, begin:], np.ones_like(ids), positions, past)
         if begin and self._before is not None:
             logits = np.concatenate([self._before.logits[:, :begin], logits], axis=1)
@@ -82,7 +82,7 @@ class Pytorch:
 
     def step(self, ids: Array, mask: Array, positions: Array, past: Any) -> tuple[Array, Any]:
         """See Model."""
-        answer = self.reference.forward(ids, mask, np.ascontiguousarray(positions), past)
+        answer = self.reference.forward(ids, mask, positions, past)
         return answer.logits, answer.cache
 
     def crop(self, past: Any, length: int) -> Any:
