@@ -11,6 +11,9 @@ ONLY    =
 DATA    =
 LIMIT   =
 FILES   =
+HOW     =
+REPOSITORY =
+PORT    = 0
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -24,7 +27,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify bench bench-cost benchmarks-accuracy fuzz peers check format test clean
+.PHONY: help setup demo convert quantize verify publish hub bench bench-cost benchmarks-accuracy fuzz peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -38,6 +41,9 @@ help: ## print this list
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0" (everything)'
 	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
+	@echo '  HOW=WAY       push: publish; pr: open a pull request; offline: plan without the Hub (show the plan)'
+	@echo '  REPOSITORY=ID publish there, as OWNER/NAME (where the recipe says)'
+	@echo '  PORT=N        where hub listens on 127.0.0.1 (any that is free)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'
@@ -55,6 +61,12 @@ quantize: setup ## make the recipe's variants from the converted model
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
 	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants)
+
+publish: setup ## show what publishing the verified model would change on the Hub; HOW=push does it
+	$(BIN)/python -m publish '$(RECIPE)' --build '$(BUILD)' $(if $(HOW),--$(HOW)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
+
+hub: setup ## start a Hub on this machine, to rehearse a publication against
+	$(BIN)/python -m publish.rehearsal --port '$(PORT)'
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
