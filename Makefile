@@ -6,6 +6,8 @@ RECIPE  = recipes/gpt-2-70m.toml
 BUILD   = build
 SOURCE  =
 VARIANT =
+RECIPES = $(RECIPE)
+WAY     =
 ROUNDS  =
 ONLY    =
 
@@ -19,7 +21,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify bench bench-cost peers check format test clean
+.PHONY: help setup demo convert quantize verify reconvert bench bench-cost peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -29,6 +31,8 @@ help: ## print this list
 	@echo '  RECIPE=FILE   what to convert, quantize and verify ($(RECIPE))'
 	@echo '  SOURCE=DIR    convert a checkpoint on this machine instead of the one on the Hub'
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
+	@echo '  RECIPES=FILES what reconvert looks after ($(RECIPE))'
+	@echo '  WAY=FLAG      how reconvert publishes: --push, --pr, or not at all'
 	@echo '  ROUNDS=N      how often bench measures everything (5)'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0" (everything)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
@@ -48,6 +52,9 @@ quantize: setup ## make the recipe's variants from the converted model
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
 	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants)
+
+reconvert: setup ## convert, verify and (WAY=--push or --pr) publish every one of RECIPES whose source has changed
+	$(BIN)/python -m reconvert $(RECIPES) $(WAY) --build '$(BUILD)'
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))

@@ -16,7 +16,7 @@ import pytest
 
 from artifact.store import open_artifact
 from tests.conftest import ROOT, Stage
-from tests.test_convert_hub import SECOND, Hub
+from tests.loopback_hub import SECOND, Hub
 from tests.test_convert_tiny import write_checkpoint
 
 NAMES = ("one", "two", "three")
