@@ -133,7 +133,10 @@ def test_a_run_that_is_stopped_is_not_counted_and_the_next_one_completes(world: 
     with pytest.raises(KeyboardInterrupt):
         world.cycle()
     assert read_state(world.folder("two").state).failing is None
-    assert actions(world.cycle()) == ["skipped", "converted", "converted"]
+    world.runner.codes["two", "verify"] = [130]
+    assert actions(world.cycle()) == ["skipped", "failed", "converted"]
+    assert read_state(world.folder("two").state).failing is None
+    assert actions(world.cycle()) == ["skipped", "converted", "skipped"]
 
 
 def published(world: World, name: str) -> str | None:

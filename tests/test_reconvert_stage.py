@@ -180,6 +180,15 @@ def test_killed_busy_completed_and_one_changed_upstream(job: Job, hub: Hub, file
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes()
 
 
+def test_a_stopped_run_stops_its_stage_and_counts_nothing(job: Job) -> None:
+    running = job.start()
+    wait(lambda: job.logs("one/reconvert/logs/*-convert"))
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=30) == 130
+    assert alive(job.build) == []
+    assert json.loads((job.build / "one/reconvert/state.json").read_text())["failing"] is None
+
+
 def test_a_hub_that_cannot_be_reached_is_no_failure_of_the_recipe(job: Job, hub: Hub) -> None:
     hub.faults["api"] = "503"
     actions = job.run(code=1)
