@@ -16,7 +16,7 @@ from reconvert.folder import verified
 from reconvert.origin import Origin
 from reconvert.state import read_state
 from reconvert.task import Task, last_words, memory
-from tests.reconvert_world import NAMES, Runner, World
+from tests.reconvert_world import NAMES, Runner, World, make
 
 ALL = ["convert", "quantize", "verify"]
 
@@ -67,6 +67,14 @@ def test_a_damaged_artifact_is_made_again(world: World, variant: str) -> None:
     assert actions(rows) == ["skipped", "converted", "skipped"]
     assert "file file differs from its digest" in rows["two"].reason
     assert actions(world.cycle()) == ["skipped"] * 3
+
+
+def test_an_artifact_that_the_report_did_not_judge_is_judged(world: World) -> None:
+    world.cycle()
+    make(world.folder("two").home, "q8", content="another, intact")
+    rows = world.cycle()
+    assert actions(rows) == ["skipped", "converted", "skipped"]
+    assert "the report is not a complete pass of the artifacts beside it" in rows["two"].reason
 
 
 @pytest.mark.parametrize(("label", "code"), [("convert", 3), ("quantize", 70), ("verify", 1), ("verify", -11)])
