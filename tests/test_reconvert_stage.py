@@ -222,3 +222,10 @@ def test_a_wrong_command_line_is_refused(job: Job, more: list[str], message: str
 
 def test_two_recipes_of_one_name_are_refused(job: Job) -> None:
     assert "2 recipes are named 'one'" in job.stage(*job.command, job.recipes[0], code=2).stderr
+
+
+def test_help_is_there_before_any_library(stage: Stage) -> None:
+    result = stage("reconvert", "--help", PYTHONPROFILEIMPORTTIME="1")
+    assert "python -m reconvert" in result.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert not loaded & {"torch", "ray", "huggingface_hub", "rich"}
