@@ -6,12 +6,13 @@ RECIPE  = recipes/gpt-2-70m.toml
 BUILD   = build
 SOURCE  =
 VARIANT =
+RECIPES = $(RECIPE)
+WAY     =
 ROUNDS  =
 ONLY    =
 DATA    =
 LIMIT   =
 FILES   =
-HOW     =
 REPOSITORY =
 PORT    = 0
 
@@ -27,7 +28,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify publish hub bench bench-cost benchmarks-accuracy fuzz peers check format test clean
+.PHONY: help setup demo convert quantize verify publish reconvert hub bench bench-cost benchmarks-accuracy fuzz peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -37,11 +38,12 @@ help: ## print this list
 	@echo '  RECIPE=FILE   what to convert, quantize and verify ($(RECIPE))'
 	@echo '  SOURCE=DIR    convert a checkpoint on this machine instead of the one on the Hub'
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
+	@echo '  RECIPES=FILES what reconvert looks after ($(RECIPE))'
 	@echo '  ROUNDS=N      how often bench measures everything (5)'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0" (everything)'
 	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
-	@echo '  HOW=WAY       push: publish; pr: open a pull request; offline: plan without the Hub (show the plan)'
+	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
 	@echo '  REPOSITORY=ID publish there, as OWNER/NAME (where the recipe says)'
 	@echo '  PORT=N        where hub listens on 127.0.0.1 (any that is free)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
@@ -62,11 +64,13 @@ quantize: setup ## make the recipe's variants from the converted model
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
 	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants)
 
-publish: setup ## show what publishing the verified model would change on the Hub; HOW=push does it
-	$(BIN)/python -m publish '$(RECIPE)' --build '$(BUILD)' $(if $(HOW),--$(HOW)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
+publish: setup ## show what publishing the verified model would change on the Hub; WAY=push does it
+	$(BIN)/python -m publish '$(RECIPE)' --build '$(BUILD)' $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
 
 hub: setup ## start a Hub on this machine, to rehearse a publication against
 	$(BIN)/python -m publish.rehearsal --port '$(PORT)'
+reconvert: setup ## convert, verify and (WAY=push or pr) publish every one of RECIPES whose source has changed
+	$(BIN)/python -m reconvert $(RECIPES) $(if $(WAY),--$(WAY)) --build '$(BUILD)'
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))

@@ -14,7 +14,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from artifact.command import say
-from artifact.errors import PASSED, UNAVAILABLE, ArtifactError, PipelineError, UnavailableError
+from artifact.errors import INTERRUPTED, PASSED, UNAVAILABLE, ArtifactError, PipelineError, UnavailableError
 from artifact.recipe import Recipe
 from reconvert.folder import REPORT, Folder, keep, members, verified
 from reconvert.key import content_key
@@ -183,6 +183,8 @@ class Course:
             hint = f"read {task.log}"
             if code == UNAVAILABLE:
                 raise UnavailableError(f"{task.label}: {words}", where=where, hint=hint)
+            if code == INTERRUPTED:  # by a person or a machine that is shut down: it says nothing of the model
+                raise PipelineError(f"{task.label}: interrupted", where=where, hint=hint)
             raise StageError(f"{task.label}: exit code {code}: {words}", where=where, hint=hint, stage=task.stage)
 
         await self.job.patience.persist(f"{self.recipe.name}: {task.label}", once)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 from artifact.canonical import code_digest, digest, file_digest
@@ -26,14 +26,9 @@ def content_key(recipe: Recipe, origin: Origin) -> str:
         {
             "source": {"files": origin.content, "license": origin.license},
             "recipe": {
-                "name": recipe.name,
-                "source": recipe.source_digest,
-                "model": recipe.model_digest,
-                "variants": {name: recipe.variant_digest(name) for name in recipe.variants},
-                "verify": asdict(recipe.verify),
-                "tolerances": repr(recipe.tolerances),
-                "text": text,
+                field.name: repr(getattr(recipe, field.name)) for field in fields(recipe) if field.name != "path"
             },
+            "texts": {"verify": text, **{name: recipe.variant_digest(name) for name in recipe.variants}},
             "constraints": file_digest(ROOT / CONSTRAINTS),
             "code": converter_digest(),
         }

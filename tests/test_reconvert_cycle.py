@@ -5,130 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from artifact.errors import InputError, UnavailableError
-from artifact.manifest import Manifest
-from artifact.recipe import Recipe, read_recipe
-from artifact.store import open_artifact, seal, staging
-from reconvert.cycle import Job, Row, cycle
-from reconvert.folder import Folder, verified
+from artifact.store import open_artifact
+from reconvert.cycle import Row
+from reconvert.folder import verified
 from reconvert.origin import Origin
-from reconvert.retry import Patience
 from reconvert.state import read_state
 from reconvert.task import Task, last_words, memory
+from tests.reconvert_world import NAMES, Runner, World, make
 
-RECIPE = """
-name = "{name}"
-architecture = "gpt2"
-[source]
-repository = "someone/{name}"
-[variants]
-q8.steps = [{{ scheme = "rtn" }}]
-q4.steps = [{{ scheme = "rtn" }}]
-[verify]
-text = "text.txt"
-checks = ["structure"]
-"""
-NAMES = ("one", "two", "three")
 ALL = ["convert", "quantize", "verify"]
-
-
-@dataclass
-class Runner:
-    """An executor whose stages take no time. `codes` holds exit codes to give, by recipe and label, in turn."""
-
-    at_once: int = 1
-    spreads: bool = False
-    codes: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    runs: list[tuple[str, str]] = field(default_factory=list)
-    commands: list[tuple[str, ...]] = field(default_factory=list)
-
-    async def run(self, task: Task) -> int:
-        recipe = read_recipe(Path(task.command[1]))
-        home = Path(task.command[task.command.index("--build") + 1]) / recipe.name
-        self.runs.append((recipe.name, task.label))
-        self.commands.append(task.command)
-        await asyncio.sleep(0)
-        codes = self.codes.get((recipe.name, task.label), [])
-        code = codes.pop(0) if codes else 0
-        with task.log.open("a") as stream:
-            stream.write("working\nerror: it went wrong\nbye\n" if code else "done\n")
-        if code == -9:
-            raise KeyboardInterrupt
-        if task.stage == "convert" and not code:
-            make(home, "source", content=task.command[-1])
-            make(home, "fp32", content=task.command[-1])
-        elif task.stage == "quantize" and not code:
-            named = [name for name in recipe.variants if name in task.command] or list(recipe.variants)
-            for name in named:
-                make(home, name)
-        elif task.stage == "verify":
-            parents = {name: open_artifact(home / name, made_by="").digest for name in ("source", "fp32", "q8", "q4")}
-            facts = {"verdict": "failed" if code else "passed", "complete": True}
-            make(home, "report", parents=parents, facts=facts)
-        return code
-
-    def of(self, name: str) -> list[str]:
-        return [label for recipe, label in self.runs if recipe == name]
-
-
-def make(home: Path, variant: str, content: str = "", **fields: Any) -> None:
-    options: dict[str, Any] = {"parents": {}, "facts": {}, **fields}
-    with staging(home / variant) as staged:
-        (staged / "file").write_text(variant + content)
-        seal(staged, home / variant, Manifest("model", home.name, variant, {}, "r", "c", tools={}, **options))
-
-
-class World:
-    """Three recipes and what their sources hold; every `cycle` is one run of the job."""
-
-    def __init__(self, home: Path) -> None:
-        self.build = home / "build"
-        self.runner, self.publisher = Runner(), Runner()
-        self.sources = {name: self.origin("1", name) for name in NAMES}
-        self.down = 0
-        home.joinpath("text.txt").write_text("text")
-        self.recipes = []
-        for name in NAMES:
-            path = home / f"{name}.toml"
-            path.write_text(RECIPE.format(name=name))
-            self.recipes.append(read_recipe(path))
-
-    @staticmethod
-    def origin(commit: str, content: str) -> Origin:
-        return Origin(commit * 40, {"model.safetensors": content}, "mit", 1000)
-
-    def look_up(self, recipe: Recipe) -> Origin:
-        if self.down:
-            self.down -= 1
-            raise UnavailableError("the Hub cannot be reached", where=recipe.name, hint="wait")
-        origin = self.sources.get(recipe.name)
-        if origin is None:
-            raise InputError("the Hub has no such repository", where=recipe.name, hint="look")
-        return origin
-
-    def cycle(self, **options: Any) -> dict[str, Row]:
-        async def sleep(_: float) -> None:
-            """At once."""
-
-        self.runner.runs.clear()
-        job = Job(
-            self.build,
-            self.runner,
-            self.publisher,
-            source=self.look_up,
-            patience=Patience(tries=3, sleep=sleep),
-            **options,
-        )
-        return {row.recipe: row for row in asyncio.run(cycle(self.recipes, job))}
-
-    def folder(self, name: str) -> Folder:
-        return Folder(self.build / name)
 
 
 def actions(rows: dict[str, Row]) -> list[str]:
@@ -177,6 +67,14 @@ def test_a_damaged_artifact_is_made_again(world: World, variant: str) -> None:
     assert actions(rows) == ["skipped", "converted", "skipped"]
     assert "file file differs from its digest" in rows["two"].reason
     assert actions(world.cycle()) == ["skipped"] * 3
+
+
+def test_an_artifact_that_the_report_did_not_judge_is_judged(world: World) -> None:
+    world.cycle()
+    make(world.folder("two").home, "q8", content="another, intact")
+    rows = world.cycle()
+    assert actions(rows) == ["skipped", "converted", "skipped"]
+    assert "the report is not a complete pass of the artifacts beside it" in rows["two"].reason
 
 
 @pytest.mark.parametrize(("label", "code"), [("convert", 3), ("quantize", 70), ("verify", 1), ("verify", -11)])
@@ -243,7 +141,10 @@ def test_a_run_that_is_stopped_is_not_counted_and_the_next_one_completes(world: 
     with pytest.raises(KeyboardInterrupt):
         world.cycle()
     assert read_state(world.folder("two").state).failing is None
-    assert actions(world.cycle()) == ["skipped", "converted", "converted"]
+    world.runner.codes["two", "verify"] = [130]
+    assert actions(world.cycle()) == ["skipped", "failed", "converted"]
+    assert read_state(world.folder("two").state).failing is None
+    assert actions(world.cycle()) == ["skipped", "converted", "skipped"]
 
 
 def published(world: World, name: str) -> str | None:

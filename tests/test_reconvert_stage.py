@@ -16,7 +16,7 @@ import pytest
 
 from artifact.store import open_artifact
 from tests.conftest import ROOT, Stage
-from tests.test_convert_hub import SECOND, Hub
+from tests.loopback_hub import SECOND, Hub
 from tests.test_convert_tiny import write_checkpoint
 
 NAMES = ("one", "two", "three")
@@ -180,6 +180,15 @@ def test_killed_busy_completed_and_one_changed_upstream(job: Job, hub: Hub, file
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes()
 
 
+def test_a_stopped_run_stops_its_stage_and_counts_nothing(job: Job) -> None:
+    running = job.start()
+    wait(lambda: job.logs("one/reconvert/logs/*-convert"))
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=30) == 130
+    assert alive(job.build) == []
+    assert json.loads((job.build / "one/reconvert/state.json").read_text())["failing"] is None
+
+
 def test_a_hub_that_cannot_be_reached_is_no_failure_of_the_recipe(job: Job, hub: Hub) -> None:
     hub.faults["api"] = "503"
     actions = job.run(code=1)
@@ -213,3 +222,10 @@ def test_a_wrong_command_line_is_refused(job: Job, more: list[str], message: str
 
 def test_two_recipes_of_one_name_are_refused(job: Job) -> None:
     assert "2 recipes are named 'one'" in job.stage(*job.command, job.recipes[0], code=2).stderr
+
+
+def test_help_is_there_before_any_library(stage: Stage) -> None:
+    result = stage("reconvert", "--help", PYTHONPROFILEIMPORTTIME="1")
+    assert "python -m reconvert" in result.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert not loaded & {"torch", "ray", "huggingface_hub", "rich"}
