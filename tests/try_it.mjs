@@ -43,6 +43,9 @@ async function sampling(page, values) {
   for (const [id, value] of Object.entries(values)) await page.fill(`#${id}`, String(value));
 }
 
+/** After `America`, the embedded model's most probable text repeats itself up to the context's end. */
+const ENDLESS = { temperature: 0, penalty: 1, maximum: 240 };
+
 async function variants() {
   const { page, errors, context } = await open();
   await page.waitForSelector('#run:enabled');
@@ -88,15 +91,15 @@ async function stopping() {
   await page.click('#run');
   await until(page, 'idle');
   const cancelled = await page.locator('[role=status]').textContent();
-  await sampling(page, { temperature: 1.5, maximum: 240 });
-  await page.fill('#prompt', 'We');
+  await sampling(page, ENDLESS);
+  await page.fill('#prompt', 'America');
   await page.click('#run');
   await page.waitForFunction(() => /^([5-9]|\d\d)/.test(document.querySelector('#figures').textContent));
   const busy = await page.getAttribute('#output', 'aria-busy');
   await page.click('#run');
   await until(page, 'idle');
   const stopped = await text(page, '#figures');
-  await sampling(page, { temperature: 0, maximum: 5 });
+  await sampling(page, { maximum: 5 });
   await page.click('#run');
   await until(page, 'writing');
   await until(page, 'idle');
@@ -111,20 +114,21 @@ async function keyboard() {
   const order = [];
   for (let i = 0; i < 5; i++) {
     await page.keyboard.press('Tab');
+    if (i === 0) await page.keyboard.press('Control+A');
+    if (i === 0) await page.keyboard.type('America');
     order.push(await page.evaluate(() => document.activeElement.id || document.activeElement.localName));
   }
   await page.keyboard.press('Shift+Tab');
   await page.keyboard.press('Enter'); // opens the sampling controls
-  for (let i = 0; i < 5; i++) await page.keyboard.press('Tab');
-  await page.keyboard.type('6');
-  await page.keyboard.press('Home');
-  await page.keyboard.press('Shift+End');
-  await page.keyboard.type('6');
+  for (const value of ['0', '50', '1', '1', '6']) {
+    await page.keyboard.press('Tab'); // which selects what is in the field
+    await page.keyboard.type(value);
+  }
   await page.keyboard.press('Enter'); // in a field: begins
   await until(page, 'loading');
   await until(page, 'idle');
   const entered = await text(page, '#figures');
-  await page.keyboard.press('Shift+End');
+  await page.keyboard.press('Control+A');
   await page.keyboard.type('200');
   for (let i = 0; i < 8; i++) await page.keyboard.press('Shift+Tab');
   const focused = await page.evaluate(() => document.activeElement.id);
@@ -162,7 +166,8 @@ async function problems() {
   await page.fill('#prompt', 'We');
   await page.click('#run');
   said.invalid = await page.evaluate(() => [document.querySelector('details').open, document.activeElement.id, document.body.dataset.state]);
-  await sampling(page, { 'top-p': 0.9, maximum: 4 });
+  await sampling(page, { ...ENDLESS, 'top-p': 0.9, maximum: 4 });
+  await page.fill('#prompt', 'America');
   await page.click('#run'); // none of these keeps it from writing
   await settled(page);
   said.after = [await text(page, '#figures'), await text(page, '#problem')];

@@ -46,7 +46,7 @@ async function fetchAll(file, progress) {
     throw navigator.onLine ? new Problem('unreachable', file.name) : new Problem('offline');
   }
   if (!response.ok) throw new Problem('missing', { name: file.name, status: response.status });
-  const bytes = new Uint8Array(file.size);
+  const bytes = allocate(file.size);
   const reader = response.body.getReader();
   let at = 0;
   for (;;) {
@@ -61,6 +61,14 @@ async function fetchAll(file, progress) {
   }
   if (at < bytes.length) throw new Problem('altered', file.name);
   return bytes;
+}
+
+function allocate(size) {
+  try {
+    return new Uint8Array(size);
+  } catch {
+    throw new Problem('memory');
+  }
 }
 
 async function matches(bytes, file) {

@@ -98,7 +98,8 @@ function write() {
   worker.addEventListener('message', ({ data }) => events[data.event](data));
   worker.addEventListener('error', (event) => {
     event.preventDefault();
-    fail({ kind: 'crashed', detail: event.message ?? '' });
+    if (event.message) fail({ kind: 'crashed', detail: event.message });
+    else fail(navigator.onLine ? { kind: 'unreachable', detail: 'assets/worker.js' } : { kind: 'offline' }); // it never ran
   });
   worker.postMessage({ action: 'load', dtype: $('dtype').value, settings });
 }
@@ -114,6 +115,7 @@ function begin() {
   paragraph.append(prompt, text);
   $('output').replaceChildren(paragraph);
   $('output').setAttribute('aria-busy', 'true');
+  $('output').scrollIntoView({ block: 'nearest' });
   $('figures').textContent = '';
   say('Writing');
   const sampling = { temperature: value('temperature'), k: value('top-k'), p: value('top-p'), penalty: value('penalty'), maximum: value('maximum') };

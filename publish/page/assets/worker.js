@@ -47,15 +47,24 @@ async function load({ dtype, settings }) {
   env.backends.onnx.wasm.wasmBinary = (await get(code.wasm)).buffer;
   env.backends.onnx.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
   const listed = new Map([...files, weights].map((file) => [file.name, file]));
+  let failure; // the library replaces what env.fetch throws by a message of its own
   env.fetch = async (address) => {
     const file = listed.get(String(address).replace(/^(\.?\/)*model\//, ''));
     if (file === undefined) return new Response(null, { status: 404 }); // optional files, which this model does without
-    return new Response(await get(file), { headers: { 'Content-Length': String(file.size) } });
+    const bytes = await get(file).catch((error) => {
+      failure = error;
+      throw error;
+    });
+    return new Response(bytes, { headers: { 'Content-Length': String(file.size) } });
   };
-
-  env.localModelPath = '/'; // no address: env.fetch above finds the file by the name after it
-  tokenizer = await library.AutoTokenizer.from_pretrained('model');
-  model = await library.AutoModelForCausalLM.from_pretrained('model', { dtype, device: 'wasm' });
+  env.localModelPath = '/'; // no address: env.fetch finds the file by the name after it
+  env.logLevel = library.LogLevel.ERROR;
+  try {
+    tokenizer = await library.AutoTokenizer.from_pretrained('model');
+    model = await library.AutoModelForCausalLM.from_pretrained('model', { dtype, device: 'wasm' });
+  } catch (error) {
+    throw failure ?? error;
+  }
   const forward = model.forward.bind(model);
   model.forward = async (inputs) => {
     await messages();
