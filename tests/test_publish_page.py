@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -30,6 +31,9 @@ PROMPT = "I believe that"
 CHROMIUM = shutil.which("chromium")
 
 
+Tree = dict[str, Path | bytes]
+
+
 def lacking(what: str) -> None:
     """Skip, unless this is CI, where nothing may be missing."""
     if os.environ.get("PIPELINE_CI") == "1":
@@ -46,7 +50,7 @@ def node() -> str:
 
 
 @pytest.fixture(scope="module")
-def files(build: Path) -> dict[str, Path | bytes]:
+def files(build: Path) -> Tree:
     """What is served of the embedded model, with three faults: a file missing, one altered, one too big for memory."""
     node()
     tree = dict(serve.tree(read_recipe(EMBEDDED), build / "embedded"))
@@ -61,7 +65,7 @@ def files(build: Path) -> dict[str, Path | bytes]:
 
 
 @pytest.fixture(scope="module")
-def address(files: dict[str, Path | bytes]) -> Iterator[str]:
+def address(files: Tree) -> Iterator[str]:
     with serve.listen(0) as listener:
         server = uvicorn.Server(uvicorn.Config(serve.application(files), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -74,17 +78,23 @@ def address(files: dict[str, Path | bytes]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def seen(address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the page did in the browser (tests/try_it.mjs); under `hosts`, every host that the browser asked for."""
+def seen(address: str, files: Tree, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the page did in the browser (tests/try_it.mjs); and, from the browser's own log, whom it asked."""
     if CHROMIUM is None:
         lacking("chromium")
     log = tmp_path_factory.mktemp("browser") / "net.json"
+    settings = log.with_name("page.json")
+    local = json.loads(bytes(files[browser.SETTINGS]))  # type: ignore[arg-type]  # page.json is made, not a file
+    settings.write_text(json.dumps({**local, "code": browser.published_code()}))
     shots = [os.environ["SHOTS"]] if "SHOTS" in os.environ else []
-    command = [node(), ROOT / "tests" / "try_it.mjs", address, CHROMIUM, log, *shots]
+    command = [node(), ROOT / "tests" / "try_it.mjs", address, CHROMIUM, log, settings, *shots]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     found: dict[str, Any] = json.loads(result.stdout)
-    found["hosts"] = set(re.findall(r'"url":"(?:https?|wss?)://([^/:"]+)', log.read_text(encoding="utf-8")))
+    events = [event.get("params", {}) for event in json.loads(log.read_text(encoding="utf-8"))["events"]]
+    own = [event["url"] for event in events if str(event.get("initiator")).startswith(address.rstrip("/"))]
+    found["asked"] = {urlsplit(url).hostname for url in own}
+    found["connected"] = {event["remote_address"].rpartition(":")[0] for event in events if "remote_address" in event}
     return found
 
 
@@ -149,10 +159,21 @@ def test_it_says_what_went_wrong(seen: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_it_is_quiet_and_asks_nobody_else(seen: dict[str, Any]) -> None:
     assert [seen[name]["errors"] for name in ("variants", "stopping", "keyboard", "phone")] == [[], [], [], []]
-    assert seen["hosts"] == {"127.0.0.1"}
+    assert seen["asked"] == {"127.0.0.1"}
+    assert seen["connected"] == {"127.0.0.1"}
 
 
-def test_server_answers_files_ranges_and_nothing_else(address: str, files: dict[str, Path | bytes]) -> None:
+@pytest.mark.slow
+def test_published_it_takes_the_library_from_the_cdn_and_checks_it(seen: dict[str, Any]) -> None:
+    published = seen["published"]
+    assert set(published["asked"]) == {entry["url"] for entry in browser.published_code().values()}
+    assert published["refused"].startswith("transformers.min.js is not the file that was published. ")
+    assert "tokens/s" in published["figures"]
+    assert published["again"] == 0
+    assert published["errors"] == []
+
+
+def test_server_answers_files_ranges_and_nothing_else(address: str, files: Tree) -> None:
     with httpx.Client(base_url=address) as client:
         index = client.get("/")
         assert index.headers["content-type"] == "text/html; charset=utf-8"

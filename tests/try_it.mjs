@@ -1,8 +1,11 @@
-// Drives the try-it page in headless Chromium: node try_it.mjs URL CHROMIUM NETLOG [SHOTS]; prints what it saw as JSON.
+// Drives the try-it page in headless Chromium and prints what it saw as JSON:
+// node try_it.mjs URL CHROMIUM NETLOG PUBLISHED [SHOTS]. PUBLISHED is page.json as it is published.
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 
-const [url, executablePath, netlog, shots] = process.argv.slice(2);
-const { chromium } = createRequire(new URL('../publish/page/package.json', import.meta.url))('playwright-core');
+const [url, executablePath, netlog, publishedSettings, shots] = process.argv.slice(2);
+const HOME = new URL('../publish/page/', import.meta.url);
+const { chromium } = createRequire(new URL('package.json', HOME))('playwright-core');
 
 const browser = await chromium.launch({
   executablePath,
@@ -201,8 +204,42 @@ async function phone() {
   return { width, height: button.height, figures, errors };
 }
 
+/** With the settings as published, the library comes from the CDN, here played from the npm packages; one is altered. */
+async function published() {
+  const { page, errors, context } = await open();
+  const asked = [];
+  await context.route('**/page.json', (route) => route.fulfill({ path: publishedSettings, contentType: 'application/json' }));
+  let altered = true;
+  await context.route('https://**/*', async (route) => {
+    const address = route.request().url();
+    asked.push(address);
+    const body = await readFile(new URL(address.replace(/^.*\/npm\/(@?[^@]+)@[^/]+/, 'node_modules/$1'), HOME));
+    if (altered) body[0] ^= 1;
+    await route.fulfill({ body, headers: { 'Access-Control-Allow-Origin': '*', 'Content-Type': 'application/octet-stream' } });
+  });
+  await page.reload();
+  await page.waitForSelector('#run:enabled');
+  await page.click('#run');
+  await settled(page);
+  const refused = await page.getByRole('alert').innerText();
+  altered = false;
+  await page.click('#run');
+  await until(page, 'loading');
+  await until(page, 'idle');
+  const figures = await text(page, '#figures');
+  const first = asked.length;
+  await page.reload(); // everything is kept now
+  await page.waitForSelector('#run:enabled');
+  await page.click('#run');
+  await until(page, 'loading');
+  await until(page, 'idle');
+  const again = asked.length - first;
+  await context.close();
+  return { asked: [...new Set(asked)], refused, figures, again, errors };
+}
+
 const only = process.env.ONLY?.split(',');
-const scenarios = { variants, stopping, keyboard, problems, phone };
+const scenarios = { variants, stopping, keyboard, problems, phone, published };
 const seen = {};
 for (const [name, scenario] of Object.entries(scenarios)) if (!only || only.includes(name)) seen[name] = await scenario();
 await browser.close();

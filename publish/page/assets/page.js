@@ -213,6 +213,7 @@ function show(problem) {
   paragraph.className = 'problem';
   paragraph.append(lead, ` ${todo}`);
   $('problem').replaceChildren(paragraph);
+  $('problem').scrollIntoView({ block: 'nearest' });
 }
 
 function say(text) {
@@ -229,5 +230,6 @@ function value(id) {
 }
 
 function bytes(count) {
-  return count < 1e6 ? `${number.format(count / 1e3)} kB` : `${number.format(count / 1e6)} MB`;
+  const [unit, name] = count < 1e6 ? [1e3, 'kB'] : count < 1e9 ? [1e6, 'MB'] : [1e9, 'GB'];
+  return `${number.format(count / unit)} ${name}`;
 }
