@@ -20,7 +20,7 @@ def without_html(text: str) -> str:
     lines = text.splitlines()
     code = {
         line
-        for token in MarkdownIt("commonmark").parse(text)
+        for token in MarkdownIt("commonmark", {"html": False}).parse(text)
         if token.type in BLOCKS and token.map is not None
         for line in range(*token.map)
     }
