@@ -8,18 +8,20 @@ SOURCE  =
 VARIANT =
 ROUNDS  =
 ONLY    =
+PORT    = 8000
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 BIN      = $(VENV)/bin
+PAGE     = publish/page/node_modules
 variants = $(foreach name,$(VARIANT),--variant '$(name)')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify bench bench-cost peers check format test clean
+.PHONY: help setup demo convert quantize verify serve bench bench-cost peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -31,11 +33,12 @@ help: ## print this list
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
 	@echo '  ROUNDS=N      how often bench measures everything (5)'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0" (everything)'
+	@echo '  PORT=N        where serve listens on 127.0.0.1 ($(PORT))'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'
 
-setup: $(VENV)/.installed ## install the pinned libraries into .venv, when they changed
+setup: $(VENV)/.installed $(PAGE)/.installed ## install the pinned libraries into .venv and node_modules, when they changed
 
 demo: RECIPE = recipes/embedded.toml
 demo: convert quantize verify ## convert, quantize and verify the small model that comes with the project
@@ -48,6 +51,9 @@ quantize: setup ## make the recipe's variants from the converted model
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
 	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants)
+
+serve: setup ## try what was built in this machine's browser
+	$(BIN)/python -m publish.serve '$(RECIPE)' --build '$(BUILD)' --port '$(PORT)'
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
@@ -82,6 +88,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); g = t["dependency-groups"]; print(*t["project"]["dependencies"], *(p for name in g if name != "peers" for p in g[name]), sep="\n")' > '$(VENV)/requirements.txt'
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r '$(VENV)/requirements.txt' -c constraints.txt
 	touch '$@'
+
+# Without these packages everything works but the try-it page and its tests. No script of a package is run.
+$(PAGE)/.installed: publish/page/package.json publish/page/package-lock.json
+	@if command -v npm > /dev/null && (set -x; cd publish/page && npm ci --ignore-scripts --no-audit --no-fund); then \
+	    touch '$@'; \
+	else \
+	    echo 'warning: npm is missing or failed: no try-it page (make serve), and its tests are skipped; install Node 20 with npm' >&2; \
+	fi
 
 $(VENV)/.peers: $(VENV)/.installed
 	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*t["dependency-groups"]["peers"], sep="\n")' > '$(VENV)/peers.txt'
