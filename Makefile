@@ -20,15 +20,15 @@ PORT    = 0
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 BIN      = $(VENV)/bin
-# The Node packages that verify's runtimes run.
-NODE     = $(foreach runtime,transformersjs browser,verify/runtimes/$(runtime)/node_modules/.installed)
+# Folders with Node packages: two of verify's runtimes, and the page that publish makes.
+NODE     = verify/runtimes/transformersjs verify/runtimes/browser publish/page
 variants = $(foreach name,$(VARIANT),--variant '$(name)')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify publish reconvert hub bench bench-cost benchmarks-accuracy fuzz peers check format test clean
+.PHONY: help setup demo convert quantize verify publish reconvert hub serve bench bench-cost benchmarks-accuracy fuzz peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -45,12 +45,12 @@ help: ## print this list
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
 	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
 	@echo '  REPOSITORY=ID publish there, as OWNER/NAME (where the recipe says)'
-	@echo '  PORT=N        where hub listens on 127.0.0.1 (any that is free)'
+	@echo '  PORT=N        where hub or serve listens on 127.0.0.1 (any that is free)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'
 
-setup: $(VENV)/.installed $(NODE) ## install the pinned libraries into .venv, and Node's where npm is, when they changed
+setup: $(VENV)/.installed $(NODE:%=%/node_modules/.installed) ## install the pinned libraries into .venv, and Node's where npm is, when they changed
 
 demo: RECIPE = recipes/embedded.toml
 demo: convert quantize verify ## convert, quantize and verify the small model that comes with the project
@@ -69,8 +69,12 @@ publish: setup ## show what publishing the verified model would change on the Hu
 
 hub: setup ## start a Hub on this machine, to rehearse a publication against
 	$(BIN)/python -m publish.rehearsal --port '$(PORT)'
+
 reconvert: setup ## convert, verify and (WAY=push or pr) publish every one of RECIPES whose source has changed
 	$(BIN)/python -m reconvert $(RECIPES) $(if $(WAY),--$(WAY)) --build '$(BUILD)'
+
+serve: setup ## try what was built in this machine's browser
+	$(BIN)/python -m publish.serve '$(RECIPE)' --build '$(BUILD)' --port '$(PORT)'
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
@@ -112,13 +116,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r '$(VENV)/requirements.txt' -c constraints.txt
 	touch '$@'
 
-# Node's packages lie beside the scripts that import them. Scripts of packages are not run: onnxruntime-node's would download
-# CUDA libraries. Without npm there is no stamp, so that every `make` says so again and a later npm is noticed.
-verify/runtimes/%/node_modules/.installed: verify/runtimes/%/package-lock.json
+# Scripts of packages are not run: onnxruntime-node's would download CUDA libraries. Without npm there is no stamp, so that
+# every `make` says so again and a later npm is noticed.
+%/node_modules/.installed: %/package-lock.json
 	@if command -v npm > /dev/null; then \
-	    cd '$(<D)' && ONNXRUNTIME_NODE_INSTALL=skip npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.installed; \
+	    cd '$*' && ONNXRUNTIME_NODE_INSTALL=skip npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.installed; \
 	else \
-	    echo 'WARNING: npm not found, so the runtime $* cannot run; a recipe that requires it gets no pass.' >&2; \
+	    echo 'WARNING: npm not found, so $* cannot run; a recipe that requires it gets no pass.' >&2; \
 	    echo '         Install Node 20 or later with npm (Debian: apt-get install nodejs npm), then run: make setup' >&2; \
 	fi
 
