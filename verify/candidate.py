@@ -28,24 +28,31 @@ class Candidate:
     Loading and running raise onnxruntime's own errors; the caller reports them as failures of the running check.
     """
 
-    def __init__(self, path: Path, level: str) -> None:
+    def __init__(self, path: Path, level: str, twin: Path | None = None, *, content: bytes | None = None) -> None:
         self.path = path
+        self._content = content  # what is run in the place of the file, if not the file itself
         self.level = level
+        self.target = (path, level, twin)
+        self.twin = None if twin is None else Candidate(twin, level)  # what the recipe makes in this file's place
         self._session: onnxruntime.InferenceSession | None = None
 
     @property
     def session(self) -> onnxruntime.InferenceSession:
         """The session, created when first needed: the check `structure` must be able to judge what cannot load."""
         if self._session is None:
-            options = onnxruntime.SessionOptions()
-            options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{self.level.upper()}")
-            options.log_severity_level = 3
-            # The arena would keep the largest case's buffers in every one of the candidates' processes.
-            options.enable_cpu_mem_arena = False
-            # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            self._session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+            self._session = self.open(self.path if self._content is None else self._content)
         return self._session
+
+    def open(self, model: Path | bytes) -> onnxruntime.InferenceSession:
+        """A session of a file, or of a serialized model, with this candidate's options."""
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{self.level.upper()}")
+        options.log_severity_level = 3
+        # The arena would keep the largest case's buffers in every one of the candidates' processes.
+        options.enable_cpu_mem_arena = False
+        # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def empty_cache(self, batch: int) -> dict[str, Array]:
         """Zero-length past for every cache input, float32 [batch, heads, 0, head_dim]."""

@@ -52,6 +52,10 @@ class Case:
         return Case(table["name"], arrays, table["facts"])
 
 
+class NotRun(Exception):  # noqa: N818  # no error: the check has nothing to say about such a file
+    """Raised by `judge` where a check does not apply to a candidate; the report lists it as not run."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """One figure of one check for one candidate.

@@ -21,6 +21,7 @@ from verify.environment import environment
 from verify.examine import Examination, Target
 
 Report = dict[str, Any]
+TWIN = "twin"
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,8 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
     """
-    convert, quantize = f"python -m convert {recipe.path}", f"python -m quantize {recipe.path}"
-    origin = _open(home, recipe, Making("source", recipe.source_digest, {}, convert))
-    base = _open(home, recipe, Making("fp32", recipe.model_digest, {"source": origin.digest}, convert))
+    origin, artifacts = open_built(recipe, chosen, home)
     known = ["fp32", *recipe.variants]
-    artifacts = {"fp32": base} if not chosen or "fp32" in chosen else {}
-    for variant in recipe.variants:
-        if variant in chosen if chosen else (home / variant).is_dir():
-            making = Making(variant, recipe.variant_digest(variant), {"fp32": base.digest}, quantize)
-            artifacts[variant] = _open(home, recipe, making)
     place = environment()
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
@@ -78,7 +72,23 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
     targets = [
         Target(variant, artifact.path / signature.model_file(variant)) for variant, artifact in artifacts.items()
     ]
-    return _report(recipe, Order(origin.path, targets, recipe.verify.checks, target), header, wanted)
+    checks = [check for check in recipe.verify.checks if check != TWIN]  # its digest says that it is its own twin
+    return _report(recipe, Order(origin.path, targets, checks, target), header, wanted)
+
+
+def open_built(
+    recipe: Recipe, chosen: Sequence[str] | None, home: Path
+) -> tuple[store.Artifact, dict[str, store.Artifact]]:
+    """The source and the built variants (or those chosen); ArtifactError as `built` says."""
+    convert, quantize = f"python -m convert {recipe.path}", f"python -m quantize {recipe.path}"
+    origin = _open(home, recipe, Making("source", recipe.source_digest, {}, convert))
+    base = _open(home, recipe, Making("fp32", recipe.model_digest, {"source": origin.digest}, convert))
+    artifacts = {"fp32": base} if not chosen or "fp32" in chosen else {}
+    for variant in recipe.variants:
+        if variant in chosen if chosen else (home / variant).is_dir():
+            making = Making(variant, recipe.variant_digest(variant), {"fp32": base.digest}, quantize)
+            artifacts[variant] = _open(home, recipe, making)
+    return origin, artifacts
 
 
 def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path) -> tuple[Report, Path]:
@@ -97,11 +107,26 @@ def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, 
         say("tokenizer: NOT RUN: no tokenizer or config lies beside the candidate; the verdict is on the graph alone")
         checks.remove("tokenizer")
         not_run = ["tokenizer"]
+    beside_it = twin(recipe, variant, home, directory) if TWIN in checks else None
     place = environment()
     header = {"source": source, "complete": False, "not_judged": [], "not_run": not_run, "environment": place}
     manifest = _manifest(recipe, source, {}, place, complete=False)
-    order = Order(directory, [Target(variant, path)], checks, home / "candidate-report")
+    order = Order(directory, [Target(variant, path, beside_it)], checks, home / "candidate-report")
     return _report(recipe, order, header, manifest)
+
+
+def twin(recipe: Recipe, variant: str, home: Path, source: Path) -> Path | None:
+    """The graph of the built variant, if it is intact, this recipe's, and made from this checkpoint; says why not."""
+    try:
+        origin, artifacts = open_built(recipe, [variant], home)
+    except ArtifactError as error:
+        say(f"{TWIN}: NOT RUN: no {variant} of this recipe is built to compare with: {error.what}")
+        return None
+    for name in checkpoint.inspect(origin.path, allow_pickle=recipe.source.allow_pickle).weight_files:
+        if not (source / name).is_file() or file_digest(source / name) != file_digest(origin.path / name):
+            say(f"{TWIN}: NOT RUN: the built {variant} comes from another checkpoint than {source}")
+            return None
+    return artifacts[variant].path / signature.model_file(variant)
 
 
 def _open(home: Path, recipe: Recipe, making: Making) -> store.Artifact:
@@ -135,7 +160,11 @@ def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: M
     _check_expected(recipe, reference, order.source)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
     with store.staging(order.directory) as staged:
-        results = Examination(recipe, reference, corpus, modules, settings).run(targets, staged)
+        found = Examination(recipe, reference, corpus, modules, settings).run(targets, staged)
+        results = [result for result in found if result.not_run is None]
+        left = {result.check: result.not_run for result in found if result.not_run is not None}
+        for check, why in left.items():
+            say(f"{check}: NOT RUN: {why}")
         for target, wanted in zip(targets, before, strict=True):
             if file_digest(target.path) != wanted:
                 raise InputError("the file changed while it was judged", where=target.path, hint="verify it again")
@@ -143,6 +172,8 @@ def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: M
             "name": recipe.name,
             "recipe": manifest.recipe,
             **header,
+            "complete": header["complete"] and not left,
+            "not_run": [*header["not_run"], *left],
             "candidates": [
                 {"variant": t.variant, "file": t.path.name, "bytes": t.path.stat().st_size, "sha256": sha256}
                 for t, sha256 in zip(targets, before, strict=True)

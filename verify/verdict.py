@@ -26,13 +26,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Result:
-    """One check of one candidate at one level. `failure` says why there are no measures, if there are none."""
+    """One check of one candidate at one level. `failure` or `not_run` says why there are no measures, if so."""
 
     variant: str
     check: str
     level: str
     measures: tuple[Judged, ...]
     failure: str | None = None
+    not_run: str | None = None
 
     @property
     def passed(self) -> bool:

@@ -26,6 +26,16 @@ FREE = {
     "transformers_version",
     "use_cache",
 }
+# What belongs to a caller or to a library; which token ends a text is looked at where all files are known.
+FREE_OF_GENERATION = {
+    "_from_model_config",
+    "bos_token_id",
+    "do_sample",
+    "eos_token_id",
+    "pad_token_id",
+    "transformers_version",
+    "use_cache",
+}
 # Strings that tokenizers disagree on: white space, unicode of every width, control characters, long words, digits.
 HARD = (
     "",
@@ -62,9 +72,16 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     """One case: strings with the source tokenizer's ids, and the source's config."""
     text = corpus.text
     strings = [*HARD, *(text[i : i + settings.piece] for i in range(0, len(text), settings.piece))]
-    ids = [list(map(int, reference.tokenizer(string, verbose=False)["input_ids"])) for string in strings]
+    tokenizer = reference.tokenizer
+    ids = [list(map(int, tokenizer(string, verbose=False)["input_ids"])) for string in strings]
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    texts = [tokenizer.decode(entry, **options) for entry in (*ids, range(len(tokenizer)))]
     config = {k: v for k, v in read_json(reference.directory / "config.json").items() if k not in FREE}
-    facts = {"strings": strings, "ids": ids, "config": config, "end": reference.end}
+    beside_it = {
+        name: _read(reference.directory / name) for name in ("generation_config.json", "tokenizer_config.json")
+    }
+    facts = {"strings": strings, "ids": ids, "texts": texts, "config": config, "end": reference.end, **beside_it}
+    facts["context"] = reference.dimensions.context
     yield Case("tokenizer", facts=facts)
 
 
@@ -75,6 +92,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
         raise FileNotFoundError(f"none of {', '.join(FILES)} lies beside {candidate.path.name}")
     return {
         "tokens": _tokens(directory, case),
+        "texts": _texts(directory, case),
         "files": _files(directory, case),
         "strings": len(case.facts["strings"]),
     }
@@ -83,9 +101,10 @@ def judge(candidate: Candidate, case: Case) -> Partial:
 def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
     """Counts of differing strings and of differing keys and files."""
     (partial,) = partials
-    tokens, files = partial["tokens"], partial["files"]
+    tokens, texts, files = partial["tokens"], partial["texts"], partial["files"]
     return [
         Measure("tokens", len(tokens), partial["strings"], fixed=0, detail="; ".join(tokens[:3])),
+        Measure("texts", len(texts), partial["strings"], fixed=0, detail="; ".join(texts[:3])),
         Measure("files", len(files), len(FILES), fixed=0, detail="; ".join(files[:3])),
     ]
 
@@ -99,6 +118,11 @@ def beside(path: Path) -> Path | None:
         if path.parent.name != "onnx":
             break
     return None
+
+
+def _read(path: Path) -> Any:
+    """A JSON file's content; empty where the source has no such file."""
+    return read_json(path) if path.is_file() else {}
 
 
 def _tokens(directory: Path, case: Case) -> list[str]:
@@ -116,6 +140,21 @@ def _tokens(directory: Path, case: Case) -> list[str]:
     return problems
 
 
+def _texts(directory: Path, case: Case) -> list[str]:
+    """Token ids, all of the vocabulary among them, that are turned into another text than the source's."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    ids = [*case.facts["ids"], range(tokenizer.get_vocab_size())]
+    problems = []
+    for entry, wanted in zip(ids, case.facts["texts"], strict=True):
+        found = tokenizer.decode(list(entry), skip_special_tokens=True)
+        if found != wanted:
+            at = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), 0)
+            problems.append(f"{len(entry)} tokens become {found[at : at + 20]!r}, not {wanted[at : at + 20]!r}")
+    return problems
+
+
 def _files(directory: Path, case: Case) -> list[str]:
     problems = [f"{name} is missing" for name in FILES if not (directory / name).is_file()]
     if problems:
@@ -124,20 +163,34 @@ def _files(directory: Path, case: Case) -> list[str]:
     for key, value in case.facts["config"].items():
         if config.get(key) != value:
             problems.append(f"config.json: {key} is {config.get(key)!r}, not {value!r}")
-    end = read_json(directory / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
+    generation, wanted = read_json(directory / "generation_config.json"), case.facts["generation_config.json"]
+    problems += [
+        f"generation_config.json: {key} is {generation.get(key)!r}, not {wanted.get(key)!r}"
+        for key in sorted((generation.keys() | wanted.keys()) - FREE_OF_GENERATION)
+        if generation.get(key) != wanted.get(key)
+    ]
+    end = generation.get("eos_token_id", config.get("eos_token_id"))
     if end != case.facts["end"]:
         problems.append(f"generation_config.json: eos_token_id is {end!r}, not {case.facts['end']!r}")
-    return problems + _tokenizer_config(directory) + _vocabulary(directory)
+    return problems + _tokenizer_config(directory, case) + _vocabulary(directory)
 
 
-def _tokenizer_config(directory: Path) -> list[str]:
-    """What the loaders need of tokenizer_config.json: special tokens as plain strings, and a pad token."""
+def _tokenizer_config(directory: Path, case: Case) -> list[str]:
+    """What the loaders need of tokenizer_config.json: the source's special tokens as plain strings, and a pad token."""
     config = read_json(directory / "tokenizer_config.json")
+    source, context = case.facts["tokenizer_config.json"], case.facts["context"]
     problems = [
         f"tokenizer_config.json: {key} is not a plain string"
         for key in ("bos_token", "eos_token", "unk_token", "pad_token")
         if config.get(key) is not None and not isinstance(config[key], str)
     ]
+    if config.get("model_max_length") not in (None, context, source.get("model_max_length")):
+        problems.append(f"tokenizer_config.json: model_max_length is {config['model_max_length']!r}, not {context}")
+    for key in ("bos_token", "eos_token", "unk_token", "add_prefix_space"):
+        wanted = source.get(key)
+        wanted = wanted.get("content") if isinstance(wanted, dict) else wanted
+        if wanted is not None and config.get(key) != wanted:
+            problems.append(f"tokenizer_config.json: {key} is {config.get(key)!r}, not {wanted!r}")
     if not config.get("pad_token") and not config.get("eos_token"):
         problems.append("tokenizer_config.json: neither pad_token nor eos_token; ragged batches cannot be padded")
     return problems
