@@ -9,6 +9,7 @@ A check is a module in verify/checks with
 - `TOLERATED`: the measures that the recipe must bound, each "max" or "min"; the rest are counts of violations;
 - `cases(reference, corpus, settings)`: yields cases; runs PyTorch, in the parent process, once for all candidates;
 - `judge(candidate, case)`: runs onnxruntime on one case, in the candidate's process; returns plain values, arrays;
+  raises NotRun for a file that it has nothing to say about;
 - `summarize(partials, observed, reference)`: turns all of a candidate's partial results into measures.
 """
 

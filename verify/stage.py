@@ -184,7 +184,8 @@ def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: M
         }
         made = report.document(results, about)
         report.write(made, staged)
-        store.seal(staged, order.directory, _with_verdict(manifest, made["verdict"]))
+        facts = {**manifest.facts, "complete": made["complete"]}  # a check that did not apply leaves it incomplete
+        store.seal(staged, order.directory, _with_verdict(replace(manifest, facts=facts), made["verdict"]))
     return made, order.directory
 
 

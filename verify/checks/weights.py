@@ -136,24 +136,24 @@ class _Sums:
         """One piece of whole blocks, float32 [rows, columns]."""
         if np.array_equal(found, wanted):
             square = float(np.einsum("kn,kn->", wanted, wanted, dtype=np.float64))
-            self._total += [square, square, 0, square]
+            self._total += [0, square, 0, square]
             return
         block = min(self._block, len(found))
         spare = -len(found) % block
         shape = (-1, block, found.shape[1])
         f, w = (np.pad(a, ((0, spare), (0, 0))).reshape(shape) if spare else a.reshape(shape) for a in (found, wanted))
         off = f - w
-        products = ((f, w), (f, f), (off, off), (w, w))
-        fw, ff, rr, ww = (np.einsum("bkn,bkn->bn", a, b).astype(np.float64) for a, b in products)
-        self._total += [fw.sum(), ff.sum(), rr.sum(), ww.sum()]
-        for name, value in (("block_error", _ratio(rr, ww)), ("block_scale", _scale(fw, ff, rr, block))):
+        products = ((f, off), (f, f), (off, off), (w, w))
+        fr, ff, rr, ww = (np.einsum("bkn,bkn->bn", a, b).astype(np.float64) for a, b in products)
+        self._total += [fr.sum(), ff.sum(), rr.sum(), ww.sum()]
+        for name, value in (("block_error", _ratio(rr, ww)), ("block_scale", _scale(fr, ff, rr, block))):
             largest = float(value.max())
             self._worst[name] = max(self._worst[name], largest) if np.isfinite(largest) else float("inf")
 
     def figures(self) -> dict[str, float]:
         """Relative errors of the worst block and of the tensor, and the best factor of each: see the module's text."""
-        fw, ff, rr, ww = self._total
-        scale = abs(fw / ff - 1) if ff else float(rr > 0)
+        fr, ff, rr, ww = self._total
+        scale = abs(fr / ff) if ff else float(rr > 0)
         return {**self._worst, "tensor_error": float(_ratio(rr, ww)), "tensor_scale": float(scale)}
 
 
@@ -163,11 +163,15 @@ def _ratio(rr: Any, ww: Any) -> Any:
         return np.where(rr == 0, 0.0, np.sqrt(rr / ww))
 
 
-def _scale(fw: Array, ff: Array, rr: Array, block: int) -> Array:
-    """How many of its standard errors the best factor of a block is from 1; blocks that are zero have none."""
+def _scale(fr: Array, ff: Array, rr: Array, block: int) -> Array:
+    """How many of its standard errors the best factor of a block is from 1; blocks that are zero have none.
+
+    With r = f - w, the factor <f,w>/<f,f> is 1 - <f,r>/<f,f>, and <r,r> - <f,r>^2/<f,f> is what it leaves of the error.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        off = np.abs(fw / ff - 1)
-        error = np.maximum(np.sqrt(rr / ff / max(block - 1, 1)), PRECISION)
+        off = np.abs(fr / ff)
+        left = np.maximum(rr - fr * fr / ff, 0)
+        error = np.maximum(np.sqrt(left / ff / max(block - 1, 1)), PRECISION)
         return np.where(ff == 0, 0.0, off / error)
 
 

@@ -92,11 +92,6 @@ def catalogue() -> dict[str, Fault]:
     return dict(sorted(_CATALOGUE.items(), key=lambda item: item[1].family))
 
 
-def graded(entry: Fault) -> bool:
-    """Whether the fault has a size that can be made smaller."""
-    return entry.magnitude is not None
-
-
 def about(entry: Fault) -> dict[str, Any]:
     """The fault's description as plain data."""
     names = ("name", "family", "what", "place", "node", "magnitude", "harmless")

@@ -78,8 +78,9 @@ def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Pa
             return None
         while bad - good > 1:
             middle = (good + bad) // 2
-            if middle not in smaller:
-                smaller[middle] = caught(float(entry.magnitude or 0) / 2**middle, _with_needs(bench, found))
+            if middle not in smaller:  # what a larger one did not bring out, a smaller one will not
+                left = smaller[max(step for step in smaller if step < middle)]
+                smaller[middle] = caught(float(entry.magnitude or 0) / 2**middle, _with_needs(bench, left))
             good, bad = (middle, bad) if checks & smaller[middle].keys() else (good, middle)
         return float(entry.magnitude or 0) / 2**good
 
