@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from artifact.signature import LOGITS_TO_KEEP
 from verify.check import Array
 
+FLOAT = 1  # the accuracy_level of a product that does not round its activations
 CACHE_IN, CACHE_OUT = "past_key_values.", "present."
 
 
@@ -53,6 +56,16 @@ class Candidate:
         # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    @functools.cached_property
+    def without_rounding(self) -> Candidate | None:
+        """The same file, its products told not to round activations to int8; None if none of them does."""
+        model = onnx.load(self.path, load_external_data=False)
+        found = [entry for node in model.graph.node for entry in node.attribute if entry.name == "accuracy_level"]
+        rounding = [entry for entry in found if entry.i not in (0, FLOAT)]
+        for entry in rounding:
+            entry.i = FLOAT
+        return Candidate(self.path, self.level, content=model.SerializeToString()) if rounding else None
 
     def empty_cache(self, batch: int) -> dict[str, Array]:
         """Zero-length past for every cache input, float32 [batch, heads, 0, head_dim]."""

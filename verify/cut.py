@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from verify.candidate import Candidate
@@ -26,7 +27,9 @@ class Cut:
     """One module's nodes as a model of their own. Its inputs are the values that other nodes compute."""
 
     def __init__(self, candidate: Candidate, model: onnx.ModelProto, inputs: dict[str, int]) -> None:
-        self._session = candidate.open(model.SerializeToString())
+        self.content = model.SerializeToString(deterministic=True)  # equal content gives equal answers
+        self._candidate = candidate
+        self._session: onnxruntime.InferenceSession | None = None
         self._inputs = {name: helper.tensor_dtype_to_np_dtype(kind) for name, kind in inputs.items()}
         nodes = model.graph.node
         self.quantized = any(node.op_type in QUANTIZED for node in nodes)
@@ -36,6 +39,8 @@ class Cut:
 
     def run(self, value: Array) -> Array:
         """The module's answer, float32; a second input, such as the residual that a norm adds, is given zeros."""
+        if self._session is None:
+            self._session = self._candidate.open(self.content)
         feeds = {
             name: (value if number == 0 else np.zeros_like(value)).astype(dtype)
             for number, (name, dtype) in enumerate(self._inputs.items())

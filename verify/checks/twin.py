@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 
 from verify.candidate import Candidate, Step, positions_of
 from verify.check import Array, Case, Measure, NotRun, Partial, largest
@@ -31,7 +30,6 @@ TOLERATED = {
     "float_max_abs": "max",
     "modules_error": "max",
 }
-FLOAT = 1  # the accuracy_level of a product that does not round its activations
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,9 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     if "modules" in case.facts:
         return _modules(candidate, candidate.twin, case)
     result = _compare(candidate, candidate.twin, case)
-    if _rounds(candidate.twin):
-        plain = _compare(_without_rounding(candidate), _without_rounding(candidate.twin), case)
-        result["float_max_abs"] = plain["max_abs"]
+    ours, theirs = candidate.without_rounding, candidate.twin.without_rounding
+    if theirs is not None:
+        result["float_max_abs"] = _compare(ours or candidate, theirs, case)["max_abs"]
     return result
 
 
@@ -116,24 +114,6 @@ def _compare(candidate: Candidate, twin: Candidate, case: Case) -> Partial:
     return result
 
 
-def _levels(model: onnx.ModelProto) -> list[onnx.AttributeProto]:
-    """The accuracy levels of products that round their activations."""
-    found = [entry for node in model.graph.node for entry in node.attribute if entry.name == "accuracy_level"]
-    return [entry for entry in found if entry.i not in (0, FLOAT)]
-
-
-def _rounds(candidate: Candidate) -> bool:
-    return bool(_levels(onnx.load(candidate.path, load_external_data=False)))
-
-
-def _without_rounding(candidate: Candidate) -> Candidate:
-    """The same file with float activations."""
-    model = onnx.load(candidate.path, load_external_data=False)
-    for entry in _levels(model):
-        entry.i = FLOAT
-    return Candidate(candidate.path, candidate.level, content=model.SerializeToString())
-
-
 def _add(result: Partial, ours: Step, theirs: Step, real: Array, slots: Array) -> None:
     """Add the differences of one step; `real` marks the tokens of this step, `slots` those of the cache."""
     result["max_abs"] = max(result["max_abs"], largest(ours.logits[real], theirs.logits[real]))
@@ -151,7 +131,9 @@ def _modules(candidate: Candidate, twin: Candidate, case: Case) -> Partial:
     errors = {}
     for module in modules(case):
         found, wanted = ours.find(module.name), theirs.find(module.name)
-        if found is not None and wanted is not None:
+        if found is not None and wanted is not None and found.content == wanted.content:
+            errors[module.name] = 0.0
+        elif found is not None and wanted is not None:
             pairs = zip(answers(module, found, case), answers(module, wanted, case), strict=True)
             errors[module.name] = max(_relative(a, b) for a, b in pairs)
     return {"modules": errors}
