@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,17 @@ def open_variant(home: Path, recipe: Recipe, variant: str, parent: Artifact) -> 
         wanted, parents = recipe.variant_digest(variant), {"fp32": parent.digest}
         making = Making(variant, wanted, parents, f"python -m quantize {recipe.path}")
     return open_made(home, recipe, making)
+
+
+def open_built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Artifact, dict[str, Artifact]]:
+    """The source, and the variants that are built, or those chosen, by name; ArtifactError as `open_made` says."""
+    source = open_source(home, recipe)
+    base = open_variant(home, recipe, "fp32", source)
+    artifacts = {"fp32": base} if not chosen or "fp32" in chosen else {}
+    for variant in recipe.variants:
+        if variant in chosen if chosen else (home / variant).is_dir():
+            artifacts[variant] = open_variant(home, recipe, variant, base)
+    return source, artifacts
 
 
 def open_made(home: Path, recipe: Recipe, making: Making) -> Artifact:

@@ -9,6 +9,7 @@ A check is a module in verify/checks with
 - `TOLERATED`: the measures that the recipe must bound, each "max" or "min"; the rest are counts of violations;
 - `cases(reference, corpus, settings)`: yields cases; runs PyTorch, in the parent process, once for all candidates;
 - `judge(candidate, case)`: runs onnxruntime on one case, in the candidate's process; returns plain values, arrays;
+  raises NotApplicable for a file that it has nothing to say about;
 - `summarize(partials, observed, reference)`: turns all of a candidate's partial results into measures;
 - `series(partials, observed, reference)`, where there is something to draw or to read beside the measures: plain values
   for the report's plots and texts. They are shown, never judged.
@@ -52,6 +53,10 @@ class Case:
         table = read_json(directory / "case.json")
         arrays = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in directory.glob("*.npy")}
         return Case(table["name"], arrays, table["facts"])
+
+
+class NotApplicable(Exception):  # noqa: N818  # no error: the check has nothing to say about such a file
+    """Raised by `judge` where a check does not apply to a candidate; the report lists it as not run."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from artifact.registry import ROOT
 from verify import examine, portability, report, verdict
 from verify.corpus import Corpus, read_text
 from verify.examine import Examination, Target
-from verify.portability import Runtime
+from verify.portability import NotRun, Runtime
 from verify.reporting import forms, history
 
 Report = dict[str, Any]
@@ -52,7 +52,11 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
     _check_expected(recipe, reference, order.source)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
     with store.staging(order.directory) as staged:
-        results = Examination(recipe, reference, corpus, modules, settings).run(targets, staged)
+        found = Examination(recipe, reference, corpus, modules, settings).run(targets, staged)
+        results = [result for result in found if result.not_run is None]
+        left = {result.check: NotRun(result.check, result.not_run) for result in found if result.not_run is not None}
+        for entry in left.values():
+            say(f"{entry.what}: NOT RUN: {entry.reason}")
         asked = portability.examine(recipe, order.runtimes, reference, corpus, targets)
         for target, wanted in zip(targets, before, strict=True):
             if file_digest(target.path) != wanted:
@@ -61,7 +65,8 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
             "name": recipe.name,
             "recipe": manifest.recipe,
             **{name: value for name, value in header.items() if name != "parents"},
-            "not_run": [*header["not_run"], *(asdict(entry) for entry in asked.not_run)],
+            "complete": header["complete"] and not left,
+            "not_run": [*header["not_run"], *(asdict(entry) for entry in (*left.values(), *asked.not_run))],
             "history": None,
             "reproduce": _reproduce(recipe, order, header, manifest.code),
             "candidates": [
@@ -76,7 +81,9 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
         if order.past is not None:
             made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)
         forms.write(made, staged)
-        artifact = store.seal(staged, order.directory, with_verdict(manifest, made["verdict"]))
+        facts = {**manifest.facts, "complete": made["complete"]}  # a check that did not apply leaves it incomplete
+        sealed = with_verdict(replace(manifest, facts=facts), made["verdict"])
+        artifact = store.seal(staged, order.directory, sealed)
     return made, artifact
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from artifact import checkpoint, lineage, signature, store
 from artifact.canonical import digest, file_digest, read_json
 from artifact.command import say
-from artifact.errors import InputError
+from artifact.errors import ArtifactError, InputError
 from artifact.recipe import Recipe
 from verify import portability
 from verify.checks.tokenizer import beside
@@ -20,6 +20,8 @@ from verify.judgement import Order, Report, judge, making, manifest_of, with_ver
 from verify.portability import NO_FILES, NOT_THIS_TIME, NotRun
 from verify.reporting import history
 
+TWIN = "twin"
+
 
 def built(
     recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, measuring: bool = False, runtimes: bool = True
@@ -28,13 +30,8 @@ def built(
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
     """
-    origin = lineage.open_source(home, recipe)
-    base = lineage.open_variant(home, recipe, "fp32", origin)
+    origin, artifacts = lineage.open_built(recipe, chosen, home)
     known = ["fp32", *recipe.variants]
-    artifacts = {"fp32": base} if not chosen or "fp32" in chosen else {}
-    for variant in recipe.variants:
-        if variant in chosen if chosen else (home / variant).is_dir():
-            artifacts[variant] = lineage.open_variant(home, recipe, variant, base)
     programs = portability.plan(recipe, [*artifacts])
     place = {**environment(), "runtimes": portability.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
@@ -59,7 +56,8 @@ def built(
     targets = [
         Target(variant, artifact.path / signature.model_file(variant)) for variant, artifact in artifacts.items()
     ]
-    order = Order(origin.path, targets, recipe.verify.checks, target, past, measuring, programs if runtimes else ())
+    checks = [check for check in recipe.verify.checks if check != TWIN]  # its digest says that it is its own twin
+    order = Order(origin.path, targets, checks, target, past, measuring, programs if runtimes else ())
     made, artifact = judge(recipe, order, {**header, "parents": parents}, wanted)
     _remember(home, made, artifact)
     return made, target
@@ -89,6 +87,7 @@ def candidate(  # noqa: PLR0913  # each is a word of the command line
         say("tokenizer: NOT RUN: no tokenizer or config lies beside the candidate; the verdict is on the graph alone")
         checks.remove("tokenizer")
         not_run.append(NotRun("tokenizer", "no tokenizer or config lies beside the candidate"))
+    beside_it = twin(recipe, variant, home, directory) if TWIN in checks else None
     place = {**environment(), "runtimes": portability.versions(programs)}
     if alone or not runtimes:
         not_run += portability.left_out(programs, NO_FILES if alone else NOT_THIS_TIME)
@@ -96,9 +95,23 @@ def candidate(  # noqa: PLR0913  # each is a word of the command line
     skipped = [asdict(entry) for entry in not_run]
     header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
     manifest = manifest_of(recipe, source, {}, place, complete=False)
-    order = Order(directory, [Target(variant, path)], checks, home / "candidate-report", runtimes=programs)
+    order = Order(directory, [Target(variant, path, beside_it)], checks, home / "candidate-report", runtimes=programs)
     made, artifact = judge(recipe, order, {**header, "parents": {}}, manifest)
     return made, artifact.path
+
+
+def twin(recipe: Recipe, variant: str, home: Path, source: Path) -> Path | None:
+    """The graph of the built variant, if it is intact, this recipe's, and made from this checkpoint; says why not."""
+    try:
+        origin, artifacts = lineage.open_built(recipe, [variant], home)
+    except ArtifactError as error:
+        say(f"{TWIN}: NOT RUN: no {variant} of this recipe is built to compare with: {error.what}")
+        return None
+    for name in checkpoint.inspect(origin.path, allow_pickle=recipe.source.allow_pickle).weight_files:
+        if not (source / name).is_file() or file_digest(source / name) != file_digest(origin.path / name):
+            say(f"{TWIN}: NOT RUN: the built {variant} comes from another checkpoint than {source}")
+            return None
+    return artifacts[variant].path / signature.model_file(variant)
 
 
 def _remember(home: Path, made: Report, artifact: store.Artifact, *, unless: Sequence[history.Run] = ()) -> None:

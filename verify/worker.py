@@ -12,7 +12,7 @@ from typing import Self
 
 from verify import confinement
 from verify.candidate import Candidate
-from verify.check import Case, Partial, load
+from verify.check import Case, NotApplicable, Partial, load
 
 NO_MEMORY = (
     "bad_alloc",
@@ -29,11 +29,12 @@ class CandidateError(Exception):
 class Worker:
     """Runs checks on one ONNX file at one optimization level, within bounds; starts anew after a failure.
 
-    One that has not answered in time is not asked again: every further check would wait as long.
+    One that has not answered in time is not asked again: every further check would wait as long. `twin` is what the
+    check `twin` compares the file with. `aim` names another file, for the same process.
     """
 
-    def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float) -> None:
-        self.path, self.level = path, level
+    def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float, twin: Path | None = None) -> None:
+        self._target = (path, level, twin)
         self._timeout_s, self._memory_gb = timeout_s, memory_gb
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
@@ -47,13 +48,17 @@ class Worker:
     ) -> None:
         self.stop()
 
+    def aim(self, path: Path, level: str, twin: Path | None = None) -> None:
+        """Judge this file from now on."""
+        self._target, self._hung = (path, level, twin), False
+
     def judge(self, check: str, case_directory: Path) -> Partial:
-        """The check's partial result for one saved case; CandidateError says why there is none."""
+        """The check's partial result for one saved case; CandidateError or NotApplicable says why there is none."""
         if self._hung:
             raise CandidateError(f"not run, because an earlier check had no answer within {self._timeout_s:g} s")
         pipe = self._start()
         try:
-            pipe.send((check, str(case_directory)))
+            pipe.send((self._target, check, case_directory))
             if not pipe.poll(self._timeout_s):
                 self._hung = True
                 self.stop()
@@ -62,6 +67,8 @@ class Worker:
         except (EOFError, ConnectionError) as error:
             code = self.stop()
             raise CandidateError(f"its process died (exit code {code})") from error
+        if kind == "not run":
+            raise NotApplicable(value)
         if kind == "error":
             raise CandidateError(value)
         partial: Partial = value
@@ -85,22 +92,25 @@ class Worker:
         if self._pipe is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, child = context.Pipe()
-            arguments = (child, str(self.path), self.level, self._memory_gb)
-            self._process = context.Process(target=_serve, args=arguments, daemon=True)
+            self._process = context.Process(target=_serve, args=(child, self._memory_gb), daemon=True)
             self._process.start()
             child.close()
         return self._pipe
 
 
-def _serve(pipe: Connection, path: str, level: str, memory_gb: float) -> None:
+def _serve(pipe: Connection, memory_gb: float) -> None:
     confinement.die_with_parent()
     confinement.bound_memory(int(memory_gb * 2**30))
-    candidate = Candidate(Path(path), level)
+    candidate: Candidate | None = None
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
         while True:
-            check, directory = pipe.recv()
+            (path, level, twin), check, directory = pipe.recv()
+            if candidate is None or candidate.target != (path, level, twin):
+                candidate = Candidate(path, level, twin)
             try:
-                answer = ("ok", load(check).judge(candidate, Case.load(Path(directory))))
+                answer = ("ok", load(check).judge(candidate, Case.load(directory)))
+            except NotApplicable as reason:
+                answer = ("not run", str(reason))
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check; a panic in Rust is no Exception
