@@ -8,6 +8,7 @@ SOURCE  =
 VARIANT =
 ROUNDS  =
 ONLY    =
+EXPLAIN =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -31,6 +32,7 @@ help: ## print this list
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
 	@echo '  ROUNDS=N      how often bench measures everything (5)'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0" (everything)'
+	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'
@@ -47,7 +49,7 @@ quantize: setup ## make the recipe's variants from the converted model
 	$(BIN)/python -m quantize '$(RECIPE)' --build '$(BUILD)' $(variants)
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
-	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants)
+	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(EXPLAIN),--explain)
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))

@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None) -> int:
         "--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances"
     )
     parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint to judge the candidate against")
+    parser.add_argument("--explain", action="store_true", help="find the node at fault in each variant that fails")
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
     _check_arguments(recipe, arguments)
@@ -32,10 +33,16 @@ def main(argv: Sequence[str] | None) -> int:
 
     home = arguments.build / recipe.name
     if arguments.candidate is not None:
-        report, directory = stage.candidate(recipe, arguments.candidate, arguments.variant[0], arguments.source, home)
+        report, directory = stage.candidate(
+            recipe, arguments.candidate, arguments.variant[0], arguments.source, home, explain=arguments.explain
+        )
     else:
-        report, directory = stage.built(recipe, arguments.variant, home)
+        report, directory = stage.built(recipe, arguments.variant, home, explain=arguments.explain)
     show(report)
+    if arguments.explain and report["verdict"] != "passed":
+        from verify.explain.terminal import show_stored
+
+        show_stored(directory)
     print(directory)
     return PASSED if report["verdict"] == "passed" else CHECK_FAILED
 

@@ -41,9 +41,11 @@ class Order:
     targets: Sequence[Target]
     checks: Sequence[str]
     directory: Path
+    explain: bool = False  # where the fault of a failed variant is
+    baseline: Path | None = None  # the built file that a candidate should be
 
 
-def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Report, Path]:
+def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, explain: bool = False) -> tuple[Report, Path]:
     """Judge the built variants (or those chosen); the report and its directory.
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
@@ -78,10 +80,12 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tuple[Rep
     targets = [
         Target(variant, artifact.path / signature.model_file(variant)) for variant, artifact in artifacts.items()
     ]
-    return _report(recipe, Order(origin.path, targets, recipe.verify.checks, target), header, wanted)
+    return _report(recipe, Order(origin.path, targets, recipe.verify.checks, target, explain), header, wanted)
 
 
-def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path) -> tuple[Report, Path]:
+def candidate(  # noqa: PLR0913  # each is a flag of the command line
+    recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path, *, explain: bool = False
+) -> tuple[Report, Path]:
     """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source."""
     if not path.is_file():
         raise InputError("not a file", where=path, hint="name an ONNX file with --candidate")
@@ -100,7 +104,9 @@ def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, 
     place = environment()
     header = {"source": source, "complete": False, "not_judged": [], "not_run": not_run, "environment": place}
     manifest = _manifest(recipe, source, {}, place, complete=False)
-    order = Order(directory, [Target(variant, path)], checks, home / "candidate-report")
+    clean = home / variant / signature.model_file(variant)
+    baseline = clean if clean.is_file() and clean.resolve() != path.resolve() else None
+    order = Order(directory, [Target(variant, path)], checks, home / "candidate-report", explain, baseline)
     return _report(recipe, order, header, manifest)
 
 
@@ -153,6 +159,11 @@ def _report(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: M
         }
         made = report.document(results, about)
         report.write(made, staged)
+        if order.explain and made["verdict"] != "passed":
+            from verify.explain import failed_variants
+
+            context = failed_variants.Context(recipe, reference, corpus, modules, settings)
+            failed_variants.explain_all(context, order, results, made, staged)
         store.seal(staged, order.directory, _with_verdict(manifest, made["verdict"]))
     return made, order.directory
 

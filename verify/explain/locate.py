@@ -1,0 +1,219 @@
+"""Explain a failure: minimise its input, then find the node that deviates although its inputs are true.
+
+`explain` is for a failure whose input is known, `explain_variant` for a variant's results as `verify` has them. Only
+`verify.explain.probe` and the checks touch the foreign file, in a process of its own with bounds on time and memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from verify.explain import truth
+from verify.explain.blame import Blame, blame, first_module, is_twin
+from verify.explain.explanation import BESIDE, CONSTANT, NODE, NOTHING, RUN, Explanation
+from verify.explain.failure import BESIDE as CHECKS_BESIDE
+from verify.explain.failure import Context, Failure, Trial, failures
+from verify.explain.input import Input
+from verify.explain.minimise import minimise
+from verify.verdict import Result
+from verify.worker import CandidateError, Worker
+
+PROBE = "verify.explain.probe"
+MOST_CALLS = 16  # calls probed, the first ones; a minimised input rarely has more than three
+STOPPED = re.compile(r"running (\w+) node\. Name:'([^']*)'")  # how onnxruntime names the node that raised
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a foreign graph may take: seconds for one answer, GiB of address space."""
+
+    timeout_s: float
+    memory_gb: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the candidate and its clean twin lie, and a directory for what passes between processes."""
+
+    candidate: Path
+    baseline: Path | None
+    scratch: Path
+    bounds: Bounds
+
+
+@dataclass
+class Findings:
+    """What the probes of an input's calls said."""
+
+    blame: Blame | None = None
+    step: int | None = None
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    constants: list[dict[str, str]] = field(default_factory=list)
+    stopped: str | None = None
+    twin: bool = True
+
+
+def explain_variant(context: Context, place: Place, results: Sequence[Result], said: Sequence[str]) -> Explanation:
+    """Explain one variant's results; `said` are its failures as the report words them.
+
+    A variant that fails only beside its computation (tokenizer, config, structure) is explained by the check itself;
+    of a structure that fails, constants that are not the reference's are named all the same.
+    """
+    variant = results[0].variant
+    failed_checks = {result.check for result in results if not result.passed}
+    plain = Explanation(variant, "any", tuple(said), BESIDE)
+    if failed_checks <= {*CHECKS_BESIDE}:
+        return _by_constants(context, place, plain) if "structure" in failed_checks else plain
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_progress(variant))
+        workers: dict[str, Worker] = {}
+        for failure in failures(context, results):
+            progress.update()
+            if failure.level not in workers:
+                workers[failure.level] = stack.enter_context(_worker(place, failure.level))
+            if Trial(context.reference, workers[failure.level], place.scratch).fails(failure, failure.input):
+                return explain(context.reference, place, failure, said)
+    why = ("no single case of the failed checks fails when it is run again",)
+    return Explanation(variant, "any", tuple(said), NOTHING, what=why)
+
+
+def explain(reference: Any, place: Place, failure: Failure, said: Sequence[str] = ()) -> Explanation:
+    """Minimise the failure's input and locate its node."""
+    with _worker(place, failure.level) as worker, _progress(failure.variant) as progress:
+        trial = Trial(reference, worker, place.scratch)
+
+        def fails(given: Input) -> bool:
+            progress.update()
+            return trial.fails(failure, given)
+
+        smallest, runs = minimise(failure.input, fails)
+        value = trial.value(failure, smallest)
+    return conclude(reference, place, failure.on(smallest), value, said=said, runs=runs)
+
+
+def conclude(  # noqa: PLR0913  # the last two are for the text alone
+    reference: Any, place: Place, failure: Failure, value: float, *, said: Sequence[str], runs: int
+) -> Explanation:
+    """Locate the node for an input as it is; `value` is the measure on it."""
+    given = failure.input
+    found = _probe(reference, place, failure)
+    criterion = {
+        "variant": failure.variant,
+        "check": failure.check,
+        "figure": failure.figure,
+        "level": failure.level,
+        "bound": failure.bound,
+        "upper": failure.upper,
+        "case": failure.case,
+        "value": value if math.isfinite(value) else None,
+        "observed": dict(failure.observed),
+    }
+    texts = (reference.tokenizer.decode(row[mask == 1]) for row, mask in zip(given.ids, given.mask, strict=True))
+    shared = {
+        "criterion": criterion,
+        "input": given.table(),
+        "text": tuple(texts),
+        "runs": runs,
+        "layers": tuple(found.layers),
+        "step": found.step,
+    }
+    return _explanation(failure, found, tuple(said), shared)
+
+
+def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], shared: dict[str, Any]) -> Explanation:
+    start = (failure.variant, failure.level, said)
+    if found.blame is not None:
+        blamed = found.blame
+        names = (blamed.node, *blamed.also)
+        what = [f"{entry['what']}" for entry in found.constants if entry["node"] == blamed.node]
+        what += [
+            f"{entry['node']}: {entry['what']}"
+            for name in names[1:]
+            for entry in found.constants
+            if entry["node"] == name
+        ]
+        note = "" if found.twin else "; the built variant is another file altogether, so it is no yardstick"
+        errors = {"carried in": blamed.before, "of its own": blamed.local, "after it": blamed.after}
+        return Explanation(
+            *start, NODE, blamed.node, blamed.op_type, blamed.tensor, blamed.known_as, tuple(what), blamed.also,
+            errors=errors, precision=blamed.precision + note, **shared,
+        )  # fmt: skip
+    if found.stopped is not None:
+        named = STOPPED.search(found.stopped)
+        op_type, node = named.groups() if named else (None, None)
+        return Explanation(*start, RUN, node, op_type, what=(found.stopped,), **shared)
+    if found.constants:
+        return _first_constant(Explanation(*start, NOTHING, **shared), found.constants)
+    why = "each node, run by itself with optimizations off, gives what it should"
+    return Explanation(
+        *start, NOTHING, what=(f"{why}; what fails at {failure.level} is made by its optimizations",), **shared
+    )
+
+
+def _probe(reference: Any, place: Place, failure: Failure) -> Findings:
+    """Probe call after call, until one has a node that deviates."""
+    found = Findings()
+    for facts, table in _probes(reference, place, failure):
+        if "error" in table:
+            found.stopped = table["error"]
+            return found
+        found.constants, found.twin = table["constants"], is_twin(table["nodes"])
+        found.layers = first_module(table["nodes"])
+        found.blame = blame(table["nodes"])
+        if found.blame is not None:
+            found.step = facts
+            return found
+    return found
+
+
+def _probes(reference: Any, place: Place, failure: Failure) -> Iterator[tuple[int, dict[str, Any]]]:
+    with tempfile.TemporaryDirectory(dir=place.scratch) as home, _worker(place, failure.level) as worker:
+        directory = Path(home)
+        truth.save_parameters(reference, directory / "parameters")
+        for number, case in enumerate(truth.calls(reference, failure.input, failure.keep)):
+            if number == MOST_CALLS:
+                return
+            more = {"parameters": str(directory / "parameters"), "baseline": str(place.baseline or "")}
+            case.facts.update(more)  # type: ignore[attr-defined]  # made by `calls`, a dictionary of its own
+            case.save(directory / f"{number}")
+            try:
+                yield number, worker.judge(PROBE, directory / f"{number}")
+            except CandidateError as error:
+                yield number, {"error": str(error)}
+
+
+def _by_constants(context: Context, place: Place, plain: Explanation) -> Explanation:
+    """A structure that fails: name a constant that is not the reference's, if there is one."""
+    ids = context.corpus.ids[None, :1]
+    given = Input(ids, np.ones_like(ids), (1,))
+    failure = Failure(plain.variant, "logits", "disable_all", None, 0.0, upper=True, input=given, case="constants")
+    for _, table in _probes(context.reference, place, failure):
+        if table.get("constants"):
+            return _first_constant(plain, table["constants"])
+    return plain
+
+
+def _first_constant(plain: Explanation, constants: Sequence[Mapping[str, str]]) -> Explanation:
+    node = constants[0]["node"]
+    what = tuple(entry["what"] for entry in constants if entry["node"] == node)
+    others = tuple(dict.fromkeys(entry["node"] for entry in constants if entry["node"] != node))
+    table = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
+    return Explanation(**{**table, "kind": CONSTANT, "node": node, "what": what, "also": others[:8]})
+
+
+def _worker(place: Place, level: str) -> Worker:
+    return Worker(place.candidate, level, timeout_s=place.bounds.timeout_s, memory_gb=place.bounds.memory_gb)
+
+
+def _progress(variant: str) -> Any:
+    return tqdm(unit=" runs", dynamic_ncols=True, desc=f"{variant}: explain", mininterval=1)
