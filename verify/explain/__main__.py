@@ -56,7 +56,7 @@ def _show_again(arguments: argparse.Namespace, criterion: dict[str, Any], given:
         with Worker(place.candidate, failure.level, timeout_s=bounds.timeout_s, memory_gb=bounds.memory_gb) as worker:
             trial = Trial(reference, worker, place.scratch)
             value = trial.value(failure, given)
-        found = conclude(reference, place, failure, value, said=(), runs=1)
+            found = conclude(trial, place, failure, value, said=(), runs=1)
     show([found])
     json.dump(asdict(found), sys.stdout, indent=1, ensure_ascii=False)
     print()

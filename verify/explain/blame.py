@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections import defaultdict
@@ -18,6 +19,7 @@ EQUAL = 1e-6  # relative; the built variant's node, from the same inputs, gives 
 SHARE = 0.01  # of the worst: what is less is noise beside it
 QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "MatMulInteger", "DynamicQuantizeLinear",
              "DynamicQuantizeMatMul", "DequantizeLinear")  # fmt: skip
+SPREADING = ("Add", "And", "Div", "Max", "Min", "Mul", "Or", "Pow", "Sub", "Where")
 NUMBER = re.compile(r"\d+")
 
 Row = dict[str, Any]
@@ -104,7 +106,7 @@ def is_twin(rows: Sequence[Row]) -> bool:
         if "baseline" in e and (row["op_type"] in QUANTIZED or row["float16"])
     ]
     same = [table for table in compared if _over(table, EQUAL) <= 1]
-    return len(same) * 2 > len(compared)
+    return len(same) * 2 >= len(compared)
 
 
 def _over(table: Mapping[str, Any], tolerance: float) -> float:
@@ -133,24 +135,33 @@ def _culprit(tensor: str, graph: _Graph, makers: Mapping[str, Row], entries: Map
     """Back from a wrong tensor through those of which nothing is known to the first that is made of right ones."""
     for name in makers[tensor]["computed"]:
         entry = entries.get(name)
-        if (
-            entry is not None
-            and not entry["anchored"]
-            and not _right(entry, baseline=graph.baseline)
-            and _matters(entry)
-        ):
+        if entry is None or entry["anchored"] or _right(entry, entries[tensor], baseline=graph.baseline):
+            continue
+        if _carries(entry, makers[tensor], entries[tensor]):
             return _culprit(name, graph, makers, entries)
     return tensor
 
 
-def _right(entry: Row, *, baseline: bool) -> bool:
+def _right(entry: Row, made: Row, *, baseline: bool) -> bool:
+    """Whether a tensor is known to be what it should. Half of a mask is no mask, where values are selected by it."""
     same = baseline and "baseline" in entry and _over(entry["baseline"], EQUAL) <= 1
-    return same or entry["known_as"] is not None
+    half = entry["kind"] == "bool" and made["kind"] != "bool" and entry["known_as"] != "allowed"
+    return same or (entry["known_as"] is not None and not half)
 
 
-def _matters(entry: Row) -> bool:
-    """Whether a tensor carries values: floats, masks, and ids or positions, but not the sizes that reshapes read."""
-    return entry["kind"] != "int64" or entry["flat"]
+def _carries(entry: Row, reader: Row, made: Row) -> bool:
+    """Whether what a node makes wrong may be what it read wrong.
+
+    Values are carried: floats, masks, ids and positions; not the sizes that reshapes read, nor a factor or a condition
+    that is spread over the values: a node that makes something wrong of those is itself what was added to the graph.
+    """
+    shape = entry["shape"]
+    if entry["kind"] == "int64" and len(shape) != 2:
+        return False
+    if entry["kind"] == "bool" and len(shape) < (2 if made["kind"] == "bool" else 3):
+        return False
+    spread = reader["op_type"] in SPREADING and shape[-1:] != made["shape"][-1:]
+    return not spread and math.prod(shape) > 1
 
 
 def _segment(tensor: str, makers: Mapping[str, Row], entries: Mapping[str, Row]) -> Iterator[str]:

@@ -36,6 +36,7 @@ ORDER = (
     "logits.near_ties",
     "generation",
 )
+SHORTEST = 4  # tokens of a chunk whose second half scores something
 BESIDE = ("structure", "tokenizer")  # checks of what is no computation
 
 
@@ -73,6 +74,8 @@ class Trial:
 
     def value(self, failure: Failure, given: Input) -> float:
         """The measure on this input; infinity where the candidate gives none (NaN, an error, a crash)."""
+        if failure.check == "divergence" and given.ids.shape[1] < SHORTEST:
+            return 0.0 if failure.upper else 1.0
         case = case_of(failure.check, self.reference, given)
         with tempfile.TemporaryDirectory(dir=self.scratch) as place:
             case.save(Path(place) / "case")

@@ -105,7 +105,8 @@ class Definitions:
         }
         found = {name: Truth(np.asarray(value)) for name, value in exact.items()}
         bias = np.where(allowed, 0, -1e4).astype(np.float32)
-        return {**found, "allowed": Truth(allowed, real), "attention_bias": Truth(bias, real, mask=True)}
+        # What a mask lets through comes first: without padding it has the value of causality alone.
+        return {"allowed": Truth(allowed, real), "attention_bias": Truth(bias, real, mask=True), **found}
 
     def _layer(self, layer: int, found: dict[str, Truth]) -> dict[str, Truth]:
         name, arrays, real = f"transformer.h.{layer}", self.call.arrays, self._real

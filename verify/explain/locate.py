@@ -75,38 +75,44 @@ def explain_variant(context: Context, place: Place, results: Sequence[Result], s
     if failed_checks <= {*CHECKS_BESIDE}:
         return _by_constants(context, place, plain) if "structure" in failed_checks else plain
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(_progress(variant))
-        workers: dict[str, Worker] = {}
-        for failure in failures(context, results):
-            progress.update()
-            if failure.level not in workers:
-                workers[failure.level] = stack.enter_context(_worker(place, failure.level))
-            if Trial(context.reference, workers[failure.level], place.scratch).fails(failure, failure.input):
-                return explain(context.reference, place, failure, said)
+        trials = {
+            level: Trial(context.reference, stack.enter_context(_worker(place, level)), place.scratch)
+            for level in context.recipe.verify.levels
+        }
+        with _progress(f"{variant}: failing input") as progress:
+            found = next(
+                (each for each in failures(context, results) if _fails(trials[each.level], each, progress)), None
+            )
+        if found is not None:
+            return _smallest(trials[found.level], place, found, said)
     why = ("no single case of the failed checks fails when it is run again",)
     return Explanation(variant, "any", tuple(said), NOTHING, what=why)
 
 
+def _fails(trial: Trial, failure: Failure, progress: Any) -> bool:
+    progress.update()
+    return trial.fails(failure, failure.input)
+
+
 def explain(reference: Any, place: Place, failure: Failure, said: Sequence[str] = ()) -> Explanation:
     """Minimise the failure's input and locate its node."""
-    with _worker(place, failure.level) as worker, _progress(failure.variant) as progress:
-        trial = Trial(reference, worker, place.scratch)
+    with _worker(place, failure.level) as worker:
+        return _smallest(Trial(reference, worker, place.scratch), place, failure, said)
 
-        def fails(given: Input) -> bool:
-            progress.update()
-            return trial.fails(failure, given)
 
-        smallest, runs = minimise(failure.input, fails)
-        value = trial.value(failure, smallest)
-    return conclude(reference, place, failure.on(smallest), value, said=said, runs=runs)
+def _smallest(trial: Trial, place: Place, failure: Failure, said: Sequence[str]) -> Explanation:
+    with _progress(f"{failure.variant}: smallest input") as progress:
+        smallest, runs = minimise(failure.input, lambda given: _fails(trial, failure.on(given), progress))
+    failure = failure.on(smallest)
+    return conclude(trial, place, failure, trial.value(failure, smallest), said=said, runs=runs)
 
 
 def conclude(  # noqa: PLR0913  # the last two are for the text alone
-    reference: Any, place: Place, failure: Failure, value: float, *, said: Sequence[str], runs: int
+    trial: Trial, place: Place, failure: Failure, value: float, *, said: Sequence[str], runs: int
 ) -> Explanation:
     """Locate the node for an input as it is; `value` is the measure on it."""
     given = failure.input
-    found = _probe(reference, place, failure)
+    found = _probe(trial, place, failure)
     criterion = {
         "variant": failure.variant,
         "check": failure.check,
@@ -118,7 +124,7 @@ def conclude(  # noqa: PLR0913  # the last two are for the text alone
         "value": value if math.isfinite(value) else None,
         "observed": dict(failure.observed),
     }
-    texts = (reference.tokenizer.decode(row[mask == 1]) for row, mask in zip(given.ids, given.mask, strict=True))
+    texts = (trial.reference.tokenizer.decode(row[mask == 1]) for row, mask in zip(given.ids, given.mask, strict=True))
     shared = {
         "criterion": criterion,
         "input": given.table(),
@@ -151,7 +157,8 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
     if found.stopped is not None:
         named = STOPPED.search(found.stopped)
         op_type, node = named.groups() if named else (None, None)
-        return Explanation(*start, RUN, node, op_type, what=(found.stopped,), **shared)
+        plain = Explanation(*start, RUN, node, op_type, what=(found.stopped,), **shared)
+        return plain if named or not found.constants else _first_constant(plain, found.constants)
     if found.constants:
         return _first_constant(Explanation(*start, NOTHING, **shared), found.constants)
     why = "each node, run by itself with optimizations off, gives what it should"
@@ -160,14 +167,15 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
     )
 
 
-def _probe(reference: Any, place: Place, failure: Failure) -> Findings:
+def _probe(trial: Trial, place: Place, failure: Failure) -> Findings:
     """Probe call after call, until one has a node that deviates."""
     found = Findings()
-    for facts, table in _probes(reference, place, failure):
+    for facts, table in _probes(trial, place, failure):
+        found.constants = table.get("constants", [])
         if "error" in table:
             found.stopped = table["error"]
             return found
-        found.constants, found.twin = table["constants"], is_twin(table["nodes"])
+        found.twin = is_twin(table["nodes"])
         found.layers = first_module(table["nodes"])
         found.blame = blame(table["nodes"])
         if found.blame is not None:
@@ -176,18 +184,18 @@ def _probe(reference: Any, place: Place, failure: Failure) -> Findings:
     return found
 
 
-def _probes(reference: Any, place: Place, failure: Failure) -> Iterator[tuple[int, dict[str, Any]]]:
-    with tempfile.TemporaryDirectory(dir=place.scratch) as home, _worker(place, failure.level) as worker:
+def _probes(trial: Trial, place: Place, failure: Failure) -> Iterator[tuple[int, dict[str, Any]]]:
+    with tempfile.TemporaryDirectory(dir=place.scratch) as home:
         directory = Path(home)
-        truth.save_parameters(reference, directory / "parameters")
-        for number, case in enumerate(truth.calls(reference, failure.input, failure.keep)):
+        truth.save_parameters(trial.reference, directory / "parameters")
+        for number, case in enumerate(truth.calls(trial.reference, failure.input, failure.keep)):
             if number == MOST_CALLS:
                 return
             more = {"parameters": str(directory / "parameters"), "baseline": str(place.baseline or "")}
             case.facts.update(more)  # type: ignore[attr-defined]  # made by `calls`, a dictionary of its own
             case.save(directory / f"{number}")
             try:
-                yield number, worker.judge(PROBE, directory / f"{number}")
+                yield number, trial.worker.judge(PROBE, directory / f"{number}")
             except CandidateError as error:
                 yield number, {"error": str(error)}
 
@@ -197,9 +205,10 @@ def _by_constants(context: Context, place: Place, plain: Explanation) -> Explana
     ids = context.corpus.ids[None, :1]
     given = Input(ids, np.ones_like(ids), (1,))
     failure = Failure(plain.variant, "logits", "disable_all", None, 0.0, upper=True, input=given, case="constants")
-    for _, table in _probes(context.reference, place, failure):
-        if table.get("constants"):
-            return _first_constant(plain, table["constants"])
+    with _worker(place, failure.level) as worker:
+        for _, table in _probes(Trial(context.reference, worker, place.scratch), place, failure):
+            if table.get("constants"):
+                return _first_constant(plain, table["constants"])
     return plain
 
 
@@ -208,12 +217,12 @@ def _first_constant(plain: Explanation, constants: Sequence[Mapping[str, str]]) 
     what = tuple(entry["what"] for entry in constants if entry["node"] == node)
     others = tuple(dict.fromkeys(entry["node"] for entry in constants if entry["node"] != node))
     table = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
-    return Explanation(**{**table, "kind": CONSTANT, "node": node, "what": what, "also": others[:8]})
+    return Explanation(**{**table, "kind": CONSTANT, "node": node, "what": (*plain.what, *what), "also": others[:8]})
 
 
 def _worker(place: Place, level: str) -> Worker:
     return Worker(place.candidate, level, timeout_s=place.bounds.timeout_s, memory_gb=place.bounds.memory_gb)
 
 
-def _progress(variant: str) -> Any:
-    return tqdm(unit=" runs", dynamic_ncols=True, desc=f"{variant}: explain", mininterval=1)
+def _progress(what: str) -> Any:
+    return tqdm(unit=" runs", dynamic_ncols=True, desc=f"explain {what}", mininterval=1)

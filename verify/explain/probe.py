@@ -32,13 +32,26 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     parameters = _parameters(Path(case.facts["parameters"]))
     definitions = Definitions(case, parameters)
     known = definitions.named()
-    opened = _open(candidate.path, case, known, parameters)
-    baseline = case.facts.get("baseline")
-    other = _open(Path(baseline), case, known, parameters) if baseline else None
+    graph = Graph.load(candidate.path)
+    clean = _twin(graph, case.facts["baseline"])
+    found = constants.differences(graph, parameters, clean, case.facts["config"])
+    try:
+        opened = _open(graph, case, known, parameters)
+    except Exception as error:  # noqa: BLE001  # onnxruntime's own, of a graph that does not run: that is the finding
+        return {"nodes": [], "constants": found, "error": f"{type(error).__name__}: {error}"}
+    other = _open(clean, case, known, parameters) if clean else None
     matched = dict(_matches(opened, definitions))
-    rows = [_row(opened, other, node, matched, known) for node in opened.graph.model.graph.node if node.output]
-    found = constants.differences(opened.graph, parameters, other.graph if other else None, case.facts["config"])
-    return {"nodes": rows, "constants": found, "outputs": [port.name for port in opened.graph.model.graph.output]}
+    rows = [_row(opened, other, node, matched, known) for node in graph.model.graph.node if node.output]
+    return {"nodes": rows, "constants": found}
+
+
+def _twin(graph: Graph, path: str) -> Graph | None:
+    """The built variant, if it is a graph of the same form: most of the nodes have their names there."""
+    if not path:
+        return None
+    clean = Graph.load(Path(path))
+    names, others = ({one.label(node) for node in one.model.graph.node} for one in (graph, clean))
+    return clean if len(names & others) * 2 > len(others) else None
 
 
 @dataclass(frozen=True)
@@ -55,9 +68,8 @@ def _parameters(directory: Path) -> dict[str, Array]:
     return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(directory.glob("*.npy"))}
 
 
-def _open(path: Path, case: Case, known: Mapping[str, Truth], parameters: Mapping[str, Array]) -> Opened:
-    """Run a file twice. An anchored tensor whose size is not the true one's stays uncut: it is reported as such."""
-    graph = Graph.load(path)
+def _open(graph: Graph, case: Case, known: Mapping[str, Truth], parameters: Mapping[str, Array]) -> Opened:
+    """Run a graph twice. An anchored tensor whose size is not the true one's stays uncut: it is reported as such."""
     whole = _run(laid_open(graph), graph, case, {})
     names = {t: n for t, n in anchors(graph, known, parameters_of(graph, parameters)).items() if t in whole}
     true = {
@@ -106,7 +118,7 @@ def _matches(opened: Opened, definitions: Definitions) -> Iterator[tuple[str, st
     waiting = {
         name: value
         for name, value in opened.local.items()
-        if name not in opened.names and value.dtype != np.int64 and value.size > 1
+        if name not in opened.names and (value.dtype != np.int64 or value.ndim == 2) and value.size > 1
     }
     named = [*definitions.named().items()] if waiting else []
     spelt = (entry for layer in range(definitions.layers if waiting else 0) for entry in definitions.library(layer))
@@ -150,7 +162,7 @@ def _tensor(
     value = opened.local[name]
     result: dict[str, Any] = {"tensor": name, "known_as": opened.names.get(name) or matched.get(name)}
     result["anchored"], result["kind"] = truth is not None, str(value.dtype)
-    result["flat"] = value.ndim == 2 and value.dtype == np.int64  # as ids and positions are
+    result["shape"] = list(value.shape)
     if truth is not None:
         result |= {"local": gap(value, truth).table(), "whole": gap(opened.whole[name], truth).table()}
     if other is not None and name in other.local:

@@ -269,3 +269,4 @@ QUANTIZED = (
     cache_wrong_from_the_third_step,
     positions_shifted_beyond_the_middle,
 )
+WEIGHTS = (scale_of_one_block, codes_of_one_row, scales_of_two_layers_swapped, head_scale)
