@@ -87,6 +87,8 @@ def blame(rows: Sequence[Row]) -> Blame | None:
 def ratio(row: Row, entry: Row, usual: Mapping[str, float], *, baseline: bool) -> float:
     """A tensor's own error over what is to be expected: above 1 its node is wrong. Tensors nobody knows give 0."""
     rounded = row["op_type"] in QUANTIZED
+    if "alone" in entry:
+        return _over(entry["alone"], FLOAT32)
     if (rounded or row["float16"]) and baseline and "baseline" in entry:
         return _over(entry["baseline"], EQUAL)
     if not entry["anchored"]:
@@ -135,18 +137,29 @@ def _culprit(tensor: str, graph: _Graph, makers: Mapping[str, Row], entries: Map
     """Back from a wrong tensor through those of which nothing is known to the first that is made of right ones."""
     for name in makers[tensor]["computed"]:
         entry = entries.get(name)
-        if entry is None or entry["anchored"] or _right(entry, entries[tensor], baseline=graph.baseline):
+        if (
+            entry is None
+            or entry["anchored"]
+            or _right(entry, makers[tensor], entries[tensor], baseline=graph.baseline)
+        ):
             continue
         if _carries(entry, makers[tensor], entries[tensor]):
             return _culprit(name, graph, makers, entries)
     return tensor
 
 
-def _right(entry: Row, made: Row, *, baseline: bool) -> bool:
-    """Whether a tensor is known to be what it should. Half of a mask is no mask, where values are selected by it."""
-    same = baseline and "baseline" in entry and _over(entry["baseline"], EQUAL) <= 1
-    half = entry["kind"] == "bool" and made["kind"] != "bool" and entry["known_as"] != "allowed"
-    return same or (entry["known_as"] is not None and not half)
+def _right(entry: Row, reader: Row, made: Row, *, baseline: bool) -> bool:
+    """Whether a tensor is known to be what its reader should read.
+
+    Half of a mask is no mask where values are selected by it, and scores are not to be softmaxed before they are masked.
+    """
+    if baseline and "baseline" in entry and _over(entry["baseline"], EQUAL) <= 1:
+        return True
+    if entry["known_as"] is None:
+        return False
+    if entry["kind"] == "bool" and made["kind"] != "bool":
+        return bool(entry["known_as"] == "allowed")
+    return reader["op_type"] != "Softmax" or entry["known_as"].endswith("masked")
 
 
 def _carries(entry: Row, reader: Row, made: Row) -> bool:
@@ -185,6 +198,8 @@ def _carried(row: Row, entries: Mapping[str, Row]) -> dict[str, Any] | None:
 
 def _shown(entry: Row, *, baseline: bool) -> dict[str, Any]:
     shown = {"from_reference": entry.get("local")}
+    if "alone" in entry:
+        shown["from_the_row_alone"] = entry["alone"]
     return {**shown, "from_built_variant": entry["baseline"]} if baseline and "baseline" in entry else shown
 
 

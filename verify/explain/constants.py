@@ -15,6 +15,7 @@ import onnx
 from verify.check import Array
 from verify.explain.gpt2 import scale_of
 from verify.explain.graph import NORMS, Graph, parameters_of
+from verify.explain.rounding import wrong_blocks
 
 ROUNDED = 1e-3  # relative: float16 keeps 5e-4 of a value
 LAYER = re.compile(r"\bh\.(\d+)\b")
@@ -29,7 +30,9 @@ def differences(
     found = []
     for node in graph.model.graph.node:
         lines = [*_weights(graph, node, known, parameters), *_attributes(node, known, config)]
-        if baseline is not None:
+        if baseline is None:
+            lines += wrong_blocks(graph, node, known, parameters)
+        else:
             lines += _beside(graph, node, baseline, twins.get(graph.label(node)))
         found += [{"node": graph.label(node), "what": line} for line in dict.fromkeys(lines)]
     return found

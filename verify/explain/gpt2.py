@@ -143,10 +143,11 @@ class Definitions:
         mass = np.exp(scores - scores.max(axis=-1, keepdims=True))
         probabilities = mass / mass.sum(axis=-1, keepdims=True)
         context = probabilities @ values
+        # The masked ones first: where nothing is masked they have the value of the others.
+        yield f"{name}: scores masked", Truth(scores, real, mask=True)
         yield f"{name}: query scaled", Truth(parts[0] * np.float32(scale), real)
         yield f"{name}: scores unscaled", Truth(raw, real)
         yield f"{name}: scores", Truth(raw * np.float32(scale), real)
-        yield f"{name}: scores masked", Truth(scores, real, mask=True)
         yield f"{name}: probabilities", Truth(probabilities, real)
         yield f"{name}: context", Truth(context, real)
         yield f"{name}: context by position", Truth(context.swapaxes(1, 2), self._real[..., None])

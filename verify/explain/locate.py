@@ -61,6 +61,7 @@ class Findings:
     constants: list[dict[str, str]] = field(default_factory=list)
     stopped: str | None = None
     twin: bool = True
+    mode: str = ""
 
 
 def explain_variant(context: Context, place: Place, results: Sequence[Result], said: Sequence[str]) -> Explanation:
@@ -149,6 +150,10 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
             if entry["node"] == name
         ]
         note = "" if found.twin else "; the built variant is another file altogether, so it is no yardstick"
+        if found.mode == "optimized":
+            note += (
+                f"; in the graph as onnxruntime's optimizer leaves it at {failure.level}: before it each node is right"
+            )
         errors = {"carried in": blamed.before, "of its own": blamed.local, "after it": blamed.after}
         return Explanation(
             *start, NODE, blamed.node, blamed.op_type, blamed.tensor, blamed.known_as, tuple(what), blamed.also,
@@ -161,30 +166,36 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
         return plain if named or not found.constants else _first_constant(plain, found.constants)
     if found.constants:
         return _first_constant(Explanation(*start, NOTHING, **shared), found.constants)
-    why = "each node, run by itself with optimizations off, gives what it should"
-    return Explanation(
-        *start, NOTHING, what=(f"{why}; what fails at {failure.level} is made by its optimizations",), **shared
-    )
+    return Explanation(*start, NOTHING, what=("each node, run from true inputs, gives what it should",), **shared)
 
 
 def _probe(trial: Trial, place: Place, failure: Failure) -> Findings:
     """Probe call after call, until one has a node that deviates."""
     found = Findings()
-    for facts, table in _probes(trial, place, failure):
-        found.constants = table.get("constants", [])
-        if "error" in table:
-            found.stopped = table["error"]
-            return found
-        found.twin = is_twin(table["nodes"])
-        found.layers = first_module(table["nodes"])
-        found.blame = blame(table["nodes"])
-        if found.blame is not None:
-            found.step = facts
-            return found
+    for mode in _modes(failure):
+        for number, table in _probes(trial, place, failure, mode):
+            found.constants = found.constants or table.get("constants", [])
+            if "error" in table:
+                found.stopped = table["error"]
+                return found
+            found.twin, found.layers = is_twin(table["nodes"]), first_module(table["nodes"])
+            found.blame = blame(table["nodes"])
+            if found.blame is not None:
+                found.step, found.mode = number, mode
+                return found
     return found
 
 
-def _probes(trial: Trial, place: Place, failure: Failure) -> Iterator[tuple[int, dict[str, Any]]]:
+def _modes(failure: Failure) -> Iterator[str]:
+    """Ways to look at the graph: rows beside themselves alone, as it is, and as the failing level optimizes it."""
+    if failure.figure == "batch_dependence":
+        yield "rows_alone"
+    yield ""
+    if failure.level != "disable_all":
+        yield "optimized"
+
+
+def _probes(trial: Trial, place: Place, failure: Failure, mode: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
     with tempfile.TemporaryDirectory(dir=place.scratch) as home:
         directory = Path(home)
         truth.save_parameters(trial.reference, directory / "parameters")
@@ -192,6 +203,7 @@ def _probes(trial: Trial, place: Place, failure: Failure) -> Iterator[tuple[int,
             if number == MOST_CALLS:
                 return
             more = {"parameters": str(directory / "parameters"), "baseline": str(place.baseline or "")}
+            more |= {name: name == mode for name in ("optimized", "rows_alone")}
             case.facts.update(more)  # type: ignore[attr-defined]  # made by `calls`, a dictionary of its own
             case.save(directory / f"{number}")
             try:

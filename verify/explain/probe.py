@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
-from artifact.signature import LOGITS_TO_KEEP
-from verify.candidate import CACHE_IN, Candidate
+from verify.candidate import Candidate
 from verify.check import Array, Case, Partial
 from verify.explain import constants
 from verify.explain.compare import Gap, gap
 from verify.explain.gpt2 import Definitions, Truth
-from verify.explain.graph import TRUE, Graph, anchors, cut, laid_open, parameters_of
+from verify.explain.graph import Graph
+from verify.explain.running import Opened, open_graph, optimized
 
 SAME = 1e-4  # relative; a tensor this near to a known one is that one
 
@@ -27,22 +26,35 @@ SAME = 1e-4  # relative; a tensor this near to a known one is that one
 def judge(candidate: Candidate, case: Case) -> Partial:
     """Rows for every node in the graph's order: its tensors, their errors in the whole run and from true inputs.
 
-    `case` is one call of `truth.calls`; facts say where `parameters` lie, and the `baseline` file, if there is one.
+    `case` is one call of `truth.calls`; facts say where `parameters` lie, the `baseline` file if there is one, whether
+    the file is looked at as onnxruntime optimizes it, and whether each row is run alone too.
     """
     parameters = _parameters(Path(case.facts["parameters"]))
     definitions = Definitions(case, parameters)
     known = definitions.named()
-    graph = Graph.load(candidate.path)
+    path, home = candidate.path, Path(case.facts["parameters"]).parent
+    graph = Graph.load(optimized(path, candidate.level, home / "optimized.onnx") if case.facts["optimized"] else path)
     clean = _twin(graph, case.facts["baseline"])
     found = constants.differences(graph, parameters, clean, case.facts["config"])
     try:
-        opened = _open(graph, case, known, parameters)
+        opened = open_graph(graph, case, known, parameters)
     except Exception as error:  # noqa: BLE001  # onnxruntime's own, of a graph that does not run: that is the finding
         return {"nodes": [], "constants": found, "error": f"{type(error).__name__}: {error}"}
-    other = _open(clean, case, known, parameters) if clean else None
-    matched = dict(_matches(opened, definitions))
-    rows = [_row(opened, other, node, matched, known) for node in graph.model.graph.node if node.output]
-    return {"nodes": rows, "constants": found}
+    other = open_graph(clean, case, known, parameters) if clean else None
+    alone = _rows_alone(opened, case, parameters) if case.facts["rows_alone"] else {}
+    seen = Seen(opened, other, dict(_matches(opened, definitions)), known, alone)
+    return {"nodes": [_row(seen, node) for node in graph.model.graph.node if node.output], "constants": found}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything known about a graph's tensors: its runs, the built variant's, what each is, what is true."""
+
+    opened: Opened
+    other: Opened | None
+    matched: Mapping[str, str]
+    known: Mapping[str, Truth]
+    alone: Mapping[str, Gap]
 
 
 def _twin(graph: Graph, path: str) -> Graph | None:
@@ -54,63 +66,27 @@ def _twin(graph: Graph, path: str) -> Graph | None:
     return clean if len(names & others) * 2 > len(others) else None
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A graph, its values in the whole run, its values from true inputs, and which tensor is which true one."""
-
-    graph: Graph
-    whole: Mapping[str, Array]
-    local: Mapping[str, Array]
-    names: Mapping[str, str]
-
-
 def _parameters(directory: Path) -> dict[str, Array]:
     return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(directory.glob("*.npy"))}
 
 
-def _open(graph: Graph, case: Case, known: Mapping[str, Truth], parameters: Mapping[str, Array]) -> Opened:
-    """Run a graph twice. An anchored tensor whose size is not the true one's stays uncut: it is reported as such."""
-    whole = _run(laid_open(graph), graph, case, {})
-    names = {t: n for t, n in anchors(graph, known, parameters_of(graph, parameters)).items() if t in whole}
-    true = {
-        tensor: known[name].value.astype(whole[tensor].dtype).reshape(whole[tensor].shape)
-        for tensor, name in names.items()
-        if known[name].value.size == whole[tensor].size and _same_kind(known[name].value, whole[tensor])
-    }
-    return Opened(graph, whole, _run(cut(graph, true), graph, case, true), names)
+def _rows_alone(opened: Opened, case: Case, parameters: Mapping[str, Array]) -> dict[str, Gap]:
+    """How far each tensor of a row moves when the same row, from the same true inputs, is run without the others."""
+    worst: dict[str, Gap] = {}
+    for row in range(len(case.arrays["ids"])):
+        alone = Case(case.name, {name: array[row : row + 1] for name, array in case.arrays.items()}, case.facts)
+        single = open_graph(opened.graph, alone, Definitions(alone, dict(parameters)).named(), parameters)
+        for name, value in single.local.items():
+            found = gap(_row_of(opened.local[name], value, row), Truth(value))
+            if name not in worst or found.relative > worst[name].relative:
+                worst[name] = found
+    return worst
 
 
-def _same_kind(a: Array, b: Array) -> bool:
-    return np.issubdtype(a.dtype, np.floating) == np.issubdtype(b.dtype, np.floating)
-
-
-def _run(model: bytes, graph: Graph, case: Case, true: Mapping[str, Array]) -> dict[str, Array]:
-    """All computed tensors of one run, by name. Optimizations are off: they would fuse nodes away."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    feeds = {name + TRUE: np.ascontiguousarray(value) for name, value in true.items()}
-    for port in session.get_inputs():
-        if port.name not in feeds:
-            feeds[port.name] = _feed(port, case)
-    if case.facts["keep"] and any(port.name == LOGITS_TO_KEEP for port in session.get_overridable_initializers()):
-        feeds[LOGITS_TO_KEEP] = np.array(case.facts["keep"], np.int64)
-    return dict(zip(graph.tensors, session.run(graph.tensors, feeds), strict=True))
-
-
-def _feed(port: Any, case: Case) -> Array:
-    """The value of a graph input: ids, mask, positions, or the reference's cache (empty before the first call)."""
-    plain = {"input_ids": "ids", "attention_mask": "mask", "position_ids": "positions"}
-    if port.name in plain:
-        return np.ascontiguousarray(case.arrays[plain[port.name]])
-    name = "past." + port.name.removeprefix(CACHE_IN)
-    dtype = np.float16 if port.type == "tensor(float16)" else np.float32
-    if name in case.arrays:
-        return np.ascontiguousarray(case.arrays[name].astype(dtype))
-    _, heads, _, width = port.shape
-    return np.zeros((len(case.arrays["ids"]), heads, 0, width), dtype)
+def _row_of(together: Array, alone: Array, row: int) -> Array:
+    """One row of a batch's tensor, along the axis that is shorter when the row is alone."""
+    axes = [i for i, (a, b) in enumerate(zip(together.shape, alone.shape, strict=False)) if a != b]
+    return together.take([row], axis=axes[0]) if len(axes) == 1 else together
 
 
 def _matches(opened: Opened, definitions: Definitions) -> Iterator[tuple[str, str]]:
@@ -136,37 +112,35 @@ def _is(value: Array, truth: Truth) -> bool:
     return squeezed and boolean and gap(value, truth).relative <= SAME
 
 
-def _row(
-    opened: Opened, other: Opened | None, node: Any, matched: Mapping[str, str], known: Mapping[str, Truth]
-) -> dict[str, Any]:
-    graph = opened.graph
-    computed = [name for name in node.input if name in opened.whole]
+def _row(seen: Seen, node: Any) -> dict[str, Any]:
+    whole = seen.opened.whole
+    computed = [name for name in node.input if name in whole]
     return {
-        "name": graph.label(node),
+        "name": seen.opened.graph.label(node),
         "op_type": node.op_type,
         "inputs": [name for name in node.input if name],
         "computed": computed,
-        "outputs": [
-            _tensor(opened, other, name, matched, known) for name in node.output if name and name in opened.local
-        ],
-        "float16": any(
-            opened.whole[name].dtype == np.float16 for name in (*computed, *node.output) if name in opened.whole
-        ),
+        "outputs": [_tensor(seen, name) for name in node.output if name in whole],
+        "float16": any(whole[name].dtype == np.float16 for name in (*computed, *node.output) if name in whole),
     }
 
 
-def _tensor(
-    opened: Opened, other: Opened | None, name: str, matched: Mapping[str, str], known: Mapping[str, Truth]
-) -> dict[str, Any]:
-    truth = known.get(opened.names.get(name, ""))
-    value = opened.local[name]
-    result: dict[str, Any] = {"tensor": name, "known_as": opened.names.get(name) or matched.get(name)}
-    result["anchored"], result["kind"] = truth is not None, str(value.dtype)
-    result["shape"] = list(value.shape)
+def _tensor(seen: Seen, name: str) -> dict[str, Any]:
+    value, known_as = seen.opened.local[name], seen.opened.names.get(name)
+    truth = seen.known[known_as] if known_as else None
+    result: dict[str, Any] = {
+        "tensor": name,
+        "known_as": known_as or seen.matched.get(name),
+        "anchored": truth is not None,
+        "kind": str(value.dtype),
+        "shape": list(value.shape),
+    }
     if truth is not None:
-        result |= {"local": gap(value, truth).table(), "whole": gap(opened.whole[name], truth).table()}
-    if other is not None and name in other.local:
-        base = other.local[name]
+        result |= {"local": gap(value, truth).table(), "whole": gap(seen.opened.whole[name], truth).table()}
+    if seen.other is not None and name in seen.other.local:
+        base = seen.other.local[name]
         real = truth.real if truth is not None and truth.value.shape == value.shape else None
         result["baseline"] = (gap(value, Truth(base, real)) if base.shape == value.shape else Gap.infinite()).table()
+    if name in seen.alone:
+        result["alone"] = seen.alone[name].table()
     return result
