@@ -32,6 +32,7 @@ class Blame:
     node: str
     op_type: str
     tensor: str
+    makes: tuple[str, ...]
     known_as: str | None
     local: dict[str, Any]
     before: dict[str, Any] | None
@@ -75,6 +76,7 @@ def blame(rows: Sequence[Row]) -> Blame | None:
         node=makers[at]["name"],
         op_type=makers[at]["op_type"],
         tensor=at,
+        makes=tuple(other["tensor"] for other in makers[at]["outputs"]),
         known_as=entry["known_as"],
         local=_shown(entry, baseline=graph.baseline),
         before=_carried(row, entries),
@@ -151,7 +153,7 @@ def _culprit(tensor: str, graph: _Graph, makers: Mapping[str, Row], entries: Map
 def _right(entry: Row, reader: Row, made: Row, *, baseline: bool) -> bool:
     """Whether a tensor is known to be what its reader should read.
 
-    Half of a mask is no mask where values are selected by it, and scores are not to be softmaxed before they are masked.
+    Half of a mask is no mask where values are selected by it, and Softmax is to read scores that are masked.
     """
     if baseline and "baseline" in entry and _over(entry["baseline"], EQUAL) <= 1:
         return True

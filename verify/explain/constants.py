@@ -6,6 +6,7 @@ Compared with the reference's parameters and config, and with the built variant 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,12 +29,14 @@ def differences(
     known = parameters_of(graph, parameters)
     twins = {baseline.label(node): node for node in baseline.model.graph.node} if baseline else {}
     found = []
+    counts = Counter(tensor.name for tensor in graph.model.graph.initializer)
     for node in graph.model.graph.node:
         lines = [*_weights(graph, node, known, parameters), *_attributes(node, known, config)]
         if baseline is None:
             lines += wrong_blocks(graph, node, known, parameters)
         else:
             lines += _beside(graph, node, baseline, twins.get(graph.label(node)))
+        lines += [f"initializer {name} exists {counts[name]} times" for name in node.input if counts[name] > 1]
         found += [{"node": graph.label(node), "what": line} for line in dict.fromkeys(lines)]
     return found
 

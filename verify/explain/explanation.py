@@ -27,6 +27,7 @@ class Explanation:
     node: str | None = None
     op_type: str | None = None
     tensor: str | None = None
+    makes: tuple[str, ...] = ()  # all that the node makes
     known_as: str | None = None  # the reference's name of that tensor
     what: tuple[str, ...] = ()
     also: tuple[str, ...] = ()  # nodes in the same stretch, and others that deviate
@@ -39,6 +40,22 @@ class Explanation:
     step: int | None = None
     runs: int = 0
     command: str = ""
+
+    def hit(self, name: str) -> str | None:
+        """How well this names a planted node or value: `exact`, `neighbour`, or None.
+
+        Exact: the node, or a value that it makes. A neighbour holds a tensor of the same module (a product without its
+        bias), is known by the value's name, or stands in the same stretch of nodes between known tensors.
+        """
+        if self.node is None:
+            return None
+        if name in {self.node, self.tensor, *self.makes}:
+            return "exact"
+        others = {entry.rpartition("/")[0] or entry for entry in self.names}
+        same_module = any(
+            entry.startswith(f"{name}.") or name.startswith(f"{entry}.") for entry in {self.tensor} - {None}
+        )
+        return "neighbour" if name == self.known_as or name in {*others, *self.names} or same_module else None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -155,10 +155,9 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
                 f"; in the graph as onnxruntime's optimizer leaves it at {failure.level}: before it each node is right"
             )
         errors = {"carried in": blamed.before, "of its own": blamed.local, "after it": blamed.after}
-        return Explanation(
-            *start, NODE, blamed.node, blamed.op_type, blamed.tensor, blamed.known_as, tuple(what), blamed.also,
-            errors=errors, precision=blamed.precision + note, **shared,
-        )  # fmt: skip
+        named = {name: getattr(blamed, name) for name in ("node", "op_type", "tensor", "makes", "known_as", "also")}
+        shared |= {"errors": errors, "precision": blamed.precision + note, "what": tuple(what)}
+        return Explanation(*start, NODE, **named, **shared)
     if found.stopped is not None:
         named = STOPPED.search(found.stopped)
         op_type, node = named.groups() if named else (None, None)

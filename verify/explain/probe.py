@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from verify.candidate import Candidate
 from verify.check import Array, Case, Partial
@@ -43,7 +44,8 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     other = open_graph(clean, case, known, parameters) if clean else None
     alone = _rows_alone(opened, case, parameters) if case.facts["rows_alone"] else {}
     seen = Seen(opened, other, dict(_matches(opened, definitions)), known, alone)
-    return {"nodes": [_row(seen, node) for node in graph.model.graph.node if node.output], "constants": found}
+    rows = [*_folded(seen), *(_row(seen, node) for node in graph.model.graph.node if node.output)]
+    return {"nodes": rows, "constants": found}
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,17 @@ def _is(value: Array, truth: Truth) -> bool:
     squeezed = [size for size in value.shape if size != 1] == [size for size in truth.value.shape if size != 1]
     boolean = (value.dtype == np.bool_) == (truth.value.dtype == np.bool_)
     return squeezed and boolean and gap(value, truth).relative <= SAME
+
+
+def _folded(seen: Seen) -> Iterator[dict[str, Any]]:
+    """Constants under the name of what should be computed: what onnxruntime's optimizer, or an exporter, folded."""
+    for name, tensor in seen.opened.graph.constants.items():
+        if name in seen.known:
+            value, kind = onnx.numpy_helper.to_array(tensor), {"computed": [], "inputs": [], "float16": False}
+            table = gap(value, seen.known[name]).table()
+            entry = {"tensor": name, "known_as": name, "anchored": True, "kind": str(value.dtype), "local": table}
+            entry |= {"shape": list(value.shape), "whole": table}
+            yield {"name": name, "op_type": "constant", "outputs": [entry], **kind}
 
 
 def _row(seen: Seen, node: Any) -> dict[str, Any]:

@@ -52,11 +52,11 @@ def unpack(packed: Array, bits: int) -> Array:
 
 
 def _as_stored(weight: Array, blocks: int, block: int) -> tuple[int, Array | None]:
-    """The true weight as the codes are stored: rows, and float32 [blocks, block], padded by what codes must not show."""
+    """The true weight as the codes are stored: rows, and float32 [blocks, block]; None if it does not fit."""
     for value in (np.asarray(weight).T, np.asarray(weight)):
         per_row = -(-value.shape[1] // block)
         if per_row * len(value) == blocks and value.shape[1] % block == 0:
-            # A square weight of Conv1D is stored transposed, as the others are; so is the tied head, which is not Conv1D.
+            # Conv1D's weights are stored transposed, square ones too; the vocabulary's table fits only as it is.
             return len(value), value.reshape(blocks, block)
     return 1, None
 
