@@ -55,9 +55,9 @@ class Failure:
     observed: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def keep(self) -> int:
-        """How many of the last positions' logits the failing call asked for; 0: all."""
-        return 1 if self.figure == "on_demand" else 0
+    def keeps(self) -> tuple[int, ...]:
+        """How many of the last positions' logits the failing calls asked for; 0: all."""
+        return (1, 2) if self.figure == "on_demand" else (0,)
 
     def on(self, given: Input) -> Failure:
         """The same failure on another input."""

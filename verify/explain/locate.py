@@ -9,59 +9,23 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from verify.explain import truth
-from verify.explain.blame import Blame, blame, first_module, is_twin
 from verify.explain.explanation import BESIDE, CONSTANT, NODE, NOTHING, RUN, Explanation
 from verify.explain.failure import BESIDE as CHECKS_BESIDE
 from verify.explain.failure import Context, Failure, Trial, failures
+from verify.explain.findings import Bounds, Findings, Place, probe, probes
 from verify.explain.input import Input
 from verify.explain.minimise import minimise
 from verify.verdict import Result
-from verify.worker import CandidateError, Worker
+from verify.worker import Worker
 
-PROBE = "verify.explain.probe"
-MOST_CALLS = 16  # calls probed, the first ones; a minimised input rarely has more than three
+__all__ = ["Bounds", "Context", "Place", "conclude", "explain", "explain_variant"]
 STOPPED = re.compile(r"running (\w+) node\. Name:'([^']*)'")  # how onnxruntime names the node that raised
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a foreign graph may take: seconds for one answer, GiB of address space."""
-
-    timeout_s: float
-    memory_gb: float
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the candidate and its clean twin lie, and a directory for what passes between processes."""
-
-    candidate: Path
-    baseline: Path | None
-    scratch: Path
-    bounds: Bounds
-
-
-@dataclass
-class Findings:
-    """What the probes of an input's calls said."""
-
-    blame: Blame | None = None
-    step: int | None = None
-    layers: list[dict[str, Any]] = field(default_factory=list)
-    constants: list[dict[str, str]] = field(default_factory=list)
-    stopped: str | None = None
-    twin: bool = True
-    mode: str = ""
 
 
 def explain_variant(context: Context, place: Place, results: Sequence[Result], said: Sequence[str]) -> Explanation:
@@ -113,7 +77,7 @@ def conclude(  # noqa: PLR0913  # the last two are for the text alone
 ) -> Explanation:
     """Locate the node for an input as it is; `value` is the measure on it."""
     given = failure.input
-    found = _probe(trial, place, failure)
+    found = probe(trial, place, failure)
     criterion = {
         "variant": failure.variant,
         "check": failure.check,
@@ -168,56 +132,13 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
     return Explanation(*start, NOTHING, what=("each node, run from true inputs, gives what it should",), **shared)
 
 
-def _probe(trial: Trial, place: Place, failure: Failure) -> Findings:
-    """Probe call after call, until one has a node that deviates."""
-    found = Findings()
-    for mode in _modes(failure):
-        for number, table in _probes(trial, place, failure, mode):
-            found.constants = found.constants or table.get("constants", [])
-            if "error" in table:
-                found.stopped = table["error"]
-                return found
-            found.twin, found.layers = is_twin(table["nodes"]), first_module(table["nodes"])
-            found.blame = blame(table["nodes"])
-            if found.blame is not None:
-                found.step, found.mode = number, mode
-                return found
-    return found
-
-
-def _modes(failure: Failure) -> Iterator[str]:
-    """Ways to look at the graph: rows beside themselves alone, as it is, and as the failing level optimizes it."""
-    if failure.figure == "batch_dependence":
-        yield "rows_alone"
-    yield ""
-    if failure.level != "disable_all":
-        yield "optimized"
-
-
-def _probes(trial: Trial, place: Place, failure: Failure, mode: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
-    with tempfile.TemporaryDirectory(dir=place.scratch) as home:
-        directory = Path(home)
-        truth.save_parameters(trial.reference, directory / "parameters")
-        for number, case in enumerate(truth.calls(trial.reference, failure.input, failure.keep)):
-            if number == MOST_CALLS:
-                return
-            more = {"parameters": str(directory / "parameters"), "baseline": str(place.baseline or "")}
-            more |= {name: name == mode for name in ("optimized", "rows_alone")}
-            case.facts.update(more)  # type: ignore[attr-defined]  # made by `calls`, a dictionary of its own
-            case.save(directory / f"{number}")
-            try:
-                yield number, trial.worker.judge(PROBE, directory / f"{number}")
-            except CandidateError as error:
-                yield number, {"error": str(error)}
-
-
 def _by_constants(context: Context, place: Place, plain: Explanation) -> Explanation:
     """A structure that fails: name a constant that is not the reference's, if there is one."""
     ids = context.corpus.ids[None, :1]
     given = Input(ids, np.ones_like(ids), (1,))
     failure = Failure(plain.variant, "logits", "disable_all", None, 0.0, upper=True, input=given, case="constants")
     with _worker(place, failure.level) as worker:
-        for _, table in _probes(Trial(context.reference, worker, place.scratch), place, failure):
+        for _, table in probes(Trial(context.reference, worker, place.scratch), place, failure):
             if table.get("constants"):
                 return _first_constant(plain, table["constants"])
     return plain
