@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 from tests.planted import store, weight
-from tests.planted_fused import set_attribute
+from tests.planted_fused import mask_ignored, set_attribute
 from tests.planted_nodes import made_by
 from tests.test_convert_tiny import SIZES, converted, write_checkpoint
 from verify.explain.explanation import NODE, NOTHING, RUN, Explanation, lines
@@ -65,10 +65,6 @@ def weight_of(name: str, index: Any, factor: float) -> Callable[[onnx.ModelProto
     return plant
 
 
-def padding_seen(model: onnx.ModelProto) -> None:
-    made_by(model, "allowed").input[0] = "causal"
-
-
 def late_epsilon(model: onnx.ModelProto) -> None:
     set_attribute(made_by(model, "transformer.h.1.ln_2"), "epsilon", 1e-2)
 
@@ -79,7 +75,7 @@ def late_epsilon(model: onnx.ModelProto) -> None:
         (weight_of("transformer.h.1.mlp.c_fc.weight", 3, 1.1), "transformer.h.1.mlp.c_fc.product/MatMul", "in 128 of"),
         (weight_of("transformer.h.0.attn.c_proj.bias", 0, 1.0), "transformer.h.0.attn.c_proj/Add", "in 1 of 32"),
         (late_epsilon, "transformer.h.1.ln_2/SkipLayerNormalization", "epsilon is 0.01, the config says 1e-05"),
-        (padding_seen, "allowed/And", ""),
+        (mask_ignored, "everything", ""),
     ],
 )
 def test_the_node_is_named_with_what_is_wrong(
@@ -100,7 +96,7 @@ def test_a_weight_is_shown_on_one_token_and_padding_on_two(tiny: Any, reference:
     assert found.input is not None
     assert np.shape(found.input["ids"]) == (1, 1)
     model = onnx.load(tiny["fused"])
-    padding_seen(model)
+    mask_ignored(model)
     found = explained(model, reference, tmp_path)
     assert found.input is not None
     assert sorted(np.ravel(found.input["mask"])) != [1] * np.size(found.input["mask"]), "without padding nothing fails"

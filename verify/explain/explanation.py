@@ -28,7 +28,7 @@ class Explanation:
     op_type: str | None = None
     tensor: str | None = None
     makes: tuple[str, ...] = ()  # all that the node makes
-    known_as: str | None = None  # the reference's name of that tensor
+    known_as: str | None = None  # the reference's name of that tensor, or of the first known one made of it
     what: tuple[str, ...] = ()
     also: tuple[str, ...] = ()  # nodes in the same stretch, and others that deviate
     errors: Mapping[str, Any] | None = None  # before, local, after
@@ -89,11 +89,14 @@ def lines(entry: Explanation) -> list[str]:
     if len(entry.failed) > 3:
         found.append(f"and {len(entry.failed) - 3} more measures")
     if entry.kind == BESIDE:
-        return [*found, "not in what the graph computes: the check's own detail above says what it is"]
+        return [
+            *found,
+            "not in what the graph computes, as far as a probe shows: the check's own detail says what it is",
+        ]
     if entry.node is not None:
         found.append(f"node: {entry.node} ({entry.op_type})" + (f", tensor {entry.tensor}" if entry.tensor else ""))
         if entry.known_as and entry.known_as != entry.tensor:
-            found.append(f"the reference's name of it: {entry.known_as}")
+            found.append(f"first known value that it makes wrong: {entry.known_as}")
     else:
         found.append("no node deviates when it is given true inputs")
     found += [f"what: {line}" for line in entry.what[:4]]

@@ -37,7 +37,8 @@ ORDER = (
     "generation",
 )
 SHORTEST = 4  # tokens of a chunk whose second half scores something
-BESIDE = ("structure", "tokenizer")  # checks of what is no computation
+FILES = ("tokenizer",)  # checks of files beside the graph
+RUNNING = ("logits", "cache", "divergence", "generation")  # checks that feed a text, which can be cut smaller
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def failed_measures(results: Sequence[Result]) -> list[tuple[Result, Judged | No
     """What failed of one variant by computing, the simplest first; None: the check has no measures, it stopped."""
     found: list[tuple[Result, Judged | None]] = []
     for result in results:
-        if result.check not in BESIDE:
+        if result.check in RUNNING:
             found += [(result, None)] if result.failure is not None else []
             found += [(result, judged) for judged in result.measures if not judged.passed]
 
@@ -137,8 +138,6 @@ def failures(context: Context, results: Sequence[Result]) -> Iterator[Failure]:
     """Every input of the failed checks, as a failure to try, for one variant's results, the simplest first."""
     for result, judged in failed_measures(results):
         check, figure, bound, upper = _criterion(context.recipe, result, judged)
-        if check not in ("logits", "cache", "divergence"):
-            continue
         level = result.level if result.level != "any" else context.recipe.verify.levels[-1]
         # A run that stopped names its case; of the other cases nothing is known that would make them worth a run.
         module, settings = context.modules[result.check], context.settings[result.check]

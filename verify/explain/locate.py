@@ -10,35 +10,38 @@ import contextlib
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from verify.explain.explanation import BESIDE, CONSTANT, NODE, NOTHING, RUN, Explanation
-from verify.explain.failure import BESIDE as CHECKS_BESIDE
-from verify.explain.failure import Context, Failure, Trial, failures
-from verify.explain.findings import Bounds, Findings, Place, probe, probes
+from verify.explain.failure import FILES, Context, Failure, Trial, failures
+from verify.explain.findings import Bounds, Findings, Place, probe
 from verify.explain.input import Input
 from verify.explain.minimise import minimise
 from verify.verdict import Result
 from verify.worker import Worker
 
 __all__ = ["Bounds", "Context", "Place", "conclude", "explain", "explain_variant"]
+TEXT = 12  # tokens looked at where no input is known to fail
+HUNG = "no answer within"  # how verify.worker says that a candidate took too long
 STOPPED = re.compile(r"running (\w+) node\. Name:'([^']*)'")  # how onnxruntime names the node that raised
 
 
 def explain_variant(context: Context, place: Place, results: Sequence[Result], said: Sequence[str]) -> Explanation:
     """Explain one variant's results; `said` are its failures as the report words them.
 
-    A variant that fails only beside its computation (tokenizer, config, structure) is explained by the check itself;
-    of a structure that fails, constants that are not the reference's are named all the same.
+    Of what fails beside the computation (tokenizer, config, structure) the check's own detail is the explanation. If
+    more than files has failed, the graph is probed on a piece of the text all the same: a constant may be wrong unseen.
     """
     variant = results[0].variant
-    failed_checks = {result.check for result in results if not result.passed}
     plain = Explanation(variant, "any", tuple(said), BESIDE)
-    if failed_checks <= {*CHECKS_BESIDE}:
-        return _by_constants(context, place, plain) if "structure" in failed_checks else plain
+    hung = next((result.failure for result in results if HUNG in (result.failure or "")), None)
+    if hung is not None:  # every further run would take as long
+        return replace(plain, kind=RUN, what=(hung,))
+    if all(result.passed or result.check in FILES for result in results):
+        return plain
     with contextlib.ExitStack() as stack:
         trials = {
             level: Trial(context.reference, stack.enter_context(_worker(place, level)), place.scratch)
@@ -50,8 +53,7 @@ def explain_variant(context: Context, place: Place, results: Sequence[Result], s
             )
         if found is not None:
             return _smallest(trials[found.level], place, found, said)
-    why = ("no single case of the failed checks fails when it is run again",)
-    return Explanation(variant, "any", tuple(said), NOTHING, what=why)
+        return _on_any_text(context, trials[context.recipe.verify.levels[0]], place, plain)
 
 
 def _fails(trial: Trial, failure: Failure, progress: Any) -> bool:
@@ -132,15 +134,15 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
     return Explanation(*start, NOTHING, what=("each node, run from true inputs, gives what it should",), **shared)
 
 
-def _by_constants(context: Context, place: Place, plain: Explanation) -> Explanation:
-    """A structure that fails: name a constant that is not the reference's, if there is one."""
-    ids = context.corpus.ids[None, :1]
-    given = Input(ids, np.ones_like(ids), (1,))
-    failure = Failure(plain.variant, "logits", "disable_all", None, 0.0, upper=True, input=given, case="constants")
-    with _worker(place, failure.level) as worker:
-        for _, table in probes(Trial(context.reference, worker, place.scratch), place, failure):
-            if table.get("constants"):
-                return _first_constant(plain, table["constants"])
+def _on_any_text(context: Context, trial: Trial, place: Place, plain: Explanation) -> Explanation:
+    """What fails on no input of its own: look for a node on a padded batch in two calls, which no check has failed."""
+    batch = context.corpus.batch((TEXT, TEXT // 2), 0, context.reference.end or 0)
+    given = Input(batch.ids, batch.mask, (TEXT - 2, 2))
+    failure = Failure(plain.variant, "cache", trial.worker.level, None, 0.0, upper=True, input=given, case="any text")
+    found = _explanation(failure, probe(trial, place, failure), plain.failed, {})
+    if found.kind in (NODE, CONSTANT):
+        note = "found on a text that no check has failed on"
+        return replace(found, precision=f"{found.precision}; {note}" if found.precision else note)
     return plain
 
 
@@ -148,8 +150,7 @@ def _first_constant(plain: Explanation, constants: Sequence[Mapping[str, str]]) 
     node = constants[0]["node"]
     what = tuple(entry["what"] for entry in constants if entry["node"] == node)
     others = tuple(dict.fromkeys(entry["node"] for entry in constants if entry["node"] != node))
-    table = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
-    return Explanation(**{**table, "kind": CONSTANT, "node": node, "what": (*plain.what, *what), "also": others[:8]})
+    return replace(plain, kind=CONSTANT, node=node, what=(*plain.what, *what), also=others[:8])
 
 
 def _worker(place: Place, level: str) -> Worker:
