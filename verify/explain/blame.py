@@ -142,7 +142,7 @@ def _culprit(tensor: str, graph: _Graph, makers: Mapping[str, Row], entries: Map
         if (
             entry is None
             or entry["anchored"]
-            or _right(entry, makers[tensor], entries[tensor], baseline=graph.baseline)
+            or _right(entry, makers[name], makers[tensor], made=entries[tensor], baseline=graph.baseline)
         ):
             continue
         if _carries(entry, makers[tensor], entries[tensor]):
@@ -150,10 +150,11 @@ def _culprit(tensor: str, graph: _Graph, makers: Mapping[str, Row], entries: Map
     return tensor
 
 
-def _right(entry: Row, reader: Row, made: Row, *, baseline: bool) -> bool:
+def _right(entry: Row, maker: Row, reader: Row, *, made: Row, baseline: bool) -> bool:
     """Whether a tensor is known to be what its reader should read.
 
-    Half of a mask is no mask where values are selected by it, and Softmax is to read scores that are masked.
+    Half of a mask is no mask where values are selected by it. Softmax is to read scores that are masked, and these are
+    to be scaled: a product that leaves the query or the scores as they were scales nothing.
     """
     if baseline and "baseline" in entry and _over(entry["baseline"], EQUAL) <= 1:
         return True
@@ -161,6 +162,8 @@ def _right(entry: Row, reader: Row, made: Row, *, baseline: bool) -> bool:
         return False
     if entry["kind"] == "bool" and made["kind"] != "bool":
         return bool(entry["known_as"] == "allowed")
+    if entry["known_as"].endswith(("query by head", "scores unscaled")):
+        return maker["op_type"] not in ("Mul", "Div") and reader["op_type"] not in ("Where", "Softmax")
     return reader["op_type"] != "Softmax" or entry["known_as"].endswith("masked")
 
 

@@ -26,7 +26,10 @@ from verify.worker import Worker
 __all__ = ["Bounds", "Context", "Place", "conclude", "explain", "explain_variant"]
 TEXT = 12  # tokens looked at where no input is known to fail
 HUNG = "no answer within"  # how verify.worker says that a candidate took too long
-STOPPED = re.compile(r"running (\w+) node\. Name:'([^']*)'")  # how onnxruntime names the node that raised
+# How onnxruntime names a node that raised, and one that it cannot load.
+STOPPED = re.compile(
+    r"running (?P<op_type>\w+) node\. Name:'(?P<node>[^']*)'|Node \((?P<at>[^)]*)\) Op \((?P<op>\w+)\)"
+)
 
 
 def explain_variant(context: Context, place: Place, results: Sequence[Result], said: Sequence[str]) -> Explanation:
@@ -126,7 +129,7 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
         return Explanation(*start, NODE, **named, **shared)
     if found.stopped is not None:
         named = STOPPED.search(found.stopped)
-        op_type, node = named.groups() if named else (None, None)
+        node, op_type = (named["node"] or named["at"], named["op_type"] or named["op"]) if named else (None, None)
         plain = Explanation(*start, RUN, node, op_type, what=(found.stopped,), **shared)
         return plain if named or not found.constants else _first_constant(plain, found.constants)
     if found.constants:
