@@ -24,8 +24,8 @@ LAYER = re.compile(r"\bh\.(\d+)\b")
 
 def differences(
     graph: Graph, parameters: Mapping[str, Array], baseline: Graph | None, config: Mapping[str, Any]
-) -> list[dict[str, str]]:
-    """Everything found, as {node, what}, in the graph's order."""
+) -> list[dict[str, Any]]:
+    """Everything found, as {node, op_type, makes, what}, in the graph's order."""
     known = parameters_of(graph, parameters)
     twins = {baseline.label(node): node for node in baseline.model.graph.node} if baseline else {}
     found = []
@@ -37,7 +37,8 @@ def differences(
         else:
             lines += _beside(graph, node, baseline, twins.get(graph.label(node)))
         lines += [f"initializer {name} exists {counts[name]} times" for name in node.input if counts[name] > 1]
-        found += [{"node": graph.label(node), "what": line} for line in dict.fromkeys(lines)]
+        about = {"node": graph.label(node), "op_type": node.op_type, "makes": [name for name in node.output if name]}
+        found += [{**about, "what": line} for line in dict.fromkeys(lines)]
     return found
 
 

@@ -44,18 +44,18 @@ class Explanation:
     def hit(self, name: str) -> str | None:
         """How well this names a planted node or value: `exact`, `neighbour`, or None.
 
-        Exact: the node, or a value that it makes. A neighbour holds a tensor of the same module (a product without its
-        bias), is known by the value's name, or stands in the same stretch of nodes between known tensors.
+        Exact: the node, a value that it makes, or the first known value that it makes wrong. A neighbour holds a tensor
+        of the same module (a product without its bias), or stands in the same stretch of nodes between known tensors.
         """
         if self.node is None:
             return None
-        if name in {self.node, self.tensor, *self.makes}:
+        if name in {self.node, self.tensor, self.known_as, *self.makes}:
             return "exact"
         others = {entry.rpartition("/")[0] or entry for entry in self.names}
         same_module = any(
             entry.startswith(f"{name}.") or name.startswith(f"{entry}.") for entry in {self.tensor} - {None}
         )
-        return "neighbour" if name == self.known_as or name in {*others, *self.names} or same_module else None
+        return "neighbour" if name in {*others, *self.names} or same_module else None
 
     @property
     def names(self) -> tuple[str, ...]:

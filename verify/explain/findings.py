@@ -43,7 +43,7 @@ class Findings:
     blame: Blame | None = None
     step: int | None = None
     layers: list[dict[str, Any]] = field(default_factory=list)
-    constants: list[dict[str, str]] = field(default_factory=list)
+    constants: list[dict[str, Any]] = field(default_factory=list)
     stopped: str | None = None
     twin: bool = True
     mode: str = ""

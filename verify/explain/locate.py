@@ -149,11 +149,12 @@ def _on_any_text(context: Context, trial: Trial, place: Place, plain: Explanatio
     return plain
 
 
-def _first_constant(plain: Explanation, constants: Sequence[Mapping[str, str]]) -> Explanation:
-    node = constants[0]["node"]
+def _first_constant(plain: Explanation, constants: Sequence[Mapping[str, Any]]) -> Explanation:
+    node, op_type, makes = (constants[0][name] for name in ("node", "op_type", "makes"))
     what = tuple(entry["what"] for entry in constants if entry["node"] == node)
     others = tuple(dict.fromkeys(entry["node"] for entry in constants if entry["node"] != node))
-    return replace(plain, kind=CONSTANT, node=node, what=(*plain.what, *what), also=others[:8])
+    named = {"node": node, "op_type": op_type, "makes": tuple(makes), "also": others[:8]}
+    return replace(plain, kind=CONSTANT, what=(*plain.what, *what), **named)
 
 
 def _worker(place: Place, level: str) -> Worker:

@@ -58,6 +58,11 @@ class Seen:
     known: Mapping[str, Truth]
     alone: Mapping[str, Gap]
 
+    @property
+    def half(self) -> bool:
+        """Whether weights are kept in float16, so that values in float16 are what was asked for."""
+        return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in self.opened.graph.constants.values())
+
 
 def _twin(graph: Graph, path: str) -> Graph | None:
     """The built variant, if it is a graph of the same form: most of the nodes have their names there."""
@@ -134,7 +139,8 @@ def _row(seen: Seen, node: Any) -> dict[str, Any]:
         "inputs": [name for name in node.input if name],
         "computed": computed,
         "outputs": [_tensor(seen, name) for name in node.output if name in whole],
-        "float16": any(whole[name].dtype == np.float16 for name in (*computed, *node.output) if name in whole),
+        "float16": seen.half
+        and any(whole[name].dtype == np.float16 for name in (*computed, *node.output) if name in whole),
     }
 
 
