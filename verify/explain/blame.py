@@ -70,7 +70,8 @@ def blame(rows: Sequence[Row]) -> Blame | None:
     makers, entries = graph.makers, graph.entries
     at = _culprit(entry["tensor"], graph, makers, entries)
     chain = list(_segment(entry["tensor"], makers, entries))
-    others = [row["name"], *chain, *(other["name"] for other, _ in wrong)]
+    readers = [other["name"] for other in rows if at in other["inputs"]]
+    others = [row["name"], *chain[:4], *(other["name"] for other, _ in wrong), *readers[:2]]
     also = tuple(name for name in dict.fromkeys(others) if name != makers[at]["name"])
     return Blame(
         node=makers[at]["name"],

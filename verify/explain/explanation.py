@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
+PARTS = ("product", "columns", "float16", "float32")  # what graphs make on the way to a module's output
 NODE, CONSTANT, RUN, BESIDE, NOTHING = "node", "constant", "run", "beside the graph", "nothing"
 
 
@@ -52,9 +53,8 @@ class Explanation:
         if name in {self.node, self.tensor, self.known_as, *self.makes}:
             return "exact"
         others = {entry.rpartition("/")[0] or entry for entry in self.names}
-        same_module = any(
-            entry.startswith(f"{name}.") or name.startswith(f"{entry}.") for entry in {self.tensor} - {None}
-        )
+        own = {self.tensor, *others}
+        same_module = any(f"{name}.{part}" in own or name == f"{value}.{part}" for part in PARTS for value in own)
         return "neighbour" if name in {*others, *self.names} or same_module else None
 
     @property

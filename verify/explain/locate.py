@@ -124,7 +124,12 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
                 f"; in the graph as onnxruntime's optimizer leaves it at {failure.level}: before it each node is right"
             )
         errors = {"carried in": blamed.before, "of its own": blamed.local, "after it": blamed.after}
-        named = {name: getattr(blamed, name) for name in ("node", "op_type", "tensor", "makes", "known_as", "also")}
+        named = {name: getattr(blamed, name) for name in ("node", "op_type", "tensor", "makes", "known_as")}
+        # A constant that is wrong for one reader is wrong for all.
+        sharing = [
+            entry["node"] for entry in found.constants if entry["what"] in what and "initializer" in entry["what"]
+        ]
+        named["also"] = tuple(dict.fromkeys(n for n in (*names[1:], *sharing) if n != blamed.node))[:8]
         shared |= {"errors": errors, "precision": blamed.precision + note, "what": tuple(what)}
         return Explanation(*start, NODE, **named, **shared)
     if found.stopped is not None:
