@@ -165,7 +165,7 @@ def _right(entry: Row, maker: Row, reader: Row, *, made: Row, baseline: bool) ->
         return bool(entry["known_as"] == "allowed")
     if entry["known_as"].endswith(("query by head", "scores unscaled")):
         return maker["op_type"] not in ("Mul", "Div") and reader["op_type"] not in ("Where", "Softmax")
-    return reader["op_type"] != "Softmax" or entry["known_as"].endswith("masked")
+    return bool(reader["op_type"] != "Softmax" or entry["known_as"].endswith("masked"))
 
 
 def _carries(entry: Row, reader: Row, made: Row) -> bool:

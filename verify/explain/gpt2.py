@@ -72,14 +72,16 @@ class Definitions:
     def _real(self) -> Array:
         """Which of the call's tokens are no padding, bool [batch, sequence, 1]."""
         length = self.call.arrays["ids"].shape[1]
-        return (self.call.arrays["mask"][:, -length:] == 1)[..., None]
+        real: Array = (self.call.arrays["mask"][:, -length:] == 1)[..., None]
+        return real
 
     @property
     def _allowed(self) -> Array:
         """Where a token may look, bool [batch, 1, sequence, total]: at slots up to its own that are no padding."""
         mask, length = self.call.arrays["mask"], self.call.arrays["ids"].shape[1]
         slots = np.arange(mask.shape[1])
-        return (slots[-length:, None] >= slots)[None, None] & (mask == 1)[:, None, None]
+        allowed: Array = (slots[-length:, None] >= slots)[None, None] & (mask == 1)[:, None, None]
+        return allowed
 
     def _masks(self) -> dict[str, Truth]:
         mask, length = self.call.arrays["mask"], self.call.arrays["ids"].shape[1]
