@@ -148,7 +148,7 @@ def _scopes(graph: Graph) -> Iterator[tuple[str, str]]:
 
 def laid_open(graph: Graph) -> bytes:
     """The model with every computed tensor as an output."""
-    return _with_outputs(graph, graph.tensors).SerializeToString()
+    return bytes(_with_outputs(graph, graph.tensors).SerializeToString())
 
 
 def cut(graph: Graph, anchored: Mapping[str, Array]) -> bytes:

@@ -31,7 +31,7 @@ class Input:
     @property
     def size(self) -> tuple[int, int, int]:
         """Rows, length, calls."""
-        return (*self.ids.shape, len(self.pieces))  # type: ignore[return-value]  # the array has two axes
+        return (*self.ids.shape, len(self.pieces))
 
     @property
     def key(self) -> bytes:

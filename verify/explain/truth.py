@@ -28,7 +28,9 @@ def calls(reference: Any, given: Input, keep: int = 0) -> Iterator[Case]:
     Arrays: `ids`, `mask`, `positions`, `past.<layer>.<part>`, `present.<layer>.<part>`, and `in.<module>`,
     `out.<module>` float32 by PyTorch's module paths. `keep` asks for the logits of the last positions only (0: all).
     """
-    cache, past, at = None, {}, 0
+    cache: Any = None
+    past: dict[str, Array] = {}
+    at = 0
     for number, size in enumerate(given.pieces):
         end = at + size
         feed = {
@@ -64,7 +66,8 @@ def _watched(model: Any) -> Iterator[dict[str, Array]]:
     def watch(name: str) -> Any:
         def hook(_: Any, arguments: tuple[Any, ...], result: Any) -> None:
             first = result[0] if isinstance(result, tuple) else result
-            for side, value in (("in", arguments[0] if arguments else None), ("out", first)):
+            sides: dict[str, Any] = {"in": arguments[0] if arguments else None, "out": first}
+            for side, value in sides.items():
                 if hasattr(value, "numpy") and value.is_floating_point():
                     seen[f"{side}.{name}"] = value.numpy()
 
