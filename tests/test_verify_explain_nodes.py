@@ -141,7 +141,7 @@ def test_the_standard_graph_is_located_by_scopes_parameters_and_values(
 
 def _no_scale(model: onnx.ModelProto) -> None:
     node = next(n for n in model.graph.node if n.name == "/transformer/h.1/attn/Mul")
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), "no_scale"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(1, np.float32), "no_scale"))
     node.input[1] = "no_scale"
 
 

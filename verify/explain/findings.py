@@ -86,7 +86,7 @@ def probes(
         for number, case in enumerate(truth.calls(trial.reference, failure.input, min(keep, failure.input.pieces[-1]))):
             if number == MOST_CALLS:
                 return
-            more = {"parameters": str(directory / "parameters"), "baseline": str(place.baseline or "")}
+            more: dict[str, Any] = {"parameters": str(directory / "parameters"), "baseline": str(place.baseline or "")}
             more |= {name: name == mode for name in ("optimized", "rows_alone")}
             case.facts.update(more)  # type: ignore[attr-defined]  # made by `calls`, a dictionary of its own
             case.save(directory / f"{number}")

@@ -107,7 +107,7 @@ def conclude(  # noqa: PLR0913  # the last two are for the text alone
 
 
 def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], shared: dict[str, Any]) -> Explanation:
-    start = (failure.variant, failure.level, said)
+    plain = Explanation(failure.variant, failure.level, said, NOTHING, **shared)
     if found.blame is not None:
         blamed = found.blame
         names = (blamed.node, *blamed.also)
@@ -130,16 +130,16 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
             entry["node"] for entry in found.constants if entry["what"] in what and "initializer" in entry["what"]
         ]
         named["also"] = tuple(dict.fromkeys(n for n in (*names[1:], *sharing) if n != blamed.node))[:8]
-        shared |= {"errors": errors, "precision": blamed.precision + note, "what": tuple(what)}
-        return Explanation(*start, NODE, **named, **shared)
+        return replace(plain, kind=NODE, errors=errors, precision=blamed.precision + note, what=tuple(what), **named)
     if found.stopped is not None:
-        named = STOPPED.search(found.stopped)
-        node, op_type = (named["node"] or named["at"], named["op_type"] or named["op"]) if named else (None, None)
-        plain = Explanation(*start, RUN, node, op_type, what=(found.stopped,), **shared)
-        return plain if named or not found.constants else _first_constant(plain, found.constants)
+        plain = replace(plain, kind=RUN, what=(found.stopped,))
+        at = STOPPED.search(found.stopped)
+        if at is not None:
+            return replace(plain, node=at["node"] or at["at"], op_type=at["op_type"] or at["op"])
+        return _first_constant(plain, found.constants) if found.constants else plain
     if found.constants:
-        return _first_constant(Explanation(*start, NOTHING, **shared), found.constants)
-    return Explanation(*start, NOTHING, what=("each node, run from true inputs, gives what it should",), **shared)
+        return _first_constant(plain, found.constants)
+    return replace(plain, what=("each node, run from true inputs, gives what it should",))
 
 
 def _on_any_text(context: Context, trial: Trial, place: Place, plain: Explanation) -> Explanation:
