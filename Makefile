@@ -15,6 +15,7 @@ LIMIT   =
 FILES   =
 REPOSITORY =
 PORT    = 0
+EXPLAIN =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -41,6 +42,7 @@ help: ## print this list
 	@echo '  RECIPES=FILES what reconvert looks after ($(RECIPE))'
 	@echo '  ROUNDS=N      how often bench measures everything (5)'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", or the faults to plant (everything)'
+	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails'
 	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
 	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
@@ -62,7 +64,7 @@ quantize: setup ## make the recipe's variants from the converted model
 	$(BIN)/python -m quantize '$(RECIPE)' --build '$(BUILD)' $(variants)
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
-	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants)
+	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(EXPLAIN),--explain)
 
 publish: setup ## show what publishing the verified model would change on the Hub; WAY=push does it
 	$(BIN)/python -m publish '$(RECIPE)' --build '$(BUILD)' $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
