@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from onnx import helper
-from tests.planted_fused import set_attribute
 
 from tests import planted, planted_fused
 from tests.planted import constant, insert, store, weight
+from tests.planted_fused import set_attribute
 
 HIDDEN, HEADS, WIDTH, CONTEXT = planted.HIDDEN, planted.HEADS, planted.HIDDEN // planted.HEADS, 256
 
@@ -232,41 +232,25 @@ FUSED = (
     norm_of_another_layer,
 )
 STANDARD = (
-    planted.perturbed_row,
-    planted.heads_swapped,
     planted.key_and_value_swapped,
     planted.mask_ignored,
-    planted.positions_ignored,
-    planted.past_off_by_one,
     planted.causal_mask_off_by_one,
     planted.exact_gelu,
-    planted.large_epsilon,
     planted.layer_dropped,
-    planted.embedding_row_zeroed,
     planted.cache_of_one_layer_stale,
-    bias_of_one_head_swapped,
-    epsilon_of_one_norm,
     positions_shifted_beyond_the_middle,
     presents_swapped_in_the_standard_graph,
     cache_wrong_from_the_third_step,
-    projection_transposed,
 )
 QUANTIZED = (
     scale_of_one_block,
-    codes_of_one_row,
     scales_of_two_layers_swapped,
-    head_scale,
-    bias_of_one_head_swapped,
     norm_bias_moved,
     planted_fused.mask_ignored,
-    planted_fused.not_causal,
-    planted_fused.default_scale_times_two,
     planted_fused.past_of_another_layer,
-    planted_fused.presents_swapped,
-    planted.past_off_by_one,
     planted_fused.large_epsilon,
     planted_fused.last_logits_first,
     cache_wrong_from_the_third_step,
-    positions_shifted_beyond_the_middle,
+    head_scale,
 )
-WEIGHTS = (scale_of_one_block, codes_of_one_row, scales_of_two_layers_swapped, head_scale)
+WEIGHTS = (codes_of_one_row, head_scale)

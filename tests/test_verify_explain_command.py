@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -16,6 +17,15 @@ from tests.planted import store, weight
 from tests.test_verify_faults import SOURCE, shorter_recipe
 
 NODE = "transformer.h.3.ln_1/SkipLayerNormalization"
+
+
+def recipe_with(home: Path, *checks: str) -> Path:
+    """The shorter recipe with these checks only."""
+    path = shorter_recipe(home)
+    text, count = re.subn(r"^checks = .*$", f"checks = {json.dumps(checks)}", path.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    path.write_text(text)
+    return path
 
 
 @pytest.fixture
@@ -32,7 +42,17 @@ def test_a_failed_candidate_is_explained_and_the_command_shows_it_again(home: Pa
     model = onnx.load(path)
     store(model, "transformer.h.3.ln_1.bias", weight(model, "transformer.h.3.ln_1.bias") + np.float32(0.2))
     onnx.save(model, path)
-    arguments = [shorter_recipe(home), "--candidate", path, "--variant", "q4", "--source", SOURCE, "--build", home]
+    arguments = [
+        recipe_with(home, "structure", "logits"),
+        "--candidate",
+        path,
+        "--variant",
+        "q4",
+        "--source",
+        SOURCE,
+        "--build",
+        home,
+    ]
     result = stage("verify", *arguments, "--explain", code=1)
     report = home / "embedded" / "candidate-report"
     (entry,) = json.loads((report / "explain.json").read_text())["explanations"]
@@ -54,7 +74,17 @@ def test_what_is_not_in_the_graph_is_not_searched_there(home: Path, stage: Stage
     path = home / "candidate" / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": 13}))
     graph = home / "candidate" / "onnx" / "model_q4.onnx"
-    arguments = [shorter_recipe(home), "--candidate", graph, "--variant", "q4", "--source", SOURCE, "--build", home]
+    arguments = [
+        recipe_with(home, "structure", "tokenizer"),
+        "--candidate",
+        graph,
+        "--variant",
+        "q4",
+        "--source",
+        SOURCE,
+        "--build",
+        home,
+    ]
     result = stage("verify", *arguments, "--explain", code=1)
     (entry,) = json.loads((home / "embedded" / "candidate-report" / "explain.json").read_text())["explanations"]
     assert (entry["kind"], entry["node"], entry["input"]) == ("beside the graph", None, None)

@@ -57,8 +57,7 @@ def all_failed(context: Context, variant: str) -> list[Result]:
         ("build", "fp32", planted_nodes.FUSED, False),
         ("standard_build", "fp32", planted_nodes.STANDARD, False),
         ("build", "q4", planted_nodes.QUANTIZED, True),
-        ("build", "q8", planted_nodes.WEIGHTS, True),
-        ("build", "q4", planted_nodes.WEIGHTS, False),
+        ("build", "q8", planted_nodes.WEIGHTS, False),
     ],
 )
 def test_the_planted_node_is_named(
