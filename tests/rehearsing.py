@@ -20,6 +20,7 @@ import huggingface_hub
 import pytest
 import requests
 from huggingface_hub import HfApi
+from huggingface_hub.utils import configure_http_backend
 
 from artifact import command, store
 from artifact.canonical import file_digest
@@ -249,10 +250,13 @@ def start(words: list[str], log: Path) -> int:
     """The same in a child process, which is to be killed: its id."""
     child = os.fork()
     if child == 0:
-        with log.open("w") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-            os._exit(command.run(main, words))
+        try:
+            with log.open("w") as stream:
+                os.dup2(stream.fileno(), 1)
+                os.dup2(stream.fileno(), 2)
+                command.run(main, words)
+        finally:
+            os._exit(1)  # whatever happened: a child must not go on as a second pytest
     return child
 
 
@@ -263,11 +267,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
 
 
 @pytest.fixture
-def hub(server: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LocalHub:
+def hub(server: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
     environment(monkeypatch, server, tmp_path)
     server.clear()
     server.quota(None)
-    return server
+    yield server
+    configure_http_backend()  # the client's own sessions again, for whichever test comes next
 
 
 @pytest.fixture
