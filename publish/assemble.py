@@ -15,7 +15,7 @@ from artifact.errors import ArtifactError
 from artifact.manifest import FileEntry, Manifest
 from artifact.registry import ROOT
 from artifact.signature import model_file
-from publish import card, provenance, secrets
+from publish import browser, card, provenance, secrets
 from publish.tree import CARD, PROVENANCE, REPORT, Published, known
 
 
@@ -28,6 +28,8 @@ def assemble(published: Published, target: Path, token: str | None) -> store.Art
         for name, origin in _sources(published).items():
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(origin, staged / name)
+        published = replace(published, files=_entries(staged))
+        (staged / browser.SETTINGS).write_text(_page(published), encoding="utf-8")
         published = replace(published, files=_entries(staged))
         (staged / CARD).write_text(card.render(published), encoding="utf-8")
         published = replace(published, files=_entries(staged))
@@ -72,7 +74,14 @@ def _sources(published: Published) -> dict[str, Path]:
             found[entry.path] = published.source_directory / entry.path
     for entry in published.report_manifest.files:
         found[f"{REPORT}/{entry.path}"] = published.home / REPORT / entry.path
-    return found
+    return {**found, **browser.assets()}
+
+
+def _page(published: Published) -> str:
+    """page.json: what the page may load, by digest."""
+    context = published.source.facts["dimensions"]["context"]
+    table = browser.settings(published.recipe.name, context, published.files, browser.published_code())
+    return json.dumps(table, indent=1, ensure_ascii=False) + "\n"
 
 
 def _manifest(published: Published) -> Manifest:

@@ -87,7 +87,9 @@ class Hub:
         try:
             info = self._read(where, lambda: self._api.model_info(repository, revision=revision, files_metadata=True))
         except RefusedError as error:
-            if isinstance(error.__cause__, errors.RepositoryNotFoundError) and _status(error.__cause__) == 404:
+            # To somebody without a token the Hub says 401 of what is not there.
+            missing = isinstance(error.__cause__, errors.RepositoryNotFoundError)
+            if missing and (self.token is None or _status(error.__cause__) == 404):
                 return None
             raise
         files = {
@@ -152,7 +154,7 @@ class Hub:
     def read(self, repository: str, path: str) -> bytes | None:
         """The content of one file on main, or None if it, or the repository, is not there."""
         with tempfile.TemporaryDirectory(prefix="publish-") as temporary:
-            where = {"endpoint": self.endpoint, "token": self.token or False, "local_dir": temporary}
+            where: dict[str, Any] = {"endpoint": self.endpoint, "token": self.token or False, "local_dir": temporary}
             try:
                 found = self._read(
                     f"{repository}/{path}", lambda: huggingface_hub.hf_hub_download(repository, path, **where)

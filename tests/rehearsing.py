@@ -20,6 +20,7 @@ import huggingface_hub
 import pytest
 import requests
 from huggingface_hub import HfApi
+from huggingface_hub.utils import configure_http_backend
 
 from artifact import command, store
 from artifact.canonical import file_digest
@@ -44,6 +45,7 @@ checks = ["structure"]
 repository = "small-ONNX"
 """
 FIRST = {"fp32": b"fp32 " * 1000, "q8": b"q8 " * 900, "q4": b"q4 " * 700}
+DIMENSIONS = {"layers": 1, "hidden": 4, "heads": 1, "context": 8, "vocabulary": 9, "parameters": 100, "tied": True}
 SHARED = ("config.json", "tokenizer.json", "vocab.json")
 Tree = dict[str, tuple[int, str]]  # path -> size, SHA-256 (large) or git's blob id
 
@@ -147,11 +149,12 @@ class Build:
             "complete": True,
             "not_judged": [],
             "not_run": [],
-            "environment": {"python": "3.11", "packages": {}},
+            "environment": {"python": "3.11", "platform": "Linux", "processor": "any", "packages": {}},
             "candidates": [
                 {"variant": name, "file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
                 for name, path in files.items()
             ],
+            "seed": 0,
             "text": {"sha256": "0" * 64, "tokens": 2},
             "results": [
                 {"variant": name, "check": "structure", "level": "any", "passed": True, "failure": None, "measures": []}
@@ -173,9 +176,7 @@ class Build:
         target = self.home / "small" / name
         kind = name if name in ("source", "report") else "model"
         source = {"origin": "hub", "repository": "someone/small", "commit": "1" * 40, "license": license_}
-        manifest = Manifest(
-            kind, "small", name, source, recipe, "code", dict(parents), {}, {"dimensions": {"context": 8}}
-        )
+        manifest = Manifest(kind, "small", name, source, recipe, "code", dict(parents), {}, {"dimensions": DIMENSIONS})
         with store.staging(target) as staged:
             for path, content in files.items():
                 (staged / path).parent.mkdir(parents=True, exist_ok=True)
@@ -249,10 +250,13 @@ def start(words: list[str], log: Path) -> int:
     """The same in a child process, which is to be killed: its id."""
     child = os.fork()
     if child == 0:
-        with log.open("w") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-            os._exit(command.run(main, words))
+        try:
+            with log.open("w") as stream:
+                os.dup2(stream.fileno(), 1)
+                os.dup2(stream.fileno(), 2)
+                command.run(main, words)
+        finally:
+            os._exit(1)  # whatever happened: a child must not go on as a second pytest
     return child
 
 
@@ -263,11 +267,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
 
 
 @pytest.fixture
-def hub(server: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LocalHub:
+def hub(server: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
     environment(monkeypatch, server, tmp_path)
     server.clear()
     server.quota(None)
-    return server
+    yield server
+    configure_http_backend()  # the client's own sessions again, for whichever test comes next
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def make_key(directory: Path, name: str) -> tuple[Path, Path]:
 def test_published_repository_is_proved(hub: LocalHub, publish: Publisher, capfd: pytest.CaptureFixture[str]) -> None:
     publish("--push")
     assert check(publish.repository) == 0
-    assert "manifest: 10 files hold" in capfd.readouterr().err
+    assert "provenance: holds" in capfd.readouterr().err
     hub.api.upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id=publish.repository)
     assert check(publish.repository) == 3
     assert "file config.json differs" in capfd.readouterr().err

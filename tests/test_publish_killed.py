@@ -24,13 +24,13 @@ def kill(hub: LocalHub, publish: Publisher, at: int, phase: str, log: Path) -> b
     hub.fault(phase, skip=at)
     child = start(publish.words("--push"), log)
     deadline = time.monotonic() + 50
-    while not hub.state()["held"]:
-        assert time.monotonic() < deadline, log.read_text()
+    while not hub.state()["held"] and time.monotonic() < deadline:
         if os.waitpid(child, os.WNOHANG) != (0, 0):
             return False
         time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    assert time.monotonic() < deadline, log.read_text()
     hub.clear()
     return True
 

@@ -31,6 +31,13 @@ def test_dry_run_shows_the_plan_and_sends_nothing(hub: LocalHub, publish: Publis
     assert not hub.requests("^(POST|PUT|DELETE)")
 
 
+def test_dry_run_needs_no_token(hub: LocalHub, publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    assert "a new repository" in publish()
+    monkeypatch.setenv("HF_TOKEN", EXPIRED)
+    assert "invalid or has expired" in publish(code=3)
+
+
 def test_first_publication_then_nothing_to_do(hub: LocalHub, publish: Publisher) -> None:
     said = publish("--push")
     published(hub, publish, 1)

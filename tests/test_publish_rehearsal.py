@@ -66,7 +66,7 @@ def test_large_files_come_from_another_host_with_ranges(hub: LocalHub, head: str
 
 @pytest.mark.parametrize(
     ("token", "refusals"),
-    [(WRITE, (None, None, None)), (READ, (None, None, 403)), (EXPIRED, (401, 401, 401)), (False, (None, 404, 401))],
+    [(WRITE, (None, None, None)), (READ, (None, None, 403)), (EXPIRED, (401, 401, 401)), (False, (None, 401, 401))],
 )
 @pytest.mark.usefixtures("head")
 def test_tokens(hub: LocalHub, token: str | bool, refusals: tuple[int | None, ...]) -> None:

@@ -38,9 +38,10 @@ def require_write(request: Request) -> None:
 
 def readable(request: Request) -> Repository:
     """The repository that the path names, if whoever asks may see it."""
-    repository = store(request).repository(f"{request.path_params['owner']}/{request.path_params['name']}")
-    if role(request) is None and repository.private:
-        raise no_repository()
+    name, known = f"{request.path_params['owner']}/{request.path_params['name']}", role(request) is not None
+    repository = store(request).repositories.get(name)
+    if repository is None or (repository.private and not known):
+        raise no_repository(404 if known else 401)
     return repository
 
 

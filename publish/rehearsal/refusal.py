@@ -22,9 +22,9 @@ def answer(_: Request, refusal: Exception) -> Response:
     return JSONResponse({"error": refusal.message}, refusal.status, headers)
 
 
-def no_repository() -> Refusal:
-    """The Hub does not tell a repository that is private from one that is not there."""
-    return Refusal(404, "Repository not found", "RepoNotFound")
+def no_repository(status: int = 404) -> Refusal:
+    """The Hub does not tell a repository that is private from one that is not there; to anybody unknown it says 401."""
+    return Refusal(status, "Repository not found", "RepoNotFound")
 
 
 def no_revision(revision: str) -> Refusal:
