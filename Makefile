@@ -14,7 +14,7 @@ DATA    =
 LIMIT   =
 FILES   =
 REPOSITORY =
-PORT    = 0
+PORT    =
 EXPLAIN =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
@@ -47,7 +47,7 @@ help: ## print this list
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
 	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
 	@echo '  REPOSITORY=ID publish there, as OWNER/NAME (where the recipe says)'
-	@echo '  PORT=N        where hub or serve listens on 127.0.0.1 (any that is free)'
+	@echo '  PORT=N        where hub or serve listens on 127.0.0.1 (8000; 0: any that is free)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'
@@ -70,13 +70,13 @@ publish: setup ## show what publishing the verified model would change on the Hu
 	$(BIN)/python -m publish '$(RECIPE)' --build '$(BUILD)' $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
 
 hub: setup ## start a Hub on this machine, to rehearse a publication against
-	$(BIN)/python -m publish.rehearsal --port '$(PORT)'
+	$(BIN)/python -m publish.rehearsal $(if $(PORT),--port '$(PORT)')
 
 reconvert: setup ## convert, verify and (WAY=push or pr) publish every one of RECIPES whose source has changed
 	$(BIN)/python -m reconvert $(RECIPES) $(if $(WAY),--$(WAY)) --build '$(BUILD)'
 
 serve: setup ## try what was built in this machine's browser
-	$(BIN)/python -m publish.serve '$(RECIPE)' --build '$(BUILD)' --port '$(PORT)'
+	$(BIN)/python -m publish.serve '$(RECIPE)' --build '$(BUILD)' $(if $(PORT),--port '$(PORT)')
 
 faults: setup ## plant every fault of the catalogue in what was built: the checks must catch each
 	$(BIN)/python -m verify.faults '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(ONLY),--only $(ONLY))

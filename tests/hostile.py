@@ -44,7 +44,10 @@ def changed(change: Change) -> Make:
 
 
 def content(data: bytes) -> Make:
-    return lambda path: path.write_bytes(data) and None
+    def make(path: Path) -> None:
+        path.write_bytes(data)
+
+    return make
 
 
 def cut(share: float) -> Make:

@@ -8,7 +8,8 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decima
 from typing import Any
 
 from artifact.canonical import canonical_json
-from artifact.recipe import Limit, Recipe, Tolerance
+from artifact.recipe import Recipe
+from artifact.tolerance import Limit, Tolerance
 from verify.verdict import Judged, Result
 
 DIGITS = 3  # significant digits of a printed bound; rounding is always to the side that passes
