@@ -47,7 +47,7 @@ help: ## print this list
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
 	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
 	@echo '  REPOSITORY=ID publish there, as OWNER/NAME (where the recipe says)'
-	@echo '  PORT=N        where hub or serve listens on 127.0.0.1 (8000; 0: any that is free)'
+	@echo '  PORT=N        where hub or serve listens on 127.0.0.1 (hub: any that is free; serve: 8000)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'
