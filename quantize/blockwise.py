@@ -15,7 +15,8 @@ from artifact import registry
 from artifact.errors import RecipeError
 from quantize.blocks import BITS, SIZES, Blocks, Floats, Form
 from quantize.calibration import Moments
-from quantize.rewrite import not_finite, place
+from quantize.lookup import place
+from quantize.rewrite import not_finite
 from quantize.scheme import FOLDER, Context, check_choice, module
 from quantize.weights import Weight, Weights, find_weights
 

@@ -17,7 +17,7 @@ from quantize.blocks import Blocks
 from quantize.blockwise import Choice, solve
 from quantize.divergence import Fidelity, divergences, fidelity
 from quantize.graph import clean, load
-from quantize.rewrite import place
+from quantize.lookup import place
 from quantize.runner import Runner
 from quantize.scheme import Context
 from quantize.sensitivity import Slot, measure, size

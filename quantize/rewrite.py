@@ -1,4 +1,4 @@
-"""Put quantized weights into a graph: MatMulNBits for products, GatherBlockQuantized for lookups."""
+"""Put quantized weights into a graph: MatMulNBits for products, and what they share with lookups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from artifact.errors import InputError
 from quantize.blocks import Blocks, Part, parts
-from quantize.weights import DOMAIN, Lookup, Weight, tensor_of
+from quantize.weights import DOMAIN, Weight, tensor_of
 
 DOMAIN_VERSION = 1
 LABELS = {1: ("",), 2: (".high", ".low")}  # of the parts of a weight, in the names of initializers and nodes
@@ -38,8 +38,8 @@ class Stored:
     zero_points: ir.Value | None
 
 
-def place(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> None:
-    """Replace every use of a weight by its one quantized form, which lookups and products share.
+def store(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> list[Stored]:
+    """Replace every product with a weight by one with its quantized form, which is returned for lookups to share.
 
     The initializers are `<name>.q<bits>` uint8 [N, blocks, bytes] (at 6 bits `.q6.high` and `.q6.low`),
     `<name>.scales` float32 [N, blocks] and, unless symmetric, `<name>.zero_points` uint8. `level` is the products'
@@ -51,10 +51,7 @@ def place(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> None:
     sizes = {"K": k, "N": n, "block_size": blocks.form.block, "accuracy_level": level}
     for node in weight.products:
         _product(model, node, stored, sizes)
-    if weight.lookups:
-        rows = [_rows(model, weight.lookups[0].node, item) for item in stored]
-        for lookup in weight.lookups:
-            _lookup(model, lookup, blocks, list(zip(stored, rows, strict=True)))
+    return stored
 
 
 def not_finite(weight: Weight, error: ValueError) -> InputError:
@@ -114,16 +111,14 @@ def _product(model: ir.Model, node: ir.Node, stored: Sequence[Stored], sizes: Ma
     for item in stored:
         operand = node.inputs[0]
         if item.part.factor != 1:
-            operand = _before(last, _times(model, operand, item), f"{name}/Mul")
+            operand = insert(last, times(model, operand, item), f"{name}/Mul")
         inputs = [operand, item.codes, item.scales, item.zero_points, None, None if terms else bias]
         while inputs[-1] is None:
             inputs.pop()
         terms.append(Operation("MatMulNBits", inputs, {**sizes, "bits": item.part.bits}))
     whole = terms[0]
     if len(terms) > 1:
-        sums = [
-            _before(last, term, f"{name}/MatMulNBits{item.label}") for term, item in zip(terms, stored, strict=True)
-        ]
+        sums = [insert(last, term, f"{name}/MatMulNBits{item.label}") for term, item in zip(terms, stored, strict=True)]
         whole = Operation("Add", sums, domain="")
     new = replace_node(last, whole)
     new.name = name
@@ -149,47 +144,13 @@ def _bias(node: ir.Node, width: int) -> tuple[ir.Node | None, ir.Value | None]:
     return add, other
 
 
-def _rows(model: ir.Model, before: ir.Node, item: Stored) -> ir.Value:
-    """The codes as [N, bytes], the shape that GatherBlockQuantized wants."""
-    packed = item.part.packed
-    shape = initializer(model, f"{item.codes.name}.rows", np.array([len(packed), packed[0].size], np.int64))
-    flat = ir.node("Reshape", [item.codes, shape], name=f"{item.codes.name}/Reshape")
-    flat.outputs[0].name = f"{item.codes.name}.flat"
-    before.prepend(flat)
-    return flat.outputs[0]
-
-
-def _lookup(model: ir.Model, lookup: Lookup, blocks: Blocks, stored: Sequence[tuple[Stored, ir.Value]]) -> None:
-    """Gather rows of every part and add them; the columns that were added as padding are sliced off again."""
-    node = lookup.node
-    name = str(node.name)
-    terms = []
-    for item, codes in stored:
-        inputs = [codes, lookup.indices, item.scales]
-        inputs += [] if item.zero_points is None else [item.zero_points]
-        sizes = {"bits": item.part.bits, "block_size": blocks.form.block, "gather_axis": 0, "quantize_axis": 1}
-        terms.append(Operation("GatherBlockQuantized", inputs, sizes))
-    whole = terms[0]
-    if len(terms) > 1:
-        rows = []
-        for term, (item, _) in zip(terms, stored, strict=True):
-            found = _before(node, term, f"{name}/{term.kind}{item.label}")
-            rows.append(found if item.part.factor == 1 else _before(node, _times(model, found, item), f"{name}/Mul"))
-        whole = Operation("Add", rows, domain="")
-    if blocks.padded != blocks.columns:
-        wide = _before(node, whole, f"{name}/padded")
-        bounds = {"start": 0, "end": blocks.columns, "axis": -1}
-        limits = [initializer(model, f"{name}.{key}", np.array([at], np.int64)) for key, at in bounds.items()]
-        whole = Operation("Slice", [wide, *limits], domain="")
-    replace_node(node, whole)
-
-
-def _times(model: ir.Model, source: ir.Value | None, item: Stored) -> Operation:
+def times(model: ir.Model, source: ir.Value | None, item: Stored) -> Operation:
+    """A value times the factor of a part."""
     factor = item.part.factor
     return Operation("Mul", [source, initializer(model, f"factor.{factor:g}", np.array(factor, np.float32))], domain="")
 
 
-def _before(node: ir.Node, operation: Operation, name: str) -> ir.Value:
+def insert(node: ir.Node, operation: Operation, name: str) -> ir.Value:
     """A new node of this name before another one; its output, of the same name."""
     new = ir.node(operation.kind, operation.inputs, operation.attributes, domain=operation.domain, name=name)
     new.outputs[0].name = name

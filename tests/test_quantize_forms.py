@@ -88,7 +88,8 @@ def test_two_lookups_share_the_table() -> None:
     result = quantized(model, Options(bits=8, accuracy_level=0, embedding_block=16), SIDE)
     feed = {"a": np.array([0, 4, 2]), "b": np.array([1, 1, 3])}
     np.testing.assert_allclose(session(result).run(None, feed)[0], session(model).run(None, feed)[0], atol=0.2)
-    assert sorted(kinds(result)) == ["Add", *["GatherBlockQuantized"] * 2, "MatMulNBits", "Reshape", "Slice", "Slice"]
+    assert {t.name for t in result.graph.initializer if t.name.startswith("table")} == {"table.q8", "table.scales"}
+    assert kinds(result).count("Gather") == 4
 
 
 @pytest.mark.parametrize("bits", [6, 8])
@@ -106,10 +107,10 @@ def test_a_product_that_turns_its_weight_round_is_quantized_with_the_lookup_besi
     feed = {"a": np.array([0, 4, 2])}
     (wanted,), (got,) = session(model).run(None, feed), session(result).run(None, feed)
     assert np.abs(got - wanted).max() < 0.5 / 2 ** (bits - 4) * np.abs(wanted).max()
-    assert not {"Gather", "MatMul", "Gemm", "FusedMatMul"} & set(kinds(result))
+    assert not {"MatMul", "Gemm", "FusedMatMul"} & set(kinds(result))
     names = {tensor.name for tensor in result.graph.initializer if tensor.name.startswith("table.q")}
     codes = {"table.q8"} if bits == 8 else {"table.q6.high", "table.q6.low"}
-    assert names == codes | {f"{name}.rows" for name in codes}
+    assert names == codes
 
 
 def gemm(graph: Tiny, weight: Array) -> None:

@@ -15,8 +15,8 @@ import onnx_ir as ir
 from artifact.errors import RecipeError
 from quantize.blocks import BITS, SIZES, Form
 from quantize.blockwise import LEVELS, Choice, blockwise_schemes
+from quantize.lookup import place
 from quantize.plan import Budget, search
-from quantize.rewrite import place
 from quantize.scheme import Context, check_choice
 from quantize.sensitivity import Slot
 from quantize.weights import Weight, find_weights
