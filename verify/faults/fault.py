@@ -41,8 +41,7 @@ class Subject:
 class Fault:
     """One fault of the catalogue. `node` names the node or the value that it makes wrong, where there is one.
 
-    `magnitude` is the default one of a graded fault, None for a fault that is either there or not. `harmless` is the
-    proof that no check need catch it.
+    `magnitude` is the default one of a graded fault, None for a fault that is either there or not.
     """
 
     name: str
@@ -52,7 +51,6 @@ class Fault:
     variants: tuple[str, ...]
     node: str | None
     magnitude: float | None
-    harmless: str | None
     change: Callable[..., None] = field(repr=False)
 
     def plant(self, subject: Subject, magnitude: float | None = None) -> None:
@@ -72,14 +70,13 @@ def fault(
     place: str = GRAPH,
     variants: tuple[str, ...] = VARIANTS,
     magnitude: float | None = None,
-    harmless: str | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Declare the decorated function a fault. Its first docstring line says what the fault does."""
 
     def declare(change: Callable[..., None]) -> Callable[..., None]:
         name, family = str(change.__name__), change.__module__.rpartition(".")[2]
         what = str(change.__doc__).splitlines()[0]
-        _CATALOGUE[name] = Fault(name, family, what, place, variants, node, magnitude, harmless, change)
+        _CATALOGUE[name] = Fault(name, family, what, place, variants, node, magnitude, change)
         return change
 
     return declare
@@ -94,5 +91,5 @@ def catalogue() -> dict[str, Fault]:
 
 def about(entry: Fault) -> dict[str, Any]:
     """The fault's description as plain data."""
-    names = ("name", "family", "what", "place", "node", "magnitude", "harmless")
+    names = ("name", "family", "what", "place", "node", "magnitude")
     return {name: getattr(entry, name) for name in names}

@@ -24,6 +24,7 @@ from verify.worker import Worker
 STEPS = 20  # halvings of a fault's magnitude among which the smallest one that is still caught is searched
 SEEDED = ("logits", "cache", "generation")  # the checks whose pieces of the text depend on the seed
 TWIN = "twin"
+BESIDE = "tokenizer"  # the check that judges the files beside the graph, and nothing else
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Pa
         path = bench.ground.plant(entry, variant, magnitude, place / "planted")
         return bench.judge(worker, entry, variant, path, checks)
 
-    judging = ["tokenizer"] if entry.place == FILES else list(bench.examination.modules)  # the graph is the clean one
+    # Only what has changed is judged: the files beside the graph, or the graph.
+    judging = [name for name in bench.examination.modules if (name == BESIDE) is (entry.place == FILES)]
     found = caught(entry.magnitude, judging)
     if entry.magnitude is None or not found:
         return Finding(entry.name, variant, found)

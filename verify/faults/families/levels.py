@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 
 from verify.faults.fault import Subject, fault
-from verify.faults.surgery import Graft, rewire
+from verify.faults.surgery import Graft, rewire, scaled_if
+
+BLOCK = "transformer.h.2"
 
 
-@fault(node="sequence_length")
-def only_at_enable_all(subject: Subject) -> None:
-    """A value is annotated with a length that it has not: constant folding believes it, plain execution does not."""
-    model = subject.model
+@fault(node=BLOCK, magnitude=0.05)
+def only_at_enable_all(subject: Subject, magnitude: float) -> None:
+    """A value is annotated with a shape left over from an export: constant folding believes it, execution does not.
 
-    def annotated(graft: Graft, _: str) -> str:
-        doubled = graft.op("Add", "input_ids", "input_ids")
+    The length that is measured there is right without optimization and 7 with it; where it is wrong, block 2 is scaled.
+    """
+
+    def misled(graft: Graft) -> str:
+        whole = graft.op("Mul", graft.op("Shape", "input_ids"), graft.number([1, 1], np.int64))
+        same = graft.op("Reshape", "input_ids", whole)
         kind = onnx.TensorProto.INT64
-        model.graph.value_info.append(onnx.helper.make_tensor_value_info(doubled, kind, ["batch_size", 7]))
-        return graft.op("Shape", doubled, start=1, end=2)
+        subject.model.graph.value_info.append(onnx.helper.make_tensor_value_info(same, kind, [1, 7]))
+        return graft.op("Not", graft.op("Equal", graft.size(same, 1), graft.size("input_ids", 1)))
 
-    rewire(model, "sequence_length", annotated)
+    rewire(subject.model, BLOCK, scaled_if(misled, magnitude))
