@@ -6,20 +6,30 @@ RECIPE  = recipes/gpt-2-70m.toml
 BUILD   = build
 SOURCE  =
 VARIANT =
+RECIPES = $(RECIPE)
+WAY     =
 ROUNDS  =
 ONLY    =
+DATA    =
+LIMIT   =
+FILES   =
+REPOSITORY =
+PORT    =
+EXPLAIN =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 BIN      = $(VENV)/bin
+# Folders with Node packages: two of verify's runtimes, and the page that publish makes.
+NODE     = verify/runtimes/transformersjs verify/runtimes/browser publish/page
 variants = $(foreach name,$(VARIANT),--variant '$(name)')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify bench bench-cost peers check format test clean
+.PHONY: help setup demo convert quantize verify faults publish reconvert hub serve bench bench-cost benchmarks-accuracy fuzz peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -29,13 +39,20 @@ help: ## print this list
 	@echo '  RECIPE=FILE   what to convert, quantize and verify ($(RECIPE))'
 	@echo '  SOURCE=DIR    convert a checkpoint on this machine instead of the one on the Hub'
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
+	@echo '  RECIPES=FILES what reconvert looks after ($(RECIPE))'
 	@echo '  ROUNDS=N      how often bench measures everything (5)'
-	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0" (everything)'
+	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", or the faults to plant (everything)'
+	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails'
+	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
+	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
+	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
+	@echo '  REPOSITORY=ID publish there, as OWNER/NAME (where the recipe says)'
+	@echo '  PORT=N        where hub or serve listens on 127.0.0.1 (hub: any that is free; serve: 8000)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'
 
-setup: $(VENV)/.installed ## install the pinned libraries into .venv, when they changed
+setup: $(VENV)/.installed $(NODE:%=%/node_modules/.installed) ## install the pinned libraries into .venv, and Node's where npm is, when they changed
 
 demo: RECIPE = recipes/embedded.toml
 demo: convert quantize verify ## convert, quantize and verify the small model that comes with the project
@@ -47,13 +64,34 @@ quantize: setup ## make the recipe's variants from the converted model
 	$(BIN)/python -m quantize '$(RECIPE)' --build '$(BUILD)' $(variants)
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
-	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants)
+	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(EXPLAIN),--explain)
+
+publish: setup ## show what publishing the verified model would change on the Hub; WAY=push does it
+	$(BIN)/python -m publish '$(RECIPE)' --build '$(BUILD)' $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
+
+hub: setup ## start a Hub on this machine, to rehearse a publication against
+	$(BIN)/python -m publish.rehearsal $(if $(PORT),--port '$(PORT)')
+
+reconvert: setup ## convert, verify and (WAY=push or pr) publish every one of RECIPES whose source has changed
+	$(BIN)/python -m reconvert $(RECIPES) $(if $(WAY),--$(WAY)) --build '$(BUILD)'
+
+serve: setup ## try what was built in this machine's browser
+	$(BIN)/python -m publish.serve '$(RECIPE)' --build '$(BUILD)' $(if $(PORT),--port '$(PORT)')
+
+faults: setup ## plant every fault of the catalogue in what was built: the checks must catch each
+	$(BIN)/python -m verify.faults '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
 
 bench-cost: setup ## measure what convert and verify cost themselves
 	$(BIN)/python -m benchmarks.cost '$(RECIPE)' --build '$(BUILD)'
+
+benchmarks-accuracy: setup ## the source card's six benchmarks, DATA=... (a directory), LIMIT=...; an interrupted run continues
+	$(BIN)/python -m benchmarks.accuracy '$(RECIPE)' --build '$(BUILD)' --data '$(DATA)' $(variants) $(if $(LIMIT),--limit '$(LIMIT)')
+
+fuzz: setup ## read FILES=10000 mutated files: every one must be read or refused
+	$(BIN)/python -m tests.fuzz $(if $(FILES),--files '$(FILES)')
 
 peers: $(VENV)/.peers ## install the engines that bench compares with (compiles llama.cpp: minutes)
 
@@ -82,6 +120,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); g = t["dependency-groups"]; print(*t["project"]["dependencies"], *(p for name in g if name != "peers" for p in g[name]), sep="\n")' > '$(VENV)/requirements.txt'
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r '$(VENV)/requirements.txt' -c constraints.txt
 	touch '$@'
+
+# Scripts of packages are not run: onnxruntime-node's would download CUDA libraries. Without npm there is no stamp, so that
+# every `make` says so again and a later npm is noticed.
+%/node_modules/.installed: %/package-lock.json
+	@if command -v npm > /dev/null; then \
+	    cd '$*' && ONNXRUNTIME_NODE_INSTALL=skip npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.installed; \
+	else \
+	    echo 'WARNING: npm not found, so $* cannot run; a recipe that requires it gets no pass.' >&2; \
+	    echo '         Install Node 20 or later with npm (Debian: apt-get install nodejs npm), then run: make setup' >&2; \
+	fi
 
 $(VENV)/.peers: $(VENV)/.installed
 	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*t["dependency-groups"]["peers"], sep="\n")' > '$(VENV)/peers.txt'

@@ -10,7 +10,8 @@ from typing import Any
 
 from artifact.errors import InputError
 
-CODE_SUFFIXES = {".py", ".j2", ".css"}  # what decides a result: Python, and the templates of documents
+# What decides a result: Python, templates, and scripts and pages with the package-lock.json that pins what they import.
+CODE_SUFFIXES = {".py", ".j2", ".css", ".mjs", ".html", ".json"}
 
 
 def canonical_json(value: object) -> bytes:
@@ -31,9 +32,12 @@ def file_digest(path: Path) -> str:
 
 
 def code_digest(*packages: Path) -> str:
-    """Digest of all code and templates below the given folders, so that changed code makes old results stale."""
+    """Digest of all code below the given folders, installed packages aside: changed code makes results stale."""
     files = [
-        (package.parent, path) for package in packages for path in package.rglob("*") if path.suffix in CODE_SUFFIXES
+        (package.parent, path)
+        for package in packages
+        for path in package.rglob("*")
+        if path.suffix in CODE_SUFFIXES and "node_modules" not in path.relative_to(package).parts
     ]
     return digest({path.relative_to(root).as_posix(): file_digest(path) for root, path in files})
 

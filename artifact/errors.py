@@ -6,7 +6,9 @@ PASSED = 0
 CHECK_FAILED = 1
 USAGE = 2
 BROKEN_INPUT = 3
+UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h: the network or the Hub, not the model; the same command may work later
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h: a fault in this program, never a verdict about a model
+BUSY = 75  # EX_TEMPFAIL of sysexits.h: another run is at work here
 INTERRUPTED = 130
 
 
@@ -37,6 +39,18 @@ class RecipeError(PipelineError):
 
 class InputError(PipelineError):
     """A source checkpoint or a foreign file is broken or not what was announced."""
+
+
+class UnavailableError(PipelineError):
+    """The network, or a service behind it, failed: nothing is known to be wrong, and trying again may help."""
+
+    exit_code = UNAVAILABLE
+
+
+class BusyError(PipelineError):
+    """Another run is at work where this one would be."""
+
+    exit_code = BUSY
 
 
 class ArtifactError(PipelineError):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from artifact import registry
 from artifact.canonical import digest, file_digest
 from artifact.errors import RecipeError
+from artifact.publication import Publish, read_publish
+from artifact.runtimes import Runtimes, read_runtimes
 from artifact.signature import FILES, GRAPHS
+from artifact.tolerance import Limit, Tolerance, read_tolerances
 from artifact.typed import build, convert, did_you_mean
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -72,23 +75,7 @@ class Verify:
     timeout_s: float = 300.0  # for one candidate and one case
     memory_gb: float = 8.0  # address space of one candidate's process
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A bound on one figure for one variant, and the value measured when the bound was set."""
-
-    bound: float
-    upper: bool
-    measured: float
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """The limits of one figure, by variant, with the reason they are what they are."""
-
-    reason: str
-    limits: Mapping[str, Limit]
+    runtimes: Runtimes = field(default_factory=Runtimes)
 
 
 @dataclass(frozen=True)
@@ -104,6 +91,7 @@ class Recipe:
     tolerances: Mapping[str, Mapping[str, Tolerance]]
     graph: str = GRAPHS[0]
     calibration: Calibration | None = None
+    publish: Publish | None = None
 
     @property
     def text_path(self) -> Path:
@@ -143,6 +131,16 @@ class Recipe:
             {"steps": steps, "calibration": asdict(self.calibration), "text": file_digest(self.calibration_path)}
         )
 
+    @property
+    def verdict_digest(self) -> str:
+        """Digest of what decides a verdict on given files: settings, tolerances, text. RecipeError without the text."""
+        try:
+            text = file_digest(self.text_path)
+        except OSError as error:
+            hint = "set verify.text to a UTF-8 text file, relative to the recipe"
+            raise RecipeError(f"text cannot be read: {error.strerror}", where=self.text_path, hint=hint) from error
+        return digest([repr(self.verify), repr(self.tolerances), text])
+
     def limit(self, check: str, figure: str, variant: str) -> Limit:
         """The limit of a figure; RecipeError when the recipe sets none, because an unjudged figure passes nothing."""
         tolerance = self.tolerances.get(check, {}).get(figure)
@@ -162,7 +160,7 @@ def read_recipe(path: Path) -> Recipe:
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting beyond tomllib's limits
         raise RecipeError(f"not TOML: {error}", where=path, hint="mend the file") from error
     where = str(path)
-    known = ("name", "architecture", "graph", "source", "calibration", "variants", "verify", "tolerances")
+    known = ("name", "architecture", "graph", "source", "calibration", "variants", "verify", "tolerances", "publish")
     for key in table:
         if key not in known:
             raise RecipeError(f"unknown key {key!r}", where=where, hint=did_you_mean(key, known))
@@ -182,9 +180,10 @@ def read_recipe(path: Path) -> Recipe:
     source = build(Source, table["source"], where=f"{where}: source")
     variants = _variants(table["variants"], f"{where}: variants")
     verify = _verify(table["verify"], f"{where}: verify")
-    tolerances = _tolerances(table.get("tolerances", {}), variants, f"{where}: tolerances")
+    tolerances = read_tolerances(table.get("tolerances", {}), variants, f"{where}: tolerances")
     calibration = _calibration(table["calibration"], f"{where}: calibration") if "calibration" in table else None
-    return Recipe(path, name, architecture, source, variants, verify, tolerances, graph, calibration)
+    publish = read_publish(table["publish"], f"{where}: publish") if "publish" in table else None
+    return Recipe(path, name, architecture, source, variants, verify, tolerances, graph, calibration, publish)
 
 
 def _calibration(table: object, where: str) -> Calibration:
@@ -236,8 +235,9 @@ def _verify(table: object, where: str) -> Verify:
     if "settings" in table:
         raise RecipeError("unknown key 'settings'", where=where, hint=f"name the check itself: {', '.join(known)}")
     settings = {key: value for key, value in table.items() if key in known}
-    rest = {key: value for key, value in table.items() if key not in known}
+    rest = {key: value for key, value in table.items() if key not in known and key != "runtimes"}
     verify = build(Verify, {**rest, "settings": settings}, where=where)
+    verify = replace(verify, runtimes=read_runtimes(table.get("runtimes", {}), f"{where}.runtimes"))
     for check in verify.checks:
         registry.require("verify/checks", check, where=f"{where}: checks")
     for level in verify.levels:
@@ -250,43 +250,3 @@ def _verify(table: object, where: str) -> Verify:
     if verify.timeout_s <= 0 or verify.memory_gb <= 0:
         raise RecipeError("timeout_s and memory_gb must be positive", where=where, hint="write positive numbers")
     return verify
-
-
-def _tolerances(table: object, variants: Mapping[str, Variant], where: str) -> Mapping[str, Mapping[str, Tolerance]]:
-    checks = convert(Mapping[str, Mapping[str, Mapping[str, Any]]], table, where=where)
-    for check in checks:
-        registry.require("verify/checks", check, where=where)
-    return {
-        check: {name: _tolerance(entry, variants, f"{where}.{check}.{name}") for name, entry in figures.items()}
-        for check, figures in checks.items()
-    }
-
-
-def _tolerance(entry: Mapping[str, Any], variants: Mapping[str, Variant], where: str) -> Tolerance:
-    reason = entry.get("reason")
-    if not isinstance(reason, str) or not reason.strip():
-        raise RecipeError("a tolerance needs a reason", where=where, hint='add reason = "..."')
-    limits = {}
-    for variant, value in entry.items():
-        if variant == "reason":
-            continue
-        if variant != "fp32" and variant not in variants:
-            known = ["fp32", *variants]
-            raise RecipeError(f"unknown variant {variant!r}", where=where, hint=did_you_mean(variant, known))
-        limits[variant] = _limit(value, f"{where}.{variant}")
-    return Tolerance(reason, limits)
-
-
-def _limit(value: object, where: str) -> Limit:
-    hint = "write { max = ..., measured = ... } or { min = ..., measured = ... }"
-    if not isinstance(value, Mapping) or set(value) not in ({"max", "measured"}, {"min", "measured"}):
-        raise RecipeError("not a limit", where=where, hint=hint)
-    upper = "max" in value
-    bound = convert(float, value["max" if upper else "min"], where=where)
-    measured = convert(float, value["measured"], where=where)
-    if bound < 0:
-        raise RecipeError(f"negative tolerance {bound}", where=where, hint="write a number that is not negative")
-    if (measured > bound) if upper else (measured < bound):
-        hint = "a tolerance is set from what was measured: measure again, and widen nothing to pass"
-        raise RecipeError(f"measured {measured} is outside the bound {bound}", where=where, hint=hint)
-    return Limit(bound, upper, measured)

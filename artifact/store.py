@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +18,8 @@ from artifact.errors import ArtifactError, PipelineError
 from artifact.manifest import FILE_NAME, FileEntry, Manifest, parse_manifest
 
 STAGING = ".staging-"
+LOCK = "lock"  # a file in the staging directory, locked for as long as its owner lives
+TREE = "tree"  # what is staged, beside the lock
 PREVIOUS = ".previous-"
 
 
@@ -73,19 +78,19 @@ def up_to_date(path: Path, wanted: Manifest) -> Artifact | None:
 
 @contextlib.contextmanager
 def staging(target: Path) -> Iterator[Path]:
-    """A fresh directory beside `target`; removed on every way out unless `seal` has renamed it away."""
+    """A fresh directory on `target`'s file system; removed on every way out unless `seal` has renamed it away."""
     if target.is_symlink() or target.is_file():
         hint = "move it away, or name another build directory with --build"
         raise ArtifactError("a link or a file is where the artifact belongs", where=target, hint=hint)
     target.parent.mkdir(parents=True, exist_ok=True)
     _reap(target.parent)
-    path = target.parent / f"{STAGING}{target.name}-{os.getpid()}"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
+    home, lock = _claim(target)
     try:
-        yield path
+        (home / TREE).mkdir()
+        yield home / TREE
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
+        os.close(lock)
 
 
 def seal(staged: Path, target: Path, manifest: Manifest) -> Artifact:
@@ -156,19 +161,56 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _claim(target: Path) -> tuple[Path, int]:
+    """A new staging directory, and the descriptor that holds its lock; closing it gives the directory up.
+
+    The lock, not a process number, says that the owner lives: numbers mean nothing to another machine or container
+    that shares the directory, and the kernel drops a lock with its owner, however that ends.
+    """
+    while True:
+        home = Path(tempfile.mkdtemp(prefix=f"{STAGING}{target.name}-", dir=target.parent))
+        try:
+            lock = _lock(home)
+        except (OSError, ArtifactError):
+            shutil.rmtree(home, ignore_errors=True)
+            raise
+        if lock is not None:
+            return home, lock
+
+
 def _reap(directory: Path) -> None:
     """Remove what runs that are no longer alive left behind."""
     for path in directory.glob(f"{STAGING}*"):
-        process = path.name.rpartition("-")[2]
-        if not process.isdecimal() or not _alive(int(process)):
+        try:
+            lock = _lock(path)
+        except OSError:  # another user's, or no directory: not ours to judge
+            continue
+        if lock is not None:
             shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
 
 
-def _alive(process: int) -> bool:
+def _lock(home: Path) -> int | None:
+    """A descriptor that holds the directory's lock; None when another holds it, or has removed the directory.
+
+    A reaper may remove a directory between its making and its locking: a lock counts only while its file is there.
+    OSError where nothing can be written or the file system has no locks.
+    """
     try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        descriptor = os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), (home / LOCK).stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
+            hint = "name a build directory on another file system with --build"
+            raise ArtifactError("the file system cannot lock files", where=home.parent, hint=hint) from error
+        raise
+    os.close(descriptor)
+    return None

@@ -46,6 +46,7 @@ class Entry:
     peak_batch: int  # bytes, after every scenario
     speeds: Mapping[str, Speed]
     fidelity: Fidelity | None
+    sha256: str | None = None  # of the file measured, where it is one file: whose figures these are
 
     @property
     def key(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from artifact.canonical import file_digest
 from artifact.command import say
 from artifact.errors import InputError
 from artifact.recipe import Recipe
@@ -206,4 +207,5 @@ class Benchmark:
             peak_batch=measured.peak_batch,
             speeds={s.name: speed(s, measured.seconds[s.name], limits.get(s.name)) for s in self.scenarios},
             fidelity=fidelity(measured.partials),
+            sha256=file_digest(measured.place.path) if measured.place.path.is_file() else None,
         )

@@ -1,4 +1,4 @@
-"""python -m convert RECIPE [--source DIR] [--build DIR]: resolve the source and export it to float32 ONNX."""
+"""python -m convert RECIPE [--source DIR] [--commit HASH] [--build DIR]: the source exported to float32 ONNX."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from artifact import command, signature, store
 from artifact.checkpoint import read_config
 from artifact.command import say
-from artifact.errors import PASSED
+from artifact.errors import PASSED, RecipeError
 from artifact.manifest import Manifest
 from artifact.recipe import Recipe, read_recipe
 from artifact.signature import Dimensions
+from convert.hub import COMMIT
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -26,13 +27,17 @@ def main(argv: Sequence[str] | None) -> int:
     """Run the stage; prints the path of the float32 artifact."""
     parser = command.parser("convert", "Export a checkpoint to float32 ONNX with past key values.")
     parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint directory, instead of the recipe's")
+    parser.add_argument("--commit", metavar="HASH", help="this commit of the source, not what the revision names now")
     arguments = parser.parse_args(argv)
+    if arguments.commit is not None and not COMMIT.fullmatch(arguments.commit):
+        hint = "write all 40 hexadecimal digits of a commit's hash"
+        raise RecipeError(f"{arguments.commit!r} is no commit", where="--commit", hint=hint)
     recipe = read_recipe(arguments.recipe)
     home = arguments.build / recipe.name
 
     from convert import source  # after parsing, so that --help is instant
 
-    origin = source.resolve(recipe, arguments.source, home / "source")
+    origin = source.resolve(recipe, arguments.source, arguments.commit, home / "source")
     made = _model(recipe, origin, home / "fp32")
     print(made.path)
     return PASSED

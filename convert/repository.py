@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from artifact import genai
 from artifact.canonical import read_json
 from artifact.checkpoint import FETCH_AGAIN, refuse_pointer
 from artifact.errors import InputError
@@ -39,7 +40,9 @@ def write(
     # As the loaders want it: plain strings (an object throws in Transformers.js), a pad token, the real context.
     settings = {"tokenizer_class": type(tokenizer).__name__, **settings, **special, "model_max_length": dims.context}
     _write_json(target / "tokenizer_config.json", settings)
-    _write_json(target / "generation_config.json", _generation_config(source, tokenizer))
+    generation = _generation_config(source, tokenizer)
+    _write_json(target / "generation_config.json", generation)
+    _write_json(target / genai.FILE, genai.config(dims, generation, "fp32"))
 
 
 def _tokenizer(source: Path, target: Path, settings: dict[str, Any]) -> Any:
@@ -53,7 +56,9 @@ def _tokenizer(source: Path, target: Path, settings: dict[str, Any]) -> Any:
     _write_json(target / "tokenizer_config.json", settings)
     try:
         return AutoTokenizer.from_pretrained(target, use_fast=True, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # the tokenizers library raises bare Exception for a malformed file
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the tokenizers library raises bare Exception, and a panic in Rust, which is none
         hint = "fetch tokenizer.json (or vocab.json and merges.txt) again"
         raise InputError(f"tokenizer cannot be loaded: {error}", where=source, hint=hint) from error
 

@@ -6,6 +6,7 @@ import fnmatch
 import importlib
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ from artifact import checkpoint, store
 from artifact.canonical import code_digest, file_digest
 from artifact.checkpoint import FETCH_AGAIN, Checkpoint
 from artifact.command import say
-from artifact.errors import InputError
+from artifact.errors import InputError, RecipeError
 from artifact.manifest import FileEntry, Manifest
 from artifact.recipe import Recipe
 from artifact.registry import ROOT
@@ -43,23 +44,35 @@ def architecture(name: str, part: str = "config") -> ModuleType:
     return importlib.import_module(f"convert.architectures.{name}.{part}")
 
 
-def resolve(recipe: Recipe, directory: Path | None, target: Path) -> store.Artifact:
+def resolve(recipe: Recipe, directory: Path | None, commit: str | None, target: Path) -> store.Artifact:
     """The source artifact at `target`, made again only if the source, the recipe or this code has changed.
 
-    `directory` overrides where the recipe says the source is. InputError for a source that is broken, cannot be
-    reached, or differs from what the recipe expects.
+    `directory` overrides where the recipe says the source is, `commit` what its revision names. InputError for a
+    source that is broken or differs from what the recipe expects, UnavailableError when the Hub cannot be reached.
     """
-    patterns = [*PATTERNS, *([checkpoint.PICKLE] if recipe.source.allow_pickle else [])]
     if directory is None and recipe.source.path is not None:
         directory = recipe.path.parent / recipe.source.path
     if directory is None:
-        return _from_hub(recipe, patterns, target)
-    return _from_directory(recipe, directory, patterns, target)
+        return _from_hub(recipe, commit, patterns(recipe), target)
+    if commit is not None:
+        hint = "leave --commit out, or name a source on the Hub"
+        raise RecipeError("a directory has no commits", where="--commit", hint=hint)
+    return _from_directory(recipe, directory, patterns(recipe), target)
 
 
-def _from_hub(recipe: Recipe, patterns: list[str], target: Path) -> store.Artifact:
+def patterns(recipe: Recipe) -> list[str]:
+    """Patterns of the names of the files that a source may consist of, all at its top."""
+    return [*PATTERNS, *([checkpoint.PICKLE] if recipe.source.allow_pickle else [])]
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a file of this name belongs to a source."""
+    return "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _from_hub(recipe: Recipe, commit: str | None, patterns: list[str], target: Path) -> store.Artifact:
     repository = recipe.source.repository
-    commit = hub.resolve(repository, recipe.source.revision)
+    commit = commit or hub.resolve(repository, recipe.source.revision)
     wanted = _manifest(recipe, origin="hub", commit=commit)
     known = store.intact(target)
     if known is not None:
@@ -76,7 +89,7 @@ def _from_hub(recipe: Recipe, patterns: list[str], target: Path) -> store.Artifa
 
 def _from_directory(recipe: Recipe, directory: Path, patterns: list[str], target: Path) -> store.Artifact:
     wanted = _complete(_manifest(recipe, origin="directory", commit=None), *_inspect(recipe, directory))
-    names = sorted(path.name for path in directory.iterdir() if path.is_file() and _matches(path.name, patterns))
+    names = sorted(path.name for path in directory.iterdir() if path.is_file() and matches(path.name, patterns))
     known = store.up_to_date(target, wanted)
     if known is not None and known.manifest.files == tuple(_entry(directory / name) for name in names):
         say("source: unchanged")
@@ -100,7 +113,7 @@ def _inspect(recipe: Recipe, directory: Path) -> tuple[Dimensions, str | None]:
     dims: Dimensions = module.dimensions(found.config, where)
     _check_size(dims, module.buffer_bytes(dims), directory)
     _check_tensors(found, module, dims)
-    license_ = _license(directory)
+    license_ = license_of(directory)
     _check_expected(recipe, dims, license_, directory)
     return dims, license_
 
@@ -145,7 +158,8 @@ def _check_expected(recipe: Recipe, dims: Dimensions, license_: str | None, wher
             raise InputError(f"{field} of the source is {have[field]!r}", where=where, hint=hint)
 
 
-def _license(directory: Path) -> str | None:
+def license_of(directory: Path) -> str | None:
+    """The licence that a model card names in its front matter, if any; InputError when that is not YAML."""
     from huggingface_hub.repocard import metadata_load
     from yaml import YAMLError
 
@@ -173,10 +187,6 @@ def _manifest(recipe: Recipe, *, origin: str, commit: str | None) -> Manifest:
 
 def _complete(manifest: Manifest, dims: Dimensions, license_: str | None) -> Manifest:
     return replace(manifest, source={**manifest.source, "license": license_}, facts={"dimensions": asdict(dims)})
-
-
-def _matches(name: str, patterns: list[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _entry(path: Path) -> FileEntry:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from artifact.canonical import canonical_json, digest
 from artifact.errors import InputError
 
 
 class Journal:
-    """Numbers by what was measured. What decides a number must be in its key, so nothing is ever stale."""
+    """Numbers by what was measured. What decides a number must be in its key, so nothing is ever stale.
+
+    Variants that are quantized at the same time share one file: every reading and writing holds its lock.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[str, dict[str, float]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._read()
+        with self._locked() as stream:
+            self._take(stream)
 
     def get(self, key: Mapping[str, Any]) -> dict[str, float] | None:
         """The numbers of an earlier measurement, or None."""
@@ -28,15 +34,23 @@ class Journal:
     def put(self, key: Mapping[str, Any], numbers: dict[str, float]) -> None:
         """Append a measurement; it is on disk when this returns."""
         name = digest(key)
-        with self.path.open("ab") as stream:
+        with self._locked() as stream:
+            self._take(stream)  # another writer may have been killed in the middle of its last line
             stream.write(canonical_json({"key": name, "numbers": numbers, "what": key}) + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
         self._known[name] = numbers
 
-    def _read(self) -> None:
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        with self.path.open("a+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)  # until it is closed
+            yield stream
+
+    def _take(self, stream: BinaryIO) -> None:
         """Read every line. One that a killed run left bad at the end is cut off; InputError for one before it."""
-        content = self.path.read_bytes() if self.path.is_file() else b""
+        stream.seek(0)
+        content = stream.read()
         lines = content.splitlines(keepends=True)
         kept = 0
         for i, line in enumerate(lines):
@@ -48,7 +62,7 @@ class Journal:
                 self._known[entry[0]] = entry[1]
                 kept += len(line)
         if kept < len(content):
-            os.truncate(self.path, kept)
+            stream.truncate(kept)
 
 
 def _parse(line: bytes) -> tuple[str, dict[str, float]] | None:

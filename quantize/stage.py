@@ -13,7 +13,8 @@ from typing import Any
 import onnx_ir as ir
 from tqdm import tqdm
 
-from artifact.canonical import code_digest
+from artifact import genai
+from artifact.canonical import canonical_json, code_digest, read_json
 from artifact.command import say
 from artifact.errors import ArtifactError
 from artifact.manifest import Manifest
@@ -63,7 +64,7 @@ def plan(recipe: Recipe, name: str) -> tuple[Step, ...]:
 
 
 def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target: Path, manifest: Manifest) -> Artifact:
-    """Apply the steps to the fp32 graph and write the artifact, all other files copied unchanged.
+    """Apply the steps to the fp32 graph and write the artifact, all other files copied; one of them names the graph.
 
     What the steps have to say (context.facts) goes into the manifest's facts.
     """
@@ -81,6 +82,8 @@ def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target
             copy.parent.mkdir(parents=True, exist_ok=True)
             if entry.path == source:
                 ir.save(model, copy)
+            elif entry.path == genai.FILE:
+                copy.write_bytes(canonical_json(genai.renamed(read_json(base.path / entry.path), target.name)) + b"\n")
             else:
                 shutil.copyfile(base.path / entry.path, copy)
         return seal(staged, target, _with_plan(manifest, context.facts))

@@ -71,7 +71,9 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["__init__.py", "first/same/module.py", "second/same/module.py", "first/new.py"])
+@pytest.mark.parametrize(
+    "name", ["__init__.py", "first/same/module.py", "second/same/module.py", "first/new.py", "first/new.mjs"]
+)
 def test_code_digest_sees_every_file(package: Path, name: str) -> None:
     before = code_digest(package)
     (package / name).write_text("changed")
@@ -90,6 +92,8 @@ def test_code_digest_ignores_place_order_and_other_files(package: Path, tmp_path
     (copy / "__pycache__").mkdir()
     (copy / "__pycache__" / "module.cpython-311.pyc").write_bytes(b"")
     (copy / "notes.txt").write_text("not code")
+    (copy / "first" / "node_modules" / "package").mkdir(parents=True)
+    (copy / "first" / "node_modules" / "package" / "index.mjs").write_text("installed, and pinned by the lock file")
     assert code_digest(copy) == code_digest(package)
     assert code_digest(package, package / "first") == code_digest(package / "first", package)
 

@@ -14,21 +14,31 @@ import pytest
 from artifact.command import WRITE_ERRORS, parser, run, say
 from artifact.errors import (
     BROKEN_INPUT,
+    BUSY,
     CHECK_FAILED,
     INTERNAL,
     INTERRUPTED,
     PASSED,
+    UNAVAILABLE,
     USAGE,
     ArtifactError,
+    BusyError,
     InputError,
     PipelineError,
     RecipeError,
+    UnavailableError,
 )
 from artifact.manifest import Manifest
 from artifact.store import seal, staging
 
 ROOT = Path(__file__).resolve().parent.parent
-REFUSALS = [(RecipeError, USAGE), (InputError, BROKEN_INPUT), (ArtifactError, BROKEN_INPUT)]
+REFUSALS = [
+    (RecipeError, USAGE),
+    (InputError, BROKEN_INPUT),
+    (ArtifactError, BROKEN_INPUT),
+    (UnavailableError, UNAVAILABLE),
+    (BusyError, BUSY),
+]
 
 
 def run_raising(error: BaseException) -> int:
@@ -40,7 +50,8 @@ def run_raising(error: BaseException) -> int:
 
 
 def test_exit_codes_are_distinct_and_as_documented() -> None:
-    assert (PASSED, CHECK_FAILED, USAGE, BROKEN_INPUT, INTERNAL, INTERRUPTED) == (0, 1, 2, 3, 70, 130)
+    assert (PASSED, CHECK_FAILED, USAGE, BROKEN_INPUT) == (0, 1, 2, 3)
+    assert (UNAVAILABLE, INTERNAL, BUSY, INTERRUPTED) == (69, 70, 75, 130)
 
 
 @pytest.mark.parametrize("code", [PASSED, CHECK_FAILED])

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from artifact import registry
 from artifact.errors import RecipeError
-from artifact.recipe import Expected, Limit, Recipe, read_recipe
+from artifact.recipe import Expected, Recipe, read_recipe
+from artifact.tolerance import Limit
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -16,9 +17,11 @@ from typing import NoReturn
 
 import pytest
 
+from artifact import store
+from artifact.errors import ArtifactError
 from artifact.store import intact, staging
 from tests import test_artifact_store
-from tests.test_artifact_store import NEW, OLD, listing, make, read, refusal
+from tests.test_artifact_store import NEW, OLD, ROOT, listing, make, read, refusal
 
 target = test_artifact_store.target
 
@@ -84,25 +87,78 @@ def test_failed_rename_brings_the_previous_artifact_back_at_once(target: Path, m
     assert listing(target.parent) == ["tiny"]
 
 
+OWNER = """
+import sys, pathlib
+from artifact.store import staging
+with staging(pathlib.Path(sys.argv[1])) as staged:
+    (staged / "weights").write_text("half")
+    print("staged", flush=True)
+    sys.stdin.read()
+"""
+
+
 def test_staging_of_dead_runs_is_removed_and_of_live_ones_kept(target: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    names = [f".staging-other-{dead.pid}", ".staging-", ".staging-x-" + "9" * 30, ".staging-x-²"]
-    alive = f".staging-other-{os.getppid()}"
-    for name in (*names, alive):
-        (target.parent / name / "deep").mkdir(parents=True)
+    """Whether the owner lives is its lock's to say: its process number may be another's, here or in a container."""
+    arguments = [sys.executable, "-c", OWNER, str(target.parent / "other")]
+    owner = subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    assert owner.stdin is not None
+    assert owner.stdout.readline() == b"staged\n"
+    [alive] = listing(target.parent)
+    for name in (f".staging-other-{os.getppid()}", ".staging-", ".staging-x-" + "9" * 30, ".staging-x-²"):
+        (target.parent / name / "tree" / "deep").mkdir(parents=True)
     make(target)
     assert listing(target.parent) == sorted([alive, "tiny"])
-
-
-def test_staging_of_another_users_process_is_kept(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def kill(process: int, number: int) -> None:
-        assert (process, number) == (4242, 0)
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "kill", kill)
-    (target.parent / ".staging-other-4242").mkdir(parents=True)
+    assert (target.parent / alive / "tree" / "weights").read_text() == "half"
+    owner.kill()
+    owner.communicate()
     make(target)
+    assert listing(target.parent) == ["tiny"]
+
+
+def test_a_staging_directory_that_a_reaper_took_is_made_again(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the making of the directory and its lock, and between the lock's opening and its taking."""
+    flock, taken = fcntl.flock, list[Path]()
+
+    def slow(descriptor: int, operation: int) -> None:
+        if len(taken) < 2:
+            [home] = target.parent.glob(".staging-*")
+            taken.append(home)
+            if len(taken) == 1:
+                shutil.rmtree(home)
+            else:
+                store._reap(target.parent)
+                assert not home.exists()
+        flock(descriptor, operation)
+
+    target.parent.mkdir(parents=True)
+    monkeypatch.setattr(fcntl, "flock", slow)
+    make(target)
+    assert len(set(taken)) == 2
+    assert listing(target.parent) == ["tiny"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOLCK])
+def test_staging_that_may_not_be_locked_is_kept_or_refused(
+    target: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (target.parent / ".staging-other-4242").mkdir(parents=True)
+    opened = os.open
+
+    def refuse(path: Path, *arguments: int) -> int:
+        if "other" in str(path):
+            raise OSError(number, os.strerror(number))
+        return opened(path, *arguments)
+
+    def no_locks(*_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    make(target)
+    assert listing(target.parent) == [".staging-other-4242", "tiny"]
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(ArtifactError if number == errno.ENOLCK else PermissionError):
+        make(target)
     assert listing(target.parent) == [".staging-other-4242", "tiny"]
 
 

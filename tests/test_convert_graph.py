@@ -172,6 +172,7 @@ def test_exactly_the_files_of_the_contract(artifact: Path) -> None:
     names = {path.relative_to(artifact).as_posix() for path in artifact.rglob("*") if path.is_file()}
     assert names == {
         "config.json",
+        "genai_config.json",
         "generation_config.json",
         "manifest.json",
         "merges.txt",

@@ -3,99 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from artifact.store import open_artifact
+from convert.hub import describe
 from tests.conftest import Stage
+from tests.loopback_hub import FIRST, REPOSITORY, SECOND, Hub
 from tests.test_convert_tiny import write_checkpoint, write_recipe
 
-REPOSITORY = "someone/tiny"
-FIRST, SECOND = "1" * 40, "2" * 40
 BRANCH = 'revision = "release"\n'
 UNWANTED = ("pytorch_model.bin", "modeling_evil.py", "onnx/model.onnx", "fp16/model.safetensors", "tf_model.h5")
-
-
-class Hub(ThreadingHTTPServer):
-    """Commits hold files; branches name commits; `faults` maps a file to what goes wrong with it."""
-
-    daemon_threads = True
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.commits = {FIRST: files}
-        self.branches = {"release": FIRST}
-        self.faults: dict[str, str] = {}
-        self.requests: list[str] = []
-        self.gone = False
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        self.server.requests.append(f"{self.command} {self.path}")
-        if self.server.gone:
-            self.close_connection = True
-            return
-        api = re.fullmatch(rf"/api/models/{REPOSITORY}/revision/([^/?]+)(?:\?.*)?", self.path)
-        file = re.fullmatch(rf"/{REPOSITORY}/resolve/([^/]+)/([^?]+)", self.path)
-        if api:
-            self.describe(self.server.branches.get(api[1], api[1]))
-        elif file and file[2] in self.server.commits.get(file[1], {}):
-            self.serve(file[1], file[2], self.server.commits[file[1]][file[2]])
-        elif REPOSITORY in self.path:
-            self.send(404, b"", {"X-Error-Code": "EntryNotFound"})
-        else:
-            self.send(404, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"})
-
-    def describe(self, commit: str) -> None:
-        if commit not in self.server.commits:
-            self.send(404, b'{"error": "Invalid rev id"}', {"X-Error-Code": "RevisionNotFound"})
-            return
-        siblings = [{"rfilename": name} for name in self.server.commits[commit]]
-        table = {"id": REPOSITORY, "sha": self.server.faults.get("sha", commit), "siblings": siblings}
-        self.send(200, json.dumps(table).encode(), {"Content-Type": "application/json"})
-
-    def serve(self, commit: str, name: str, content: bytes) -> None:
-        headers = {"ETag": f'"{hashlib.sha1(content, usedforsecurity=False).hexdigest()}"', "X-Repo-Commit": commit}
-        fault = self.server.faults.get(name) if self.command == "GET" else None
-        if fault == "forbidden":
-            self.send(403, b"", {**headers, "X-Error-Code": "GatedRepo"})
-        elif fault == "short":
-            self.send(200, content[: len(content) // 2], headers)
-        elif fault == "gone":  # the connection breaks half-way, and from now on nobody answers
-            self.server.gone = True
-            self.send(200, content, headers, sent=len(content) // 2)
-        else:
-            self.send(200, content, headers)
-
-    def send(self, status: int, body: bytes, headers: dict[str, str], *, sent: int | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body[:sent])
-        self.close_connection = sent is not None
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing: `requests` is the log."""
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +56,9 @@ class Client:
         environment = {**self.environment, **environment}
         return self.stage("convert", recipe, "--build", self.build, code=code, **environment).stderr
 
-    def refused(self, source: str = BRANCH, **environment: str) -> str:
+    def refused(self, source: str = BRANCH, code: int = 3, **environment: str) -> str:
         """The same for a run that must fail, name both ways out, and leave nothing behind."""
-        message = self.convert(source, 3, **environment)
+        message = self.convert(source, code, **environment)
         assert message.count("error: ") == 1
         assert "Traceback" not in message
         assert "restore the network" in message
@@ -186,7 +107,7 @@ def test_branch_is_resolved_to_a_commit_first(hub: Hub, client: Client, files: d
     hub.faults["model.safetensors"] = "short"
     hub.commits["3" * 40] = hub.commits[SECOND]
     hub.branches["release"] = "3" * 40
-    client.convert(code=3)
+    client.convert(code=69)
     kept = open_artifact(client.build / "tiny" / "fp32", made_by="test").manifest.source["commit"]
     assert kept == SECOND, "what was there stays when the next download fails"
 
@@ -222,7 +143,16 @@ def test_answer_that_is_no_commit(client: Client, hub: Hub) -> None:
 def test_nobody_listens(client: Client, hub: Hub) -> None:
     hub.shutdown()
     hub.server_close()
-    assert "the Hub cannot be reached (ConnectionError)" in client.refused()
+    assert "the Hub cannot be reached (ConnectionError)" in client.refused(code=69)
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, 69), (429, 69), (401, 3), (403, 3)])
+def test_the_servers_own_fault_may_pass_and_a_refusal_does_not(
+    client: Client, hub: Hub, status: int, code: int
+) -> None:
+    """The exit code says whether trying again may help."""
+    hub.faults["api"] = str(status)
+    client.refused(code=code)
 
 
 def test_client_is_switched_off(client: Client) -> None:
@@ -240,7 +170,7 @@ def test_file_that_may_not_be_read(client: Client, hub: Hub) -> None:
 @pytest.mark.parametrize("fault", ["short", "gone"])
 def test_download_that_breaks_off(client: Client, hub: Hub, fault: str) -> None:
     hub.faults["model.safetensors"] = fault
-    message = client.refused()
+    message = client.refused(code=69)
     assert "error: download failed: " in message
     assert f"where: {REPOSITORY}@{FIRST}" in message
 
@@ -251,3 +181,30 @@ def test_broken_checkpoint_is_no_matter_of_the_network(client: Client, hub: Hub)
     assert "key auto_map asks to run code" in message
     assert "restore the network" not in message
     assert list((client.build / "tiny").iterdir()) == []
+
+
+@pytest.mark.parametrize("commit", ["main", "1" * 39, "1" * 41, "G" * 40])
+def test_commit_that_is_none(client: Client, commit: str) -> None:
+    recipe = write_recipe(client.home, BRANCH)
+    result = client.stage("convert", recipe, "--commit", commit, "--build", client.build, code=2, **client.environment)
+    assert "where: --commit" in result.stderr
+
+
+def test_a_commit_that_is_named_is_the_one_that_is_fetched(client: Client, hub: Hub, files: dict[str, bytes]) -> None:
+    hub.commits[SECOND] = {**files, "README.md": b"---\nlicense: mit\n---\n"}
+    recipe = write_recipe(client.home, BRANCH)
+    client.stage("convert", recipe, "--commit", SECOND, "--build", client.build, **client.environment)
+    source = open_artifact(client.build / "tiny" / "source", made_by="test").manifest.source
+    assert source["commit"] == SECOND, "although the branch names the first"
+
+
+def test_what_a_commit_holds_is_learnt_without_a_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    found = describe(REPOSITORY, "release")
+    assert (found.commit, found.license) == (FIRST, "apache-2.0")
+    assert found.files.keys() == found.bytes.keys() == hub.commits[FIRST].keys()
+    weights = hub.commits[FIRST]["model.safetensors"]
+    assert found.files["model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert found.bytes["model.safetensors"] == len(weights)
+    assert hub.requests == [f"GET /api/models/{REPOSITORY}/revision/release?blobs=True"]

@@ -159,7 +159,7 @@ def test_absurd_sizes_are_refused_without_allocating(
     tracemalloc.start()
     try:
         with pytest.raises(InputError, match=what) as caught:
-            source.resolve(recipe, checkpoint, tmp_path / "build" / "source")
+            source.resolve(recipe, checkpoint, None, tmp_path / "build" / "source")
         assert tracemalloc.get_traced_memory()[1] < 2**23
     finally:
         tracemalloc.stop()

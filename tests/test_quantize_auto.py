@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,16 @@ def test_a_budget_that_cannot_be_kept_is_refused_with_what_can(context: Context)
     assert "allow from" in refusal.value.hint
     with pytest.raises(RecipeError, match="no plan keeps the budget"):
         auto(context, max_mean_kld=1e-12)
+
+
+def test_what_a_refusal_says_is_possible_is(context: Context) -> None:
+    """The least plan may measure less than the sum of its sensitivities, which is all that the allocation knows."""
+    with pytest.raises(RecipeError) as refusal:
+        auto(context, max_mean_kld=1e-12)
+    possible = re.search(r"to a mean KLD of (\S+) \(([\d,]+) bytes", refusal.value.hint)
+    assert possible
+    _, plan = auto(context, max_mean_kld=1.01 * float(possible[1]))
+    assert plan["bytes"] <= int(possible[2].replace(",", ""))
 
 
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(

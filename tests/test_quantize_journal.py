@@ -50,3 +50,17 @@ def test_a_bad_last_line_is_dropped_and_an_earlier_one_refused(tmp_path: Path) -
     path.write_bytes(b"[]\n" + content)
     with pytest.raises(InputError, match="line 1 is no measurement"):
         Journal(path)
+
+
+def test_two_runs_share_one_journal(tmp_path: Path) -> None:
+    """Two variants at a time: a line cut short by the one that was killed does not spoil the other's next."""
+    path = tmp_path / "journal.jsonl"
+    written(path)
+    alive = Journal(path)
+    Journal(path).put({"tensor": "theirs"}, {"kld": 2.0})
+    with path.open("ab") as stream:
+        stream.write(b'{"key": "cut sh')
+    alive.put({"tensor": "ours"}, {"kld": 3.0})
+    assert alive.get({"tensor": "theirs"}) == {"kld": 2.0}
+    again = Journal(path)
+    assert [again.get({"tensor": name}) for name in ("theirs", "ours")] == [{"kld": 2.0}, {"kld": 3.0}]

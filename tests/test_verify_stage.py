@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from artifact.store import intact, open_artifact
 from tests.conftest import EMBEDDED, ROOT, Stage
 from verify.reporting import FILES, history
 
+NO_BROWSER = "no-such-browser"  # the recipe does not require one, and test_verify_runtimes has one
+
 
 @pytest.fixture
 def own(build: Path, tmp_path: Path) -> Path:
@@ -27,7 +30,9 @@ def own(build: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_all_variants_pass_and_the_report_is_the_same_every_time(own: Path, stage: Stage) -> None:
-    result = stage("verify", EMBEDDED, "--build", own)
+    if shutil.which("node") is None and not os.environ.get("PIPELINE_CI"):
+        pytest.skip("the recipe requires a runtime that needs Node")
+    result = stage("verify", EMBEDDED, "--build", own, CHROMIUM=NO_BROWSER)
     home = own / "embedded" / "report"
     assert result.stdout == f"{home}\n"
     assert "verdict: passed" in result.stderr
@@ -48,8 +53,11 @@ def test_all_variants_pass_and_the_report_is_the_same_every_time(own: Path, stag
     assert again.stdout == (home / "report.html").read_text()
     printed = tomllib.loads(stage("verify", EMBEDDED, "--build", own, "--tolerances", "1.5").stdout)["tolerances"]
     assert printed.keys() == tomllib.loads(EMBEDDED.read_text())["tolerances"].keys()
+    assert {result["runtime"] for result in report["results"]} == {"onnxruntime", "optimum", "transformersjs", "genai"}
+    assert [(entry["what"], entry["required"]) for entry in report["not_run"]] == [("browser", False)]
+    assert "report: unchanged" in stage("verify", EMBEDDED, "--build", own, CHROMIUM=NO_BROWSER).stderr
     shutil.rmtree(home)
-    stage("verify", EMBEDDED, "--build", own)
+    stage("verify", EMBEDDED, "--build", own, CHROMIUM=NO_BROWSER)
     assert ((home / "report.json").read_bytes(), open_artifact(home, made_by="x").digest) == before
     runs = history.read(home.parent / "history.jsonl")
     assert [run.report for run in runs] == [before[1]] * 2
@@ -58,7 +66,7 @@ def test_all_variants_pass_and_the_report_is_the_same_every_time(own: Path, stag
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.5, 4, 7, 10])
 def test_a_killed_verification_leaves_no_half_report_and_no_process(own: Path, delay: float) -> None:
-    command = [sys.executable, "-m", "verify", str(EMBEDDED), "--variant", "fp32", "--build", str(own)]
+    command = [sys.executable, "-m", "verify", str(EMBEDDED), "--variant", "fp32", "--no-runtimes", "--build", str(own)]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(delay)
     workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
@@ -88,11 +96,12 @@ def test_a_variant_of_an_older_recipe_is_refused(own: Path, stage: Stage, tmp_pa
 
 
 def test_one_variant_makes_no_complete_report(own: Path, stage: Stage) -> None:
-    stage("verify", EMBEDDED, "--variant", "q4", "--build", own)
+    stage("verify", EMBEDDED, "--variant", "q4", "--no-runtimes", "--build", own)
     home = own / "embedded" / "report"
     report = json.loads((home / "report.json").read_text())
     assert (report["verdict"], report["complete"]) == ("passed", False)
     assert "fp32" in report["not_judged"]
+    assert {"what": "browser", "reason": "left out by --no-runtimes", "required": False} in report["not_run"]
     assert open_artifact(home, made_by="x").manifest.facts["complete"] is False
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from artifact.errors import RecipeError
-from artifact.recipe import Limit, Recipe, Tolerance, read_recipe
+from artifact.recipe import Recipe, read_recipe
+from artifact.tolerance import Limit, Tolerance
 from tests.conftest import EMBEDDED
 from verify import examine
 from verify.check import Measure, load

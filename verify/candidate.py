@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from artifact.signature import LOGITS_TO_KEEP
 from verify.check import Array
 
+FLOAT = 1  # the accuracy_level of a product that does not round its activations
 CACHE_IN, CACHE_OUT = "past_key_values.", "present."
 
 
@@ -28,24 +31,45 @@ class Candidate:
     Loading and running raise onnxruntime's own errors; the caller reports them as failures of the running check.
     """
 
-    def __init__(self, path: Path, level: str) -> None:
+    def __init__(
+        self, path: Path, level: str, twin: Path | None = None, *, threads: int = 0, content: bytes | None = None
+    ) -> None:
         self.path = path
+        self._content = content  # what is run in the place of the file, if not the file itself
         self.level = level
+        self.threads = threads  # 0: onnxruntime's default, one per core
+        self.target = (path, level, twin)
+        self.twin = None if twin is None else Candidate(twin, level)  # what the recipe makes in this file's place
         self._session: onnxruntime.InferenceSession | None = None
 
     @property
     def session(self) -> onnxruntime.InferenceSession:
         """The session, created when first needed: the check `structure` must be able to judge what cannot load."""
         if self._session is None:
-            options = onnxruntime.SessionOptions()
-            options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{self.level.upper()}")
-            options.log_severity_level = 3
-            # The arena would keep the largest case's buffers in every one of the candidates' processes.
-            options.enable_cpu_mem_arena = False
-            # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            self._session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+            self._session = self.open(self.path if self._content is None else self._content)
         return self._session
+
+    def open(self, model: Path | bytes) -> onnxruntime.InferenceSession:
+        """A session of a file, or of a serialized model, with this candidate's options."""
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{self.level.upper()}")
+        options.log_severity_level = 3
+        options.intra_op_num_threads = self.threads
+        # The arena would keep the largest case's buffers in every one of the candidates' processes.
+        options.enable_cpu_mem_arena = False
+        # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    @functools.cached_property
+    def without_rounding(self) -> Candidate | None:
+        """The same file, its products told not to round activations to int8; None if none of them does."""
+        model = onnx.load(self.path, load_external_data=False)
+        found = [entry for node in model.graph.node for entry in node.attribute if entry.name == "accuracy_level"]
+        rounding = [entry for entry in found if entry.i not in (0, FLOAT)]
+        for entry in rounding:
+            entry.i = FLOAT
+        return Candidate(self.path, self.level, content=model.SerializeToString()) if rounding else None
 
     def empty_cache(self, batch: int) -> dict[str, Array]:
         """Zero-length past for every cache input, float32 [batch, heads, 0, head_dim]."""

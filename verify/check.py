@@ -9,6 +9,7 @@ A check is a module in verify/checks with
 - `TOLERATED`: the measures that the recipe must bound, each "max" or "min"; the rest are counts of violations;
 - `cases(reference, corpus, settings)`: yields cases; runs PyTorch, in the parent process, once for all candidates;
 - `judge(candidate, case)`: runs onnxruntime on one case, in the candidate's process; returns plain values, arrays;
+  raises NotApplicable for a file that it has nothing to say about;
 - `summarize(partials, observed, reference)`: turns all of a candidate's partial results into measures;
 - `series(partials, observed, reference)`, where there is something to draw or to read beside the measures: plain values
   for the report's plots and texts. They are shown, never judged.
@@ -54,6 +55,10 @@ class Case:
         return Case(table["name"], arrays, table["facts"])
 
 
+class NotApplicable(Exception):  # noqa: N818  # no error: the check has nothing to say about such a file
+    """Raised by `judge` where a check does not apply to a candidate; the report lists it as not run."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """One figure of one check for one candidate.
@@ -73,8 +78,8 @@ class Measure:
 
 
 def load(name: str) -> ModuleType:
-    """The module of a check that the recipe reader has found to exist."""
-    return importlib.import_module(f"verify.checks.{name}")
+    """The module of a check that the recipe reader has found to exist; a dotted name is any module with a `judge`."""
+    return importlib.import_module(name if "." in name else f"verify.checks.{name}")
 
 
 def largest_by_row(a: Array, b: Array) -> Array:

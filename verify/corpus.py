@@ -26,7 +26,7 @@ def read_text(path: Path) -> str:
     """The verification text; RecipeError when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, or no possible path
         hint = "set verify.text to a UTF-8 text file, relative to the recipe"
         raise RecipeError(f"text cannot be read: {error}", where=path, hint=hint) from error
 

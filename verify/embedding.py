@@ -20,7 +20,11 @@ class Tables:
         self._makers = {name: node for node in graph.node for name in node.output}
         self._bytes = {tensor.name: len(tensor.raw_data) or _elements(tensor.dims) for tensor in graph.initializer}
         self._least = dims.vocabulary * dims.hidden * LARGE
-        lookups = [node for node in graph.node if node.op_type in LOOKUPS and self._follows_ids(node.input[1])]
+        lookups = [
+            node
+            for node in graph.node
+            if node.op_type in LOOKUPS and len(node.input) > 1 and self._follows_ids(node.input[1])
+        ]
         self.embedding = self._large(node.input[0] for node in lookups)
         products = [node for output in graph.output if output.name == "logits" for node in self._products(output.name)]
         self.head = self._large(name for node in products for name in node.input[1:2])
@@ -31,13 +35,13 @@ class Tables:
 
     def _origin(self, name: str) -> str:
         """The value that this one is a rearrangement of."""
-        while name in self._makers and self._makers[name].op_type in REARRANGEMENTS:
+        while name in self._makers and self._makers[name].op_type in REARRANGEMENTS and self._makers[name].input:
             name = self._makers[name].input[0]
         return name
 
     def _follows_ids(self, name: str) -> bool:
         """Whether a value is computed from `input_ids` alone, as the indices of a lookup are."""
-        waiting, sources = [name], set()
+        waiting, seen, sources = [name], {name}, set()
         while waiting:
             value = waiting.pop()
             node = self._makers.get(value)
@@ -47,7 +51,9 @@ class Tables:
                 return False
             else:
                 data = node.input[:1] if node.op_type in REARRANGEMENTS else node.input
-                waiting += [entry for entry in data if entry]
+                fresh = {entry for entry in data if entry} - seen
+                waiting += fresh
+                seen |= fresh
         return "input_ids" in sources and sources - self._bytes.keys() == {"input_ids"}
 
     def _products(self, name: str) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from artifact.errors import RecipeError
 from artifact.recipe import Recipe
 from artifact.typed import build
-from verify.check import Partial, load
+from verify.check import NotApplicable, Partial, load
 from verify.corpus import Corpus
 from verify.verdict import Result, judge
 from verify.worker import CandidateError, Worker
@@ -32,6 +32,7 @@ class Target:
 
     variant: str
     path: Path
+    twin: Path | None = None  # what the recipe makes in its place, where that is built and the file is a foreign one
 
 
 Slot = tuple[Target, str]  # a candidate at an optimization level
@@ -66,6 +67,7 @@ class Evidence:
 
     partials: list[Partial] = field(default_factory=list)
     failure: str | None = None
+    not_run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,14 @@ class Examination:
         }
         with contextlib.ExitStack() as stack:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=home)))
-            # In a log (no terminal) one line every quarter of a minute says enough.
-            interval = 0.2 if sys.stderr.isatty() else 15
-            progress = stack.enter_context(tqdm(unit=" runs", dynamic_ncols=True, desc="verify", mininterval=interval))
+            progress = stack.enter_context(
+                tqdm(unit=" runs", dynamic_ncols=True, desc="verify", mininterval=interval())
+            )
             for group in self._groups(scratch, progress):
                 for slot in slots:
-                    path, level = slot[0].path, slot[1]
-                    with Worker(path, level, timeout_s=verify.timeout_s, memory_gb=verify.memory_gb) as worker:
+                    target, level = slot
+                    bounds = {"timeout_s": verify.timeout_s, "memory_gb": verify.memory_gb}
+                    with Worker(target.path, level, **bounds, twin=target.twin) as worker:
                         self._judge(worker, slot, group, evidence, progress)
         observed: dict[Slot, dict[str, float]] = {slot: {} for slot in slots}
         return [self._conclude(check, slot, own, observed[slot]) for (check, slot), own in evidence.items()]
@@ -119,7 +122,26 @@ class Examination:
     def _concerns(self, check: str, slot: Slot) -> bool:
         return self.modules[check].PER_LEVEL or slot[1] == self.recipe.verify.levels[-1]
 
-    def _groups(self, scratch: Path, progress: Any) -> Iterator[list[Saved]]:
+    def prepare(self, scratch: Path) -> list[Saved]:
+        """All cases, saved below `scratch`, for one file after another (`judge`) instead of `run`."""
+        with tqdm(disable=True) as progress:
+            return [case for group in self._groups(scratch, progress, math.inf) for case in group]
+
+    def judge(self, worker: Worker, target: Target, cases: Sequence[Saved]) -> list[Result]:
+        """Results of the prepared cases' checks for one file, in a worker that may have judged others."""
+        results = []
+        for level in self.recipe.verify.levels:
+            slot, observed = (target, level), dict[str, float]()
+            checks = [check for check in self.modules if self._concerns(check, slot)]
+            own = [case for case in cases if case.check in checks]
+            evidence = {(check, slot): Evidence() for check in dict.fromkeys(case.check for case in own)}
+            worker.aim(target.path, level, target.twin)
+            with tqdm(disable=True) as progress:
+                self._judge(worker, slot, own, evidence, progress)
+            results += [self._conclude(check, slot, found, observed) for (check, _), found in evidence.items()]
+        return results
+
+    def _groups(self, scratch: Path, progress: Any, limit: float = GROUP) -> Iterator[list[Saved]]:
         """All checks' cases in order, a group at a time; a group's files are gone when the next one is asked for."""
         group: list[Saved] = []
         size = 0
@@ -130,7 +152,7 @@ class Examination:
                 case.save(saved.directory)
                 group.append(saved)
                 size += sum(array.nbytes for array in case.arrays.values())
-                if size >= GROUP:
+                if size >= limit:
                     yield group
                     _remove(group)
                     group, size = [], 0
@@ -149,12 +171,14 @@ class Examination:
         target, level = slot
         for case in group:
             own = evidence.get((case.check, slot))
-            if own is None or own.failure is not None:
+            if own is None or own.failure is not None or own.not_run is not None:
                 continue
             text = f"{target.variant} {level}: {case.check}: {case.name}"
             progress.set_description_str(text, refresh=False)
             try:
                 own.partials.append(worker.judge(case.check, case.directory))
+            except NotApplicable as reason:
+                own.not_run = str(reason)
             except CandidateError as error:
                 own.failure = f"{case.name}: {error}"
             progress.update()
@@ -163,6 +187,8 @@ class Examination:
         """Measures held to their bounds; `known` holds this candidate's measures so far and gains the new ones."""
         (target, level), module = slot, self.modules[check]
         failure = evidence.failure
+        if evidence.not_run is not None:
+            return Result(target.variant, check, "any", (), not_run=evidence.not_run)
         missing = [need for need in module.NEEDS if not any(key.startswith(f"{need}.") for key in known)]
         if failure is None and missing:
             failure = f"needs the measures of {', '.join(missing)}, which failed"
@@ -179,6 +205,11 @@ class Examination:
             known[f"{check}.{entry.measure.name}"] = min(entry.measure.value, bound)
         series = module.series(evidence.partials, known, self.reference) if hasattr(module, "series") else {}
         return Result(target.variant, check, level, judged, series=series)
+
+
+def interval() -> float:
+    """Seconds between two updates of a progress bar: in a log, one line every quarter of a minute says enough."""
+    return 0.2 if sys.stderr.isatty() else 15
 
 
 def _remove(group: Sequence[Saved]) -> None:

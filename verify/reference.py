@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,11 @@ class Reference:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(
                 directory, local_files_only=True, trust_remote_code=False
             )
-        except Exception as error:  # the tokenizers library raises bare Exception for a malformed file
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except (
+            BaseException
+        ) as error:  # the tokenizers library raises bare Exception, and a panic in Rust, which is none
             hint = "name the checkpoint's directory with --source"
             raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
         self.model: Any
@@ -102,14 +107,25 @@ class Reference:
 
         Returns the new tokens int64 [batch, steps] and the logits float32 [batch, steps, vocabulary] behind them.
         """
+        return self._generate(ids, mask, max_new_tokens=new_tokens, do_sample=False)
+
+    @torch.inference_mode()
+    def sampled(
+        self, ids: Array, mask: Array, new_tokens: int, sampling: Mapping[str, Any], seed: int
+    ) -> tuple[Array, Array]:
+        """Transformers' own sampling with torch's random numbers of `seed`; as `greedy`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._generate(ids, mask, max_new_tokens=new_tokens, do_sample=True, **sampling)
+
+    def _generate(self, ids: Array, mask: Array, **options: Any) -> tuple[Array, Array]:
         plain = GenerationConfig(
-            max_new_tokens=new_tokens,
-            do_sample=False,
             num_beams=1,
             eos_token_id=self.end,
             pad_token_id=self.end or 0,
             output_logits=True,
             return_dict_in_generate=True,
+            **options,
         )
         result = self.model.generate(
             input_ids=torch.from_numpy(np.asarray(ids)),

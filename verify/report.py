@@ -27,10 +27,11 @@ FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 def document(results: Sequence[Result], header: Mapping[str, Any]) -> dict[str, Any]:
     """The report as plain data; `header` says what was judged, against what, and where."""
+    lacking = [entry for entry in header["not_run"] if entry["required"]]
     made: dict[str, Any] = _printable(
         {
             "schema": SCHEMA,
-            "verdict": "passed" if results and all(result.passed for result in results) else "failed",
+            "verdict": "passed" if results and all(result.passed for result in results) and not lacking else "failed",
             **header,
             "headroom": headroom(results),
             "results": [_result(result) for result in results],
@@ -49,8 +50,11 @@ def overview(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         own = [result for result in results if result["variant"] == candidate["variant"]]
         bad = [check for check in checks if not all(r["passed"] for r in own if r["check"] == check)]
         verdict = f"FAIL: {', '.join(bad)}" if bad else f"pass ({len(checks)})"
-        rows.append([candidate["variant"], verdict, *(_worst(own, check, name) for check, name, _ in shown)])
-    return ["variant", "checks", *(title for _, _, title in shown)], rows
+        running = list(dict.fromkeys(r["runtime"] for r in own))
+        wrong = {r["runtime"] for r in own if not r["passed"]}
+        runtimes = ", ".join(f"{name} FAILS" if name in wrong else name for name in running)
+        rows.append([candidate["variant"], verdict, *(_worst(own, check, name) for check, name, _ in shown), runtimes])
+    return ["variant", "checks", *(title for _, _, title in shown), "runtimes"], rows
 
 
 def failed(report: Mapping[str, Any]) -> list[str]:
@@ -67,15 +71,9 @@ def failed(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def not_run(report: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
-    """What was not run: its name, why, and whether the recipe requires it."""
-    entries = (entry if isinstance(entry, Mapping) else {"what": entry} for entry in report["not_run"])
-    return [(e["what"], e.get("reason", "it had nothing to run on"), e.get("required", False)) for e in entries]
-
-
-def not_run_lines(report: Mapping[str, Any]) -> list[str]:
-    """One line for each thing that was not run."""
-    return [f"{name}: {reason}{' (required)' if must else ''}" for name, reason, must in not_run(report)]
+def not_run(report: Mapping[str, Any]) -> list[str]:
+    """One line for everything that was not run: what, whether the recipe requires it, and why."""
+    return [f"{e['what']}{' (required)' if e['required'] else ''}: {e['reason']}" for e in report["not_run"]]
 
 
 def moved(report: Mapping[str, Any]) -> list[str]:
@@ -91,13 +89,13 @@ def moved(report: Mapping[str, Any]) -> list[str]:
 
 def place(result: Mapping[str, Any]) -> str:
     """Where a result was measured: the optimization level, and the runtime if it is not plain onnxruntime."""
-    runtime = result.get("runtime", "onnxruntime")
+    runtime = result["runtime"]
     return result["level"] if runtime == "onnxruntime" else f"{runtime}, {result['level']}"
 
 
 def column(result: Mapping[str, Any]) -> str:
     """The column of a result in the table of variants and checks: its check, in each runtime apart."""
-    runtime = result.get("runtime", "onnxruntime")
+    runtime = result["runtime"]
     return result["check"] if runtime == "onnxruntime" else f"{result['check']} ({runtime})"
 
 
@@ -131,6 +129,7 @@ def _result(result: Result) -> dict[str, Any]:
     return {
         "variant": result.variant,
         "check": result.check,
+        "runtime": result.runtime,
         "level": result.level,
         "passed": result.passed,
         "failure": result.failure,

@@ -1,72 +1,43 @@
-"""What is judged against what, and where the report goes: built variants with their lineage, or any single file."""
+"""What is judged against what: built variants with their lineage, or any single file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from artifact import checkpoint, signature, store
-from artifact.canonical import code_digest, digest, file_digest, read_json
+from artifact import checkpoint, lineage, signature, store
+from artifact.canonical import digest, file_digest, read_json
 from artifact.command import say
-from artifact.errors import ArtifactError, InputError, RecipeError
-from artifact.manifest import Manifest
+from artifact.errors import ArtifactError, InputError
 from artifact.recipe import Recipe
-from artifact.registry import ROOT
-from verify import examine, report, verdict
+from verify import portability
 from verify.checks.tokenizer import beside
-from verify.corpus import Corpus, read_text
 from verify.environment import environment
-from verify.examine import Examination, Target
-from verify.reporting import forms, history
+from verify.examine import Target
+from verify.intake.inspector import Inspector
+from verify.judgement import Manner, Order, Report, judge, making, manifest_of, with_verdict
+from verify.portability import NO_FILES, NOT_THIS_TIME, NotRun
+from verify.reporting import history
 
-Report = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Making:
-    """What an artifact must have been made from, and the command that makes it."""
-
-    variant: str
-    recipe: str  # digest of the part of the recipe
-    parents: Mapping[str, str]
-    command: str
+TWIN = "twin"
 
 
-@dataclass(frozen=True)
-class Order:
-    """One judgement: the reference's checkpoint, the candidates, the checks, and where the report goes."""
-
-    source: Path
-    targets: Sequence[Target]
-    checks: Sequence[str]
-    directory: Path
-    past: Sequence[history.Run] | None = None  # the recipe's runs so far; None for a file that is none of them
-    measuring: bool = False  # figures may lack a tolerance: they are measured, and fail
-
-
-def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, measuring: bool = False) -> tuple[Report, Path]:
-    """Judge the built variants (or those chosen); the report and its directory. `measuring`: see Order.
+def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Manner) -> tuple[Report, Path]:
+    """Judge the built variants (or those chosen); the report and its directory.
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
     """
-    convert, quantize = f"python -m convert {recipe.path}", f"python -m quantize {recipe.path}"
-    origin = _open(home, recipe, Making("source", recipe.source_digest, {}, convert))
-    base = _open(home, recipe, Making("fp32", recipe.model_digest, {"source": origin.digest}, convert))
+    origin, artifacts = lineage.open_built(recipe, chosen, home)
     known = ["fp32", *recipe.variants]
-    artifacts = {"fp32": base} if not chosen or "fp32" in chosen else {}
-    for variant in recipe.variants:
-        if variant in chosen if chosen else (home / variant).is_dir():
-            making = Making(variant, recipe.variant_digest(variant), {"fp32": base.digest}, quantize)
-            artifacts[variant] = _open(home, recipe, making)
-    place = environment()
+    programs = portability.plan(recipe, [*artifacts])
+    place = {**environment(), "runtimes": portability.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
-    wanted = _manifest(recipe, origin.manifest.source, parents, place, complete=not missing)
+    wanted = manifest_of(recipe, origin.manifest.source, parents, place, complete=not missing and manner.runtimes)
     target, past = home / "report", history.read(home / history.FILE)
     done = store.up_to_date(
-        target, _with_verdict(wanted, "passed")
+        target, with_verdict(wanted, "passed")
     )  # a failure is tried again: it may have been a time-out
     if done is not None:
         say("report: unchanged")
@@ -75,161 +46,76 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, measuring
         return made, target
     header = {
         "source": {**origin.manifest.source, "digest": origin.digest},
-        "complete": not missing,
+        "complete": not missing and manner.runtimes,
         "not_judged": missing,
-        "not_run": [],
+        "not_run": [] if manner.runtimes else [asdict(e) for e in portability.left_out(programs, NOT_THIS_TIME)],
         "environment": place,
     }
     targets = [
         Target(variant, artifact.path / signature.model_file(variant)) for variant, artifact in artifacts.items()
     ]
-    order = Order(origin.path, targets, recipe.verify.checks, target, past, measuring)
-    made, artifact = _report(recipe, order, {**header, "parents": parents}, wanted)
+    checks = [check for check in recipe.verify.checks if check != TWIN]  # its digest says that it is its own twin
+    order = Order(origin.path, targets, checks, target, manner, past, programs if manner.runtimes else ())
+    made, artifact = judge(recipe, order, {**header, "parents": parents}, wanted)
     _remember(home, made, artifact)
     return made, target
 
 
-def candidate(recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path) -> tuple[Report, Path]:
-    """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source."""
+def candidate(
+    recipe: Recipe, target: Target, directory: Path | None, home: Path, manner: Manner
+) -> tuple[Report, Path]:
+    """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source.
+
+    Raises InputError for what is no usable ONNX model (verify.intake); what can be read is judged.
+    """
+    path, variant = target.path, target.variant
     if not path.is_file():
         raise InputError("not a file", where=path, hint="name an ONNX file with --candidate")
+    with Inspector() as inspector:
+        inspector.inspect(path)
     if directory is None:
         origin = store.open_artifact(home / "source", made_by=f"python -m convert {recipe.path}")
         directory, source = origin.path, {**origin.manifest.source, "digest": origin.digest}
     else:
         weights = checkpoint.inspect(directory, allow_pickle=recipe.source.allow_pickle).weight_files
         source = {"origin": "directory", "digest": digest({name: file_digest(directory / name) for name in weights})}
-    checks = list(recipe.verify.checks)
-    not_run = []
-    if beside(path) is None and "tokenizer" in checks:
+    checks, programs = list(recipe.verify.checks), portability.plan(recipe, [variant])
+    not_run: list[NotRun] = []
+    alone = beside(path) is None
+    if alone and "tokenizer" in checks:
         say("tokenizer: NOT RUN: no tokenizer or config lies beside the candidate; the verdict is on the graph alone")
         checks.remove("tokenizer")
-        not_run = ["tokenizer"]
-    place = environment()
-    header = {"source": source, "complete": False, "not_judged": [], "not_run": not_run, "environment": place}
-    manifest = _manifest(recipe, source, {}, place, complete=False)
-    order = Order(directory, [Target(variant, path)], checks, home / "candidate-report")
-    made, artifact = _report(recipe, order, {**header, "parents": {}}, manifest)
+        not_run.append(NotRun("tokenizer", "no tokenizer or config lies beside the candidate"))
+    beside_it = twin(recipe, variant, home, directory) if TWIN in checks else None
+    place = {**environment(), "runtimes": portability.versions(programs)}
+    if alone or not manner.runtimes:
+        not_run += portability.left_out(programs, NO_FILES if alone else NOT_THIS_TIME)
+        programs = ()
+    skipped = [asdict(entry) for entry in not_run]
+    header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
+    manifest = manifest_of(recipe, source, {}, place, complete=False)
+    order = Order(
+        directory, [replace(target, twin=beside_it)], checks, home / "candidate-report", manner, runtimes=programs
+    )
+    made, artifact = judge(recipe, order, {**header, "parents": {}}, manifest)
     return made, artifact.path
 
 
-def _open(home: Path, recipe: Recipe, making: Making) -> store.Artifact:
-    """Open an artifact; ArtifactError unless it is this recipe's, made from the parents that are there now."""
-    artifact = store.open_artifact(home / making.variant, made_by=making.command)
-    manifest, hint = artifact.manifest, f"run: {making.command}"
-    if (manifest.name, manifest.variant) != (recipe.name, making.variant):
-        what = f"it is {manifest.variant} of {manifest.name}, not {making.variant} of {recipe.name}"
-        raise ArtifactError(what, where=artifact.path, hint=hint)
-    if manifest.recipe != making.recipe:
-        raise ArtifactError("made by another recipe than this one is now", where=artifact.path, hint=hint)
-    for name, wanted in making.parents.items():
-        if manifest.parents.get(name) != wanted:
-            raise ArtifactError(f"made from another {name} than the one there now", where=artifact.path, hint=hint)
-    return artifact
-
-
-def _report(
-    recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Manifest
-) -> tuple[Report, store.Artifact]:
-    """Judge, write the report's artifact, and return the report and the artifact."""
-    targets = order.targets
-    modules = examine.plan(recipe, order.checks)
-    settings = examine.settings_of(recipe, modules)
-    verdict.require_tolerances(recipe, modules, [target.variant for target in targets], measuring=order.measuring)
-    read_text(recipe.text_path)
-    before = [file_digest(target.path) for target in targets]
-
-    from verify.reference import Reference  # torch takes seconds to load; what is refused above is refused at once
-
-    say("verify: loading the reference")
-    reference = Reference(order.source, allow_pickle=recipe.source.allow_pickle)
-    _check_expected(recipe, reference, order.source)
-    corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
-    with store.staging(order.directory) as staged:
-        results = Examination(recipe, reference, corpus, modules, settings).run(targets, staged)
-        for target, wanted in zip(targets, before, strict=True):
-            if file_digest(target.path) != wanted:
-                raise InputError("the file changed while it was judged", where=target.path, hint="verify it again")
-        about = {
-            "name": recipe.name,
-            "recipe": manifest.recipe,
-            **{name: value for name, value in header.items() if name != "parents"},
-            "history": None,
-            "reproduce": _reproduce(recipe, order, header, manifest.code),
-            "candidates": [
-                {"variant": t.variant, "file": t.path.name, "bytes": t.path.stat().st_size, "sha256": sha256}
-                for t, sha256 in zip(targets, before, strict=True)
-            ],
-            "seed": recipe.verify.seed,
-            "settings": {name: asdict(table) for name, table in settings.items()},
-            "text": {"sha256": file_digest(recipe.text_path), "tokens": len(corpus.ids)},
-        }
-        made = report.document(results, about)
-        if order.past is not None:
-            made["history"] = history.compare(history.run_of(made, "", _making(manifest)), order.past)
-        forms.write(made, staged)
-        artifact = store.seal(staged, order.directory, _with_verdict(manifest, made["verdict"]))
-    return made, artifact
-
-
-def _reproduce(recipe: Recipe, order: Order, header: Mapping[str, Any], code: str) -> dict[str, Any]:
-    """The commands that make this report again, and the digests that must then be the same."""
-    path = recipe.path.resolve()
-    shown = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
-    variants = [target.variant for target in order.targets]
-    if order.past is None:
-        commands = [f"python -m verify {shown} --candidate {order.targets[0].path.name} --variant {variants[0]}"]
-    else:
-        source = " --source DIR" if header["source"].get("origin") == "directory" and not recipe.source.path else ""
-        quantized = [variant for variant in variants if variant != "fp32"]
-        commands = [f"python -m convert {shown}{source}"]
-        for stage, names in (("quantize", quantized), ("verify", variants)):
-            chosen = f" --variant {' '.join(names)}" if header["not_judged"] else ""
-            commands += [f"python -m {stage} {shown}{chosen}"] if names else []
-    return {"commands": commands, "code": code, "parents": header["parents"]}
+def twin(recipe: Recipe, variant: str, home: Path, source: Path) -> Path | None:
+    """The graph of the built variant, if it is intact, this recipe's, and made from this checkpoint; says why not."""
+    try:
+        origin, artifacts = lineage.open_built(recipe, [variant], home)
+    except ArtifactError as error:
+        say(f"{TWIN}: NOT RUN: no {variant} of this recipe is built to compare with: {error.what}")
+        return None
+    for name in checkpoint.inspect(origin.path, allow_pickle=recipe.source.allow_pickle).weight_files:
+        if not (source / name).is_file() or file_digest(source / name) != file_digest(origin.path / name):
+            say(f"{TWIN}: NOT RUN: the built {variant} comes from another checkpoint than {source}")
+            return None
+    return artifacts[variant].path / signature.model_file(variant)
 
 
 def _remember(home: Path, made: Report, artifact: store.Artifact, *, unless: Sequence[history.Run] = ()) -> None:
     """Add the run to the recipe's history, once: a run killed before this line is added by the next one."""
     if all(run.report != artifact.digest for run in unless):
-        history.append(home / history.FILE, history.run_of(made, artifact.digest, _making(artifact.manifest)))
-
-
-def _making(manifest: Manifest) -> str:
-    """Digest of what a report is made from: the manifest without its result."""
-    facts = {name: value for name, value in manifest.facts.items() if name != "verdict"}
-    return digest(asdict(replace(manifest, files=(), facts=facts)))
-
-
-def _check_expected(recipe: Recipe, reference: Any, where: Path) -> None:
-    """The checkpoint that a foreign file is judged against must be the one that the recipe describes."""
-    have = asdict(reference.dimensions)
-    for field, wanted in asdict(recipe.source.expect).items():
-        if wanted is not None and field in have and have[field] != wanted:
-            hint = f"the recipe's source.expect says {wanted!r}; name that checkpoint with --source"
-            raise InputError(f"{field} of the source is {have[field]!r}", where=where, hint=hint)
-
-
-def _manifest(
-    recipe: Recipe, source: Mapping[str, Any], parents: Mapping[str, str], place: Mapping[str, Any], *, complete: bool
-) -> Manifest:
-    try:
-        text = file_digest(recipe.text_path)
-    except OSError as error:
-        hint = "set verify.text to a UTF-8 text file, relative to the recipe"
-        raise RecipeError(f"text cannot be read: {error.strerror}", where=recipe.text_path, hint=hint) from error
-    return Manifest(
-        kind="report",
-        name=recipe.name,
-        variant="report",
-        source=source,
-        recipe=digest([repr(recipe.verify), repr(recipe.tolerances), text]),
-        code=code_digest(ROOT / "verify", ROOT / "artifact"),
-        parents=parents,
-        tools=place["packages"],
-        facts={"complete": complete, "environment": digest(place)},
-    )
-
-
-def _with_verdict(manifest: Manifest, outcome: str) -> Manifest:
-    return replace(manifest, facts={**manifest.facts, "verdict": outcome})
+        history.append(home / history.FILE, history.run_of(made, artifact.digest, making(artifact.manifest)))

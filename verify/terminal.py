@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verify.report import failed, moved, not_run_lines, overview
+from verify.report import failed, moved, not_run, overview
 
 
 def show(report: Mapping[str, Any]) -> None:
@@ -18,7 +18,7 @@ def show(report: Mapping[str, Any]) -> None:
     heads, rows = overview(report)
     table = Table(title=f"{report['name']}: ONNX against PyTorch")
     for head in heads:
-        table.add_column(head, justify="left" if head in ("variant", "checks") else "right")
+        table.add_column(head, justify="left" if head in ("variant", "checks", "runtimes") else "right")
     for variant, verdict, *figures in rows:
         table.add_row(variant, f"[{'bold red' if verdict.startswith('FAIL') else 'green'}]{verdict}[/]", *figures)
     console.print(table)
@@ -27,7 +27,7 @@ def show(report: Mapping[str, Any]) -> None:
     if report["not_judged"]:
         console.print(f"[yellow]not judged[/] (not built, or not chosen): {', '.join(report['not_judged'])}")
     if report["not_run"]:
-        console.print(f"[yellow]not run[/], so not passed: {escape('; '.join(not_run_lines(report)))}")
+        console.print(f"[yellow]not run[/], so not passed: {escape('; '.join(not_run(report)))}")
     for line in moved(report):
         console.print(f"[yellow]moved[/] {escape(line)}")
     if moved(report):

@@ -27,7 +27,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Result:
-    """One check of one candidate at one level. `failure` says why there are no measures, if there are none.
+    """One check of one candidate at one level. `failure` or `not_run` says why there are no measures, if so.
 
     `series` is what the report draws beside the measures: it is shown, never judged.
     """
@@ -38,6 +38,8 @@ class Result:
     measures: tuple[Judged, ...]
     failure: str | None = None
     series: Mapping[str, Any] = field(default_factory=dict)
+    runtime: str = "onnxruntime"  # the program that ran the graph: the checks' own sessions, or one of verify/runtimes
+    not_run: str | None = None
 
     @property
     def passed(self) -> bool:

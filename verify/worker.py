@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
-import resource
-import signal
-import sys
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from verify import confinement
 from verify.candidate import Candidate
-from verify.check import Case, Partial, load
+from verify.check import Case, NotApplicable, Partial, load
+
+NO_MEMORY = (
+    "bad_alloc",
+    "bad allocation",
+    "llocate memory",
+    "lloc failed",
+)  # how libraries say it, within their messages
 
 
 class CandidateError(Exception):
@@ -23,13 +27,18 @@ class CandidateError(Exception):
 
 
 class Worker:
-    """Runs checks on one ONNX file at one optimization level, within bounds; starts anew after a failure."""
+    """Runs checks on one ONNX file at one optimization level, within bounds; starts anew after a failure.
 
-    def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float) -> None:
-        self.path, self.level = path, level
+    One that has not answered in time is not asked again: every further check would wait as long. `twin` is what the
+    check `twin` compares the file with. `aim` names another file, for the same process.
+    """
+
+    def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float, twin: Path | None = None) -> None:
+        self._target = (path, level, twin)
         self._timeout_s, self._memory_gb = timeout_s, memory_gb
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
+        self._hung = False
 
     def __enter__(self) -> Self:
         return self
@@ -39,18 +48,32 @@ class Worker:
     ) -> None:
         self.stop()
 
+    @property
+    def level(self) -> str:
+        """The optimization level that is judged at."""
+        return self._target[1]
+
+    def aim(self, path: Path, level: str, twin: Path | None = None) -> None:
+        """Judge this file from now on."""
+        self._target, self._hung = (path, level, twin), False
+
     def judge(self, check: str, case_directory: Path) -> Partial:
-        """The check's partial result for one saved case; CandidateError says why there is none."""
+        """The check's partial result for one saved case; CandidateError or NotApplicable says why there is none."""
+        if self._hung:
+            raise CandidateError(f"not run, because an earlier check had no answer within {self._timeout_s:g} s")
         pipe = self._start()
         try:
-            pipe.send((check, str(case_directory)))
+            pipe.send((self._target, check, case_directory))
             if not pipe.poll(self._timeout_s):
+                self._hung = True
                 self.stop()
-                raise CandidateError(f"no answer within {self._timeout_s:g} s")
+                raise CandidateError(f"no answer within {self._timeout_s:g} s: its process was killed")
             kind, value = pipe.recv()
         except (EOFError, ConnectionError) as error:
             code = self.stop()
             raise CandidateError(f"its process died (exit code {code})") from error
+        if kind == "not run":
+            raise NotApplicable(value)
         if kind == "error":
             raise CandidateError(value)
         partial: Partial = value
@@ -74,27 +97,35 @@ class Worker:
         if self._pipe is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, child = context.Pipe()
-            arguments = (child, str(self.path), self.level, self._memory_gb)
-            self._process = context.Process(target=_serve, args=arguments, daemon=True)
+            self._process = context.Process(target=_serve, args=(child, self._memory_gb), daemon=True)
             self._process.start()
             child.close()
         return self._pipe
 
 
-def _serve(pipe: Connection, path: str, level: str, memory_gb: float) -> None:
-    if sys.platform == "linux":
-        # A killed parent cannot end a candidate that hangs; the kernel can (prctl's PR_SET_PDEATHSIG is 1).
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    limit = int(memory_gb * 2**30)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    candidate = Candidate(Path(path), level)
+def _serve(pipe: Connection, memory_gb: float) -> None:
+    confinement.die_with_parent()
+    confinement.bound_memory(int(memory_gb * 2**30))
+    candidate: Candidate | None = None
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
         while True:
-            check, directory = pipe.recv()
+            (path, level, twin), check, directory = pipe.recv()
+            if candidate is None or candidate.target != (path, level, twin):
+                candidate = Candidate(path, level, twin)
             try:
-                answer = ("ok", load(check).judge(candidate, Case.load(Path(directory))))
-            except Exception as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check, and is reported
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                answer = ("error", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
+                answer = ("ok", load(check).judge(candidate, Case.load(directory)))
+            except NotApplicable as reason:
+                answer = ("not run", str(reason))
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check; a panic in Rust is no Exception
+                answer = ("error", _reason(error, memory_gb))
             pipe.send(answer)
+
+
+def _reason(error: BaseException, memory_gb: float) -> str:
+    text = str(error)
+    if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
+        return f"beyond its memory budget of {memory_gb:g} GB: {text or 'out of memory'}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno})"

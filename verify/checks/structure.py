@@ -10,17 +10,21 @@ import numpy as np
 
 from artifact import signature
 from artifact.signature import Dimensions, Port
+from verify import operators, wiring
 from verify.candidate import Candidate
 from verify.check import Case, Measure, Partial
 from verify.embedding import Tables
+from verify.intake import parsing
+from verify.intake.tensors import is_external
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
 TOLERATED = {"bytes_per_parameter": "max"}
-DOMAINS = {"", "ai.onnx", "com.microsoft"}
 # What the loaders' contract allows; figures of this check without a tolerance in the recipe count violations.
 RULES = {
     "checker": "onnx's full checker accepts the model",
+    "wiring": "every value is made once, before it is read, from values that exist",
+    "operators": "every operator exists in its domain at the opset that the model imports",
     "contract": "names, types and axes of inputs and outputs are the loaders'",
     "versions": "opset, IR version and operator domains are ones that released runtimes load",
     "single_file": "no external data",
@@ -55,15 +59,22 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     model = onnx.load(candidate.path, load_external_data=False)
     try:
         onnx.checker.check_model(str(candidate.path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        violations["checker"].append(str(error).strip().splitlines()[0])
+    except UnicodeDecodeError:  # of its own message, which quotes the model
+        violations["checker"].append("names that are not UTF-8")
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as error:
+        violations["checker"].append((str(error).strip() or type(error).__name__).splitlines()[0])
+    violations["wiring"] = wiring.faults(model.graph)
+    violations["operators"] = operators.unknown(model)
     violations["contract"] = _ports(model.graph, dims)
     violations["versions"] = _versions(model)
-    outside = [tensor.name for tensor in model.graph.initializer if tensor.external_data]
+    tensors = list(parsing.tensors(model))
+    outside = [name for name, tensor in tensors if is_external(tensor)]
     violations["single_file"] = [f"{name} is stored outside the file" for name in outside]
-    if not outside:
-        violations["finite"] = _not_finite(model.graph)
-    violations["embedding"] = _embedding(model.graph, dims)
+    violations["finite"] = [f"{name} holds NaN or infinity" for name, tensor in tensors if not _finite(tensor)]
+    if violations["wiring"]:  # what is joined wrongly cannot be followed
+        violations["embedding"] = ["not looked for, because of the wiring"]
+    else:
+        violations["embedding"] = _embedding(model.graph, dims)
     if case.facts["logits_on_demand"]:
         violations["logits_on_demand"] = _logits_on_demand(model.graph)
     return {
@@ -120,39 +131,28 @@ def _port(value: Any) -> Port:
 def _versions(model: Any) -> list[str]:
     problems = []
     if not 1 <= model.ir_version <= signature.MAX_IR_VERSION:
-        problems.append(f"IR version {model.ir_version}; supported: up to {signature.MAX_IR_VERSION}")
+        problems.append(f"IR version {model.ir_version}; supported: 1 to {signature.MAX_IR_VERSION}")
     for entry in model.opset_import:
-        if entry.domain not in DOMAINS:
-            problems.append(f"operator domain {entry.domain!r}; supported: {', '.join(sorted(DOMAINS))}")
-        elif entry.domain in ("", "ai.onnx") and entry.version > signature.MAX_OPSET:
-            problems.append(f"opset {entry.version}; supported: up to {signature.MAX_OPSET}")
+        if entry.domain not in operators.DOMAINS:
+            supported = ", ".join(repr(domain) for domain in sorted(operators.DOMAINS))
+            problems.append(f"operator domain {parsing.shown(entry.domain)!r}; supported: {supported}")
+        elif entry.domain in ("", "ai.onnx") and not 1 <= entry.version <= signature.MAX_OPSET:
+            problems.append(f"opset {entry.version}; supported: 1 to {signature.MAX_OPSET}")
     return problems
 
 
-def _not_finite(graph: Any) -> list[str]:
+def _finite(tensor: Any) -> bool:
+    """Whether a tensor holds finite numbers only. One outside the file is not read: it is a violation by itself."""
     from onnx import numpy_helper
 
-    names = []
-    for name, tensor in _tensors(graph):
-        array = numpy_helper.to_array(tensor)
-        if array.dtype.kind in "iub" or np.isfinite(wide := array.astype(np.float32)).all():
-            continue
-        # A single infinity is how other exporters write the score of a masked position; a weight has more elements.
-        if array.size > 1 or np.isnan(wide).any():
-            names.append(f"{name} holds NaN or infinity")
-    return names
-
-
-def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:
-    """Initializers, and tensors in nodes' attributes, of the graph and of the graphs inside its nodes; with names."""
-    yield from ((tensor.name, tensor) for tensor in graph.initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield node.name or node.output[0], attribute.t
-            yield from ((node.name, tensor) for tensor in attribute.tensors)
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _tensors(inner)
+    if is_external(tensor):
+        return True
+    array = numpy_helper.to_array(tensor)
+    if array.dtype.kind in "iubSOU":
+        return True
+    wide = array if array.dtype.kind in "fc" else array.astype(np.float32)
+    # A single infinity is how other exporters write the score of a masked position; a weight has more elements.
+    return bool(np.isfinite(wide).all() or (array.size == 1 and not np.isnan(wide).any()))
 
 
 def _embedding(graph: Any, dims: Dimensions) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from artifact.canonical import read_json
+from artifact.errors import InputError
 from verify.candidate import Candidate
 from verify.check import Case, Measure, Partial
 from verify.settings import require_positive
@@ -23,6 +24,16 @@ FREE = {
     "task_specific_params",
     "torch_dtype",
     "transformers.js_config",
+    "transformers_version",
+    "use_cache",
+}
+# What belongs to a caller or to a library; which token ends a text is looked at where all files are known.
+FREE_OF_GENERATION = {
+    "_from_model_config",
+    "bos_token_id",
+    "do_sample",
+    "eos_token_id",
+    "pad_token_id",
     "transformers_version",
     "use_cache",
 }
@@ -62,9 +73,16 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     """One case: strings with the source tokenizer's ids, and the source's config."""
     text = corpus.text
     strings = [*HARD, *(text[i : i + settings.piece] for i in range(0, len(text), settings.piece))]
-    ids = [list(map(int, reference.tokenizer(string, verbose=False)["input_ids"])) for string in strings]
+    tokenizer = reference.tokenizer
+    ids = [list(map(int, tokenizer(string, verbose=False)["input_ids"])) for string in strings]
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    texts = [tokenizer.decode(entry, **options) for entry in (*ids, range(len(tokenizer)))]
     config = {k: v for k, v in read_json(reference.directory / "config.json").items() if k not in FREE}
-    facts = {"strings": strings, "ids": ids, "config": config, "end": reference.end}
+    beside_it = {
+        name: _read(reference.directory / name) for name in ("generation_config.json", "tokenizer_config.json")
+    }
+    facts = {"strings": strings, "ids": ids, "texts": texts, "config": config, "end": reference.end, **beside_it}
+    facts["context"] = reference.dimensions.context
     yield Case("tokenizer", facts=facts)
 
 
@@ -73,8 +91,10 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     directory = beside(candidate.path)
     if directory is None:
         raise FileNotFoundError(f"none of {', '.join(FILES)} lies beside {candidate.path.name}")
+    tokens, texts = _tokenization(directory, case)
     return {
-        "tokens": _tokens(directory, case),
+        "tokens": tokens,
+        "texts": texts,
         "files": _files(directory, case),
         "strings": len(case.facts["strings"]),
     }
@@ -83,9 +103,10 @@ def judge(candidate: Candidate, case: Case) -> Partial:
 def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
     """Counts of differing strings and of differing keys and files."""
     (partial,) = partials
-    tokens, files = partial["tokens"], partial["files"]
+    tokens, texts, files = partial["tokens"], partial["texts"], partial["files"]
     return [
         Measure("tokens", len(tokens), partial["strings"], fixed=0, detail="; ".join(tokens[:3])),
+        Measure("texts", len(texts), partial["strings"], fixed=0, detail="; ".join(texts[:3])),
         Measure("files", len(files), len(FILES), fixed=0, detail="; ".join(files[:3])),
     ]
 
@@ -101,43 +122,88 @@ def beside(path: Path) -> Path | None:
     return None
 
 
-def _tokens(directory: Path, case: Case) -> list[str]:
+def _read(path: Path) -> Any:
+    """A JSON file's content; empty where the source has no such file."""
+    return read_json(path) if path.is_file() else {}
+
+
+def _tokenization(directory: Path, case: Case) -> tuple[list[str], list[str]]:
+    """Strings with other token ids than the source's; ids, all of the vocabulary among them, with another text."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-    problems = []
-    for string, ids in zip(case.facts["strings"], case.facts["ids"], strict=True):
-        found = tokenizer.encode(string).ids
+    try:
+        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        encoded = [tokenizer.encode(string).ids for string in case.facts["strings"]]
+        everything = [*case.facts["ids"], range(tokenizer.get_vocab_size())]
+        decoded = [tokenizer.decode(list(ids), skip_special_tokens=True) for ids in everything]
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  # the library raises bare Exception, and a panic in Rust, which is none
+        problem = [f"tokenizer.json cannot be used: {error}"]
+        return problem, problem
+    tokens = []
+    for string, found, ids in zip(case.facts["strings"], encoded, case.facts["ids"], strict=True):
         if found != ids:
-            at = next(
-                (i for i, (a, b) in enumerate(zip(found, ids, strict=False)) if a != b), min(len(found), len(ids))
-            )
-            problems.append(f"{string[:20]!r} differs at token {at}: {found[at : at + 3]}, not {ids[at : at + 3]}")
-    return problems
+            at = _first_difference(found, ids)
+            tokens.append(f"{string[:20]!r} differs at token {at}: {found[at : at + 3]}, not {ids[at : at + 3]}")
+    texts = []
+    for ids, text, wanted in zip(everything, decoded, case.facts["texts"], strict=True):
+        if text != wanted:
+            at = _first_difference(text, wanted)
+            texts.append(f"{len(ids)} tokens become {text[at : at + 20]!r}, not {wanted[at : at + 20]!r}")
+    return tokens, texts
+
+
+def _first_difference(a: Sequence[Any], b: Sequence[Any]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _files(directory: Path, case: Case) -> list[str]:
     problems = [f"{name} is missing" for name in FILES if not (directory / name).is_file()]
     if problems:
         return problems
-    config = read_json(directory / "config.json")
+    try:
+        config, generation = (_object(directory / name) for name in ("config.json", "generation_config.json"))
+        problems = _tokenizer_config(_object(directory / "tokenizer_config.json"), case) + _vocabulary(directory)
+    except InputError as error:
+        return [f"{Path(error.where).name}: {error.what}"]
     for key, value in case.facts["config"].items():
         if config.get(key) != value:
             problems.append(f"config.json: {key} is {config.get(key)!r}, not {value!r}")
-    end = read_json(directory / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
+    wanted = case.facts["generation_config.json"]
+    problems += [
+        f"generation_config.json: {key} is {generation.get(key)!r}, not {wanted.get(key)!r}"
+        for key in sorted((generation.keys() | wanted.keys()) - FREE_OF_GENERATION)
+        if generation.get(key) != wanted.get(key)
+    ]
+    end = generation.get("eos_token_id", config.get("eos_token_id"))
     if end != case.facts["end"]:
         problems.append(f"generation_config.json: eos_token_id is {end!r}, not {case.facts['end']!r}")
-    return problems + _tokenizer_config(directory) + _vocabulary(directory)
+    return problems
 
 
-def _tokenizer_config(directory: Path) -> list[str]:
-    """What the loaders need of tokenizer_config.json: special tokens as plain strings, and a pad token."""
-    config = read_json(directory / "tokenizer_config.json")
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError("not a JSON object", where=path, hint="restore the file from its source")
+    return value
+
+
+def _tokenizer_config(config: dict[str, Any], case: Case) -> list[str]:
+    """What the loaders need of tokenizer_config.json: the source's special tokens as plain strings, and a pad token."""
+    source, context = case.facts["tokenizer_config.json"], case.facts["context"]
     problems = [
         f"tokenizer_config.json: {key} is not a plain string"
         for key in ("bos_token", "eos_token", "unk_token", "pad_token")
         if config.get(key) is not None and not isinstance(config[key], str)
     ]
+    if config.get("model_max_length") not in (None, context, source.get("model_max_length")):
+        problems.append(f"tokenizer_config.json: model_max_length is {config['model_max_length']!r}, not {context}")
+    for key in ("bos_token", "eos_token", "unk_token", "add_prefix_space"):
+        wanted = source.get(key)
+        wanted = wanted.get("content") if isinstance(wanted, dict) else wanted
+        if wanted is not None and config.get(key) != wanted:
+            problems.append(f"tokenizer_config.json: {key} is {config.get(key)!r}, not {wanted!r}")
     if not config.get("pad_token") and not config.get("eos_token"):
         problems.append("tokenizer_config.json: neither pad_token nor eos_token; ragged batches cannot be padded")
     return problems
@@ -145,15 +211,18 @@ def _tokenizer_config(directory: Path) -> list[str]:
 
 def _vocabulary(directory: Path) -> list[str]:
     """vocab.json and merges.txt, which only the Python tokenizer reads, must say what tokenizer.json says."""
-    model = read_json(directory / "tokenizer.json").get("model", {})
+    model = _object(directory / "tokenizer.json").get("model")
+    vocabulary, merges = (model.get("vocab"), model.get("merges", [])) if isinstance(model, dict) else (None, None)
+    if not isinstance(vocabulary, dict) or not isinstance(merges, list):
+        return ["tokenizer.json: model.vocab is no object, or model.merges no list"]
     problems = []
     if (directory / "vocab.json").is_file():
-        vocabulary = read_json(directory / "vocab.json")
-        if any(vocabulary.get(token) != index for token, index in model.get("vocab", {}).items()):
+        other = _object(directory / "vocab.json")
+        if any(other.get(token) != index for token, index in vocabulary.items()):
             problems.append("vocab.json differs from tokenizer.json")
     if (directory / "merges.txt").is_file():
-        lines = (directory / "merges.txt").read_text(encoding="utf-8").split("\n")
-        merges = [line for line in lines if line and not line.startswith("#version")]
-        if merges != [m if isinstance(m, str) else " ".join(m) for m in model.get("merges", [])]:
+        lines = (directory / "merges.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+        listed = [line for line in lines if line and not line.startswith("#version")]
+        if listed != [" ".join(map(str, merge)) if isinstance(merge, list) else merge for merge in merges]:
             problems.append("merges.txt differs from tokenizer.json")
     return problems

@@ -7,7 +7,7 @@ from typing import Any
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from verify.report import bound_text, not_run, place, value_text
+from verify.report import bound_text, place, value_text
 
 
 def junit(report: Mapping[str, Any]) -> str:
@@ -24,7 +24,7 @@ def junit(report: Mapping[str, Any]) -> str:
     absent = TestSuite("not judged")
     absent.add_testcases(
         [_skipped("variant", name, "not built, or not chosen") for name in report["not_judged"]]
-        + [_skipped("check", name, reason) for name, reason, _ in not_run(report)]
+        + [_skipped("check", entry["what"], entry["reason"]) for entry in report["not_run"]]
     )
     if report["not_judged"] or report["not_run"]:
         document.add_testsuite(absent)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from verify.report import bound_text, column, failed, moved, not_run_lines, overview, place, reasons, value_text
+from verify.report import bound_text, column, failed, moved, not_run, overview, place, reasons, value_text
 from verify.reporting.headroom import grouped, percent
 
 MEASURES = ["check", "level", "measure", "required", "allowed", "compared", "holds", "detail"]
@@ -17,11 +17,13 @@ def markdown(report: Mapping[str, Any]) -> str:
     heads, rows = overview(report)
     lines = [f"# {_text(report['name'])}: {report['verdict']}", "", *_table(heads, rows), ""]
     lines += _section("Failed", failed(report))
+    for entry in report["explanations"]:
+        lines += _section(f"Where the fault of {entry['variant']} is", entry["lines"])
     if report["not_judged"]:
         names = ", ".join(report["not_judged"])
         lines += [f"Not judged (not built, or not chosen), so not passed: {_text(names)}.", ""]
     if report["not_run"]:
-        lines += [f"Not run, so not passed: {_text('; '.join(not_run_lines(report)))}.", ""]
+        lines += [f"Not run, so not passed: {_text('; '.join(not_run(report)))}.", ""]
     lines += _section("Moved since the run before, and still within bounds", moved(report))
     lines += _headroom(report)
     lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]

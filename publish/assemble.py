@@ -1,0 +1,110 @@
+"""build/<name>/repo: the repository as it will be on the Hub, an artifact like any other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from artifact import store
+from artifact.canonical import code_digest, digest, file_digest
+from artifact.command import say
+from artifact.errors import ArtifactError
+from artifact.manifest import FileEntry, Manifest
+from artifact.registry import ROOT
+from artifact.signature import model_file
+from publish import browser, card, provenance, secrets
+from publish.tree import CARD, PROVENANCE, REPORT, Published, known
+
+
+def assemble(published: Published, target: Path, token: str | None) -> store.Artifact:
+    """The tree at `target`, kept as it is if nothing in it would change.
+
+    Raises ArtifactError when variants disagree about a file they share or a file is unknown, InputError for a secret.
+    """
+    with store.staging(target) as staged:
+        for name, origin in _sources(published).items():
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(origin, staged / name)
+        published = replace(published, files=_entries(staged))
+        (staged / browser.SETTINGS).write_text(_page(published), encoding="utf-8")
+        published = replace(published, files=_entries(staged))
+        (staged / CARD).write_text(card.render(published), encoding="utf-8")
+        published = replace(published, files=_entries(staged))
+        statement = json.dumps(provenance.statement(published), indent=1, sort_keys=True, ensure_ascii=False)
+        (staged / PROVENANCE).write_text(statement + "\n", encoding="utf-8")
+        entries = _entries(staged)
+        for entry in entries:
+            if not known(entry.path):
+                hint = "add it to LAYOUT in publish/tree.py if it belongs there"
+                raise ArtifactError(f"file {entry.path} is unknown", where=published.home, hint=hint)
+        secrets.refuse(staged, [entry.path for entry in entries], token)
+        wanted = _manifest(published)
+        there = store.up_to_date(target, wanted)
+        if there is not None and there.manifest.files == entries:
+            say("repo: unchanged")
+            return there
+        say(f"repo: {len(entries)} files, {sum(entry.size for entry in entries):,} bytes")
+        return store.seal(staged, target, wanted)
+
+
+def _sources(published: Published) -> dict[str, Path]:
+    """Where every file that is copied comes from, by its path in the repository."""
+    found: dict[str, Path] = {}
+    digests: dict[str, str] = {}
+    shared = None
+    for variant, manifest in published.variants.items():
+        own = {entry.path: entry.sha256 for entry in manifest.files if entry.path != model_file(variant)}
+        where = published.home / variant
+        if shared is not None and own.keys() != shared:
+            names = ", ".join(sorted(own.keys() ^ shared))
+            hint = "run: python -m quantize with this recipe, then verify"
+            raise ArtifactError(f"the variants do not agree about having {names}", where=where, hint=hint)
+        shared = own.keys()
+        for name, sha256 in own.items():
+            if digests.setdefault(name, sha256) != sha256:
+                hint = "run: python -m quantize with this recipe, then verify"
+                raise ArtifactError(f"the variants do not agree about {name}", where=where, hint=hint)
+            found.setdefault(name, where / name)
+        found[model_file(variant)] = where / model_file(variant)
+    for entry in published.source.files:
+        if entry.path.startswith("LICENSE"):
+            found[entry.path] = published.source_directory / entry.path
+    for entry in published.report_manifest.files:
+        found[f"{REPORT}/{entry.path}"] = published.home / REPORT / entry.path
+    return {**found, **browser.assets()}
+
+
+def _page(published: Published) -> str:
+    """page.json: what the page may load, by digest."""
+    context = published.source.facts["dimensions"]["context"]
+    table = browser.settings(published.recipe.name, context, published.files, browser.published_code())
+    return json.dumps(table, indent=1, ensure_ascii=False) + "\n"
+
+
+def _manifest(published: Published) -> Manifest:
+    variants = {name: manifest.digest for name, manifest in published.variants.items()}
+    settings = published.recipe.publish
+    return Manifest(
+        kind="repository",
+        name=published.recipe.name,
+        variant="repo",
+        source=published.source.source,
+        recipe=digest(repr(settings)),
+        code=code_digest(ROOT / "publish", ROOT / "artifact"),
+        parents={"source": published.source.digest, **variants, "report": published.report_manifest.digest},
+        tools={},
+        facts={"repository": published.repository, "dimensions": published.source.facts.get("dimensions")},
+    )
+
+
+def _entries(directory: Path) -> tuple[FileEntry, ...]:
+    return tuple(sorted(_walk(directory), key=lambda entry: entry.path))
+
+
+def _walk(directory: Path) -> Iterator[FileEntry]:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            yield FileEntry(path.relative_to(directory).as_posix(), path.stat().st_size, file_digest(path))

@@ -1,0 +1,41 @@
+"""Which program made this: the project's own commit and the digest of its code. Cards and provenance name both."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifact.canonical import code_digest, file_digest
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "PyTorch to ONNX, verified"
+PACKAGES = ("artifact", "convert", "quantize", "verify", "publish")  # what takes part in making a published tree
+
+
+@dataclass(frozen=True)
+class Converter:
+    """`commit` is None outside a git repository; `changed` says that files differ from that commit."""
+
+    commit: str | None
+    changed: bool
+    code: str  # digest of the Python files of the stages
+    constraints: str  # SHA-256 of constraints.txt
+
+
+def converter() -> Converter:
+    """This program, as it is now."""
+    commit = _git("rev-parse", "--verify", "HEAD")
+    changed = commit is not None and _git("status", "--porcelain", "--untracked-files=no", "--", *PACKAGES) != ""
+    return Converter(
+        commit, changed, code_digest(*(ROOT / name for name in PACKAGES)), file_digest(ROOT / "constraints.txt")
+    )
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says, or None where there is no git or no repository: an unpacked archive has neither."""
+    try:
+        result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)  # noqa: S607  # git is wherever PATH says, as for its user
+    except FileNotFoundError:
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None

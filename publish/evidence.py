@@ -1,0 +1,114 @@
+"""What is published must have been verified: the artifacts, the report about exactly them, and the licence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from artifact import lineage, store
+from artifact.canonical import read_json
+from artifact.errors import ArtifactError, InputError
+from artifact.recipe import Recipe
+from artifact.signature import model_file
+from artifact.store import Artifact
+from publish.tree import REPORT, Published
+
+
+def gather(recipe: Recipe, home: Path, repository: str) -> Published:
+    """Everything below build/<name> that may be published as `repository`, its `files` still empty.
+
+    Raises ArtifactError when an artifact or the report is missing, stale, incomplete or failed, InputError when the
+    licence is absent or not the one the recipe expects.
+    """
+    source = lineage.open_source(home, recipe)
+    base = lineage.open_variant(home, recipe, "fp32", source)
+    variants = {"fp32": base}
+    for name in recipe.variants:
+        variants[name] = lineage.open_variant(home, recipe, name, base)
+    _check_license(recipe, source)
+    report = store.open_artifact(home / REPORT, made_by=_again(recipe))
+    document = read_json(report.path / "report.json")
+    complaint = _about_others(recipe, report, source, variants) or _not_passed(recipe, document, variants)
+    if complaint is not None:
+        raise ArtifactError(complaint, where=report.path, hint=f"run: {_again(recipe)}")
+    return Published(
+        recipe=recipe,
+        repository=repository,
+        home=home,
+        source=source.manifest,
+        variants={name: artifact.manifest for name, artifact in variants.items()},
+        report_manifest=report.manifest,
+        report=document,
+        files=(),
+    )
+
+
+def not_run(report: Mapping[str, Any]) -> list[str]:
+    """What the report says did not run although it had to, with the reason; a bare name had to."""
+    entries = [{"what": e, "reason": "", "required": True} if isinstance(e, str) else e for e in report["not_run"]]
+    return [f"{e['what']}{e['reason'] and ': '}{e['reason']}" for e in entries if e["required"]]
+
+
+def _again(recipe: Recipe) -> str:
+    return f"python -m verify {recipe.path}"
+
+
+def _check_license(recipe: Recipe, source: Artifact) -> None:
+    have, wanted = source.manifest.source.get("license"), recipe.source.expect.license
+    if have is None:
+        hint = "the source's card must state a license before anything made from it can be passed on"
+        raise InputError("the source states no licence", where=source.path / "README.md", hint=hint)
+    if wanted is None:
+        hint = f"read the source's licence; if it may be published under it, add license = {have!r}"
+        raise InputError("the recipe does not say which licence it expects", where="source.expect.license", hint=hint)
+    if have != wanted:
+        hint = f"the recipe expects {wanted!r}: read the new licence before anything is published under it"
+        raise InputError(f"the source's licence is {have!r}", where=source.path / "README.md", hint=hint)
+
+
+def _about_others(recipe: Recipe, report: Artifact, source: Artifact, variants: Mapping[str, Artifact]) -> str | None:
+    """Why the report is not one about these artifacts by this recipe; None if it is."""
+    manifest = report.manifest
+    if (manifest.kind, manifest.name) != ("report", recipe.name):
+        return f"it is a {manifest.kind} of {manifest.name}, not the report of {recipe.name}"
+    if manifest.recipe != recipe.verdict_digest:
+        return "the report was judged by other settings, tolerances or text than the recipe has now"
+    there = {"source": source.digest, **{name: artifact.digest for name, artifact in variants.items()}}
+    for name in sorted(there.keys() | manifest.parents.keys()):
+        if name not in manifest.parents:
+            return f"the report does not judge {name}"
+        if manifest.parents[name] != there.get(name):
+            return f"the report is about another {name} than the one there now"
+    return None
+
+
+def _not_passed(recipe: Recipe, report: Mapping[str, Any], variants: Mapping[str, Artifact]) -> str | None:
+    """Why the report's content is no pass of every variant; None if it is."""
+    if report["verdict"] != "passed":
+        return f"the verdict is {report['verdict']!r}"
+    if not report["complete"] or report["not_judged"]:
+        return f"the report is incomplete: {', '.join(report['not_judged']) or 'part of it was left out'}"
+    lacking = not_run(report)
+    if lacking:
+        return f"a required check or runtime did not run: {'; '.join(lacking)}"
+    judged = {entry["variant"]: (entry["bytes"], entry["sha256"]) for entry in report["candidates"]}
+    for name, artifact in variants.items():
+        graph = next(entry for entry in artifact.manifest.files if entry.path == model_file(name))
+        if judged.pop(name, None) != (graph.size, graph.sha256):
+            return f"the report is about other bytes than {graph.path}"
+        complaint = _not_run_on(recipe, name, [r for r in report["results"] if r["variant"] == name])
+        if complaint is not None:
+            return complaint
+    return f"the report judges {', '.join(judged)}, which the recipe does not make" if judged else None
+
+
+def _not_run_on(recipe: Recipe, variant: str, results: Sequence[Mapping[str, Any]]) -> str | None:
+    for result in results:
+        if not result["passed"]:
+            return f"{variant}: {result['check']} did not pass"
+    ran = {result.get(key) for result in results for key in ("check", "runtime")}
+    for name in (*recipe.verify.checks, *(recipe.publish.require if recipe.publish else ())):
+        if name not in ran:
+            return f"a required check or runtime did not run: {name} on {variant}"
+    return None

@@ -1,0 +1,250 @@
+"""The Hub through its own client: answers as data, failures as errors that say what to do. No token in any of them."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import huggingface_hub
+import requests
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from artifact.command import say
+from artifact.errors import InputError
+from publish.plan import Remote
+
+T = TypeVar("T")
+ATTEMPTS = 5
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between attempts, doubled each time
+PATIENCE = 300.0  # seconds without an answer; the client alone would wait for ever
+TRANSIENT = (408, 429, 500, 502, 503, 504)
+DAMAGED = (400, 422)  # a storage's answers to an upload whose digest is not the one announced
+TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
+LOG_IN = "put a valid token with write access into HF_TOKEN, or run `hf auth login`"
+
+
+class RefusedError(InputError):
+    """The Hub said no, and will say so again."""
+
+
+class UnreachableError(InputError):
+    """No answer, or one that says to try later. Whether a request was applied is not known."""
+
+
+class DamagedError(InputError):
+    """The Hub refused what was uploaded: it did not arrive as it was sent."""
+
+
+class MovedError(InputError):
+    """Somebody else has committed since the plan was made."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A revision: its commit and its files by path."""
+
+    commit: str
+    files: dict[str, Remote]
+
+
+class Patient(requests.Session):
+    """A session whose requests end when the server says nothing for a long time."""
+
+    def request(self, *arguments: Any, **options: Any) -> requests.Response:
+        """As in requests, with a time-out where the client sets none; HF_HUB_OFFLINE still switches it off."""
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            raise errors.OfflineModeIsEnabled("switched off")
+        if options.get("timeout") is None:
+            options["timeout"] = PATIENCE
+        return super().request(*arguments, **options)
+
+
+class Hub:
+    """One Hub, asked with one token (None: as anybody). Reading is tried again after a failure of the network."""
+
+    def __init__(self) -> None:
+        self.endpoint = huggingface_hub.constants.ENDPOINT
+        self.token = huggingface_hub.get_token()
+        huggingface_hub.configure_http_backend(Patient)
+        self._api = HfApi(endpoint=self.endpoint, token=self.token or False)
+
+    def namespace(self) -> str:
+        """The user whom the token belongs to; RefusedError without a valid token."""
+        if self.token is None:
+            raise RefusedError("no token", where=self.endpoint, hint=LOG_IN)
+        return str(self._read(self.endpoint, self._api.whoami)["name"])
+
+    def head(self, repository: str, revision: str = "main") -> Head | None:
+        """A revision's files, or None if there is no such repository (or none that this token may see)."""
+        where = f"{repository}@{revision}"
+        try:
+            info = self._read(where, lambda: self._api.model_info(repository, revision=revision, files_metadata=True))
+        except RefusedError as error:
+            # To somebody without a token the Hub says 401 of what is not there.
+            missing = isinstance(error.__cause__, errors.RepositoryNotFoundError)
+            if missing and (self.token is None or _status(error.__cause__) == 404):
+                return None
+            raise
+        files = {
+            file.rfilename: Remote(file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id)
+            for file in info.siblings or ()
+        }
+        return Head(str(info.sha), files)
+
+    def create(self, repository: str, *, private: bool) -> None:
+        """Make the repository if it is not there."""
+        self._read(repository, lambda: self._api.create_repo(repository, private=private, exist_ok=True))
+
+    def upload(self, repository: str, operations: Sequence[CommitOperationAdd]) -> None:
+        """Send large files ahead of the commit, with progress; those that the Hub has are not sent again."""
+        self._retried(
+            (UnreachableError, DamagedError),
+            repository,
+            lambda: self._api.preupload_lfs_files(repository, operations, free_memory=False),
+        )
+
+    def commit(
+        self, repository: str, operations: Sequence[Any], parent: str, title: str, *, pull_request: bool = False
+    ) -> str:
+        """One commit, not tried again here; the commit, or refs/pr/N of a new pull request.
+
+        Raises MovedError when `parent` is no longer the head, UnreachableError when it may have been applied or not.
+        """
+        with self._failures(repository):
+            made = self._api.create_commit(
+                repository, operations, commit_message=title, parent_commit=parent, create_pr=pull_request
+            )
+        return str(made.pr_revision) if pull_request else str(made.oid)
+
+    def tags(self, repository: str) -> dict[str, str]:
+        """The commit of every tag."""
+        found = self._read(repository, lambda: self._api.list_repo_refs(repository))
+        return {tag.name: tag.target_commit for tag in found.tags}
+
+    def tag(self, repository: str, name: str, commit: str) -> None:
+        """Tag a commit; nothing happens if the tag is there."""
+        self._read(repository, lambda: self._api.create_tag(repository, tag=name, revision=commit, exist_ok=True))
+
+    def proposals(self, repository: str, title: str) -> list[str]:
+        """refs/pr/N of the open pull requests with this title."""
+        found = self._read(
+            repository,
+            lambda: list(
+                self._api.get_repo_discussions(repository, discussion_type="pull_request", discussion_status="open")
+            ),
+        )
+        return [f"refs/pr/{request.num}" for request in found if request.title == title]
+
+    def download(self, repository: str, revision: str, directory: Path) -> None:
+        """Every file of a revision, with progress."""
+        self._read(
+            f"{repository}@{revision}",
+            lambda: huggingface_hub.snapshot_download(
+                repository, revision=revision, local_dir=directory, endpoint=self.endpoint, token=self.token or False
+            ),
+        )
+
+    def read(self, repository: str, path: str) -> bytes | None:
+        """The content of one file on main, or None if it, or the repository, is not there."""
+        with tempfile.TemporaryDirectory(prefix="publish-") as temporary:
+            where: dict[str, Any] = {"endpoint": self.endpoint, "token": self.token or False, "local_dir": temporary}
+            try:
+                found = self._read(
+                    f"{repository}/{path}", lambda: huggingface_hub.hf_hub_download(repository, path, **where)
+                )
+            except RefusedError as error:
+                if isinstance(error.__cause__, errors.EntryNotFoundError | errors.RepositoryNotFoundError):
+                    return None
+                raise
+            return Path(found).read_bytes()
+
+    def redact(self, text: str) -> str:
+        """The text without this token, or anything that looks like one."""
+        text = text.replace(self.token, "[token]") if self.token else text
+        return TOKEN.sub("[token]", text)
+
+    def retrying(self, kinds: tuple[type[Exception], ...]) -> Retrying:
+        """Attempts with growing waits in between, each said on stderr."""
+
+        def tell(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            say(f"{getattr(error, 'what', error)}; trying again")
+
+        return Retrying(
+            retry=retry_if_exception_type(kinds),
+            wait=wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT),
+            stop=stop_after_attempt(ATTEMPTS),
+            before_sleep=tell,
+            reraise=True,
+        )
+
+    def _read(self, where: str, ask: Callable[[], T]) -> T:
+        return self._retried((UnreachableError,), where, ask)
+
+    def _retried(self, kinds: tuple[type[Exception], ...], where: str, ask: Callable[[], T]) -> T:
+        def once() -> T:
+            with self._failures(where):
+                return ask()
+
+        return self.retrying(kinds)(once)
+
+    @contextmanager
+    def _failures(self, where: str) -> Iterator[None]:
+        """Turn the client's errors into ours."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno is not None and not isinstance(error, requests.RequestException):
+                raise  # the disk's fault, not the network's
+            raise self._error(error, where) from error
+        except RuntimeError as error:  # what went wrong with an upload comes wrapped
+            cause = error.__cause__
+            if not isinstance(cause, requests.RequestException):
+                raise self._error(error, where) from error
+            if _status(cause) in DAMAGED:
+                hint = "run it again; if it stays so, look for a broken proxy or memory"
+                raise DamagedError(f"{error} It did not arrive as it was sent", where=where, hint=hint) from cause
+            raise self._error(cause, where) from cause
+        except ValueError as error:  # what the Hub says of a card, or in its answer to a batch of uploads
+            raise self._error(error, where) from error
+
+    def _error(self, error: Exception, where: str) -> InputError:
+        where = f"{self.endpoint} {where}"
+        lines = self.redact(str(error)).strip().splitlines() or [type(error).__name__]
+        status = _status(error)
+        if status == 412:
+            return MovedError("somebody else has committed in the meantime", where=where, hint="run it again")
+        if status in TRANSIENT or (status is None and isinstance(error, OSError)):
+            offline = isinstance(error, errors.OfflineModeIsEnabled)
+            kind = RefusedError if offline else UnreachableError
+            what = "the client is switched off by HF_HUB_OFFLINE" if offline else f"the Hub does not answer: {lines[0]}"
+            return kind(what, where=where, hint="run it again when the Hub can be reached")
+        if status == 401:
+            return RefusedError(
+                "the Hub does not accept the token: it is invalid or has expired", where=where, hint=LOG_IN
+            )
+        if status == 403:
+            return RefusedError(f"the token may not do this: {' '.join(lines)}", where=where, hint=LOG_IN)
+        hint = "see what the Hub says, then run it again"
+        return RefusedError(f"the Hub refused: {' '.join(line for line in lines if line)}", where=where, hint=hint)
+
+
+def add(path: str, place: Path) -> CommitOperationAdd:
+    """The operation that adds or replaces a file."""
+    return CommitOperationAdd(path, place)
+
+
+def delete(path: str) -> CommitOperationDelete:
+    """The operation that deletes a file."""
+    return CommitOperationDelete(path, is_folder=False)
+
+
+def _status(error: BaseException | None) -> int | None:
+    response = getattr(error, "response", None)
+    return None if response is None else int(response.status_code)

@@ -1,0 +1,82 @@
+"""What a publication would change: the tree here against the tree on the Hub, file by file, by digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifact.canonical import file_digest
+from publish.tree import known
+
+ATTRIBUTES = ".gitattributes"  # the Hub's own: which files are large
+
+
+@dataclass(frozen=True)
+class Local:
+    """A file to publish: where it is, its size in bytes, its SHA-256, and the id git would give it."""
+
+    place: Path
+    size: int
+    sha256: str
+    blob: str
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file on the Hub: its size in bytes, its SHA-256 if it is a large file, else git's id of it."""
+
+    size: int
+    sha256: str | None
+    blob: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Paths by what happens to them; `foreign` are files on the Hub that nobody here knows. Each sorted."""
+
+    add: tuple[str, ...]
+    replace: tuple[str, ...]
+    delete: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    foreign: tuple[str, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.add or self.replace or self.delete)
+
+
+def local(place: Path) -> Local:
+    """A file of the tree, hashed both ways."""
+    size = place.stat().st_size
+    blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    with place.open("rb") as stream:
+        while chunk := stream.read(2**20):
+            blob.update(chunk)
+    return Local(place, size, file_digest(place), blob.hexdigest())
+
+
+def same(here: Local, there: Remote) -> bool:
+    """Whether both are the same bytes."""
+    equal = there.sha256 == here.sha256 if there.sha256 is not None else there.blob == here.blob
+    return equal and there.size == here.size
+
+
+def make(here: Mapping[str, Local], there: Mapping[str, Remote]) -> Plan:
+    """The plan that turns `there` into `here`."""
+    others = sorted(there.keys() - here.keys() - {ATTRIBUTES})
+    both = sorted(here.keys() & there.keys())
+    return Plan(
+        add=tuple(sorted(here.keys() - there.keys())),
+        replace=tuple(path for path in both if not same(here[path], there[path])),
+        delete=tuple(path for path in others if known(path)),
+        unchanged=tuple(path for path in both if same(here[path], there[path])),
+        foreign=tuple(path for path in others if not known(path)),
+    )
+
+
+def size(here: Mapping[str, Local], paths: Iterable[str]) -> int:
+    """Bytes of some of the files."""
+    return sum(here[path].size for path in paths)

@@ -1,0 +1,45 @@
+"""python -m publish.rehearsal [--port N] [--data DIR]: a Hub on this machine, to rehearse a publication."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import socket
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from artifact import command
+from artifact.command import say
+from artifact.errors import PASSED
+
+HOST = "127.0.0.1"
+
+
+def main(argv: Sequence[str] | None) -> int:
+    """Serve until interrupted. The environment that leads the Hub's client here is on stdout."""
+    parser = argparse.ArgumentParser(prog="python -m publish.rehearsal", description="A Hub on this machine.")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (any that is free)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="keep repositories here (a temporary directory)")
+    arguments = parser.parse_args(argv)
+
+    import uvicorn  # after parsing, so that --help is instant
+
+    from publish.rehearsal import access
+    from publish.rehearsal.app import application
+    from publish.rehearsal.store import Store
+
+    with contextlib.ExitStack() as stack:
+        directory = arguments.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-")))
+        app = application(Store(directory))
+        listening = stack.enter_context(socket.create_server((HOST, arguments.port)))
+        port = listening.getsockname()[1]
+        say(f"repositories of {access.OWNER}/ below {directory}; stop with Ctrl-C; then, in another shell:")
+        print(f"export HF_ENDPOINT=http://{HOST}:{port} HF_TOKEN={access.WRITE}", flush=True)
+        settings = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", proxy_headers=False)
+        uvicorn.Server(settings).run(sockets=[listening])
+    return PASSED
+
+
+if __name__ == "__main__":
+    raise SystemExit(command.run(main))

@@ -1,0 +1,136 @@
+"""Serve the try-it page and the local build on 127.0.0.1: `python -m publish.serve RECIPE`.
+
+Nothing is loaded from anywhere else: the library comes from publish/page/node_modules. What is served is decided once,
+at the start, by name; no address is ever turned into a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from artifact import command
+from artifact.canonical import read_json
+from artifact.errors import PASSED, ArtifactError, RecipeError
+from artifact.recipe import Recipe, read_recipe
+from artifact.signature import FILES
+from artifact.store import open_artifact
+from publish import browser
+
+ADDRESS = "127.0.0.1"
+PORT = 8000
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
+}
+HEADERS = {
+    # Together they isolate the page, without which a browser gives WebAssembly no threads.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+}
+Tree = Mapping[str, Path | bytes]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until interrupted; the address is on stdout."""
+    parser = command.parser("publish.serve", "Try a built model in this machine's browser.")
+    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port ({PORT}; 0: any that is free)")
+    arguments = parser.parse_args(argv)
+    recipe = read_recipe(arguments.recipe)
+    app = application(tree(recipe, arguments.build / recipe.name))
+    with listen(arguments.port) as listener:
+        print(f"http://{ADDRESS}:{listener.getsockname()[1]}/", flush=True)
+        command.say("Ctrl-C ends it")
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+    return PASSED
+
+
+def tree(recipe: Recipe, home: Path) -> Tree:
+    """What is served, by path: the assembled repository if there is one, else the page and the variants built.
+
+    Raises ArtifactError when nothing was built, or the library's npm packages are not installed.
+    """
+    code, places = browser.local_code()
+    for path in places.values():
+        if not path.is_file():
+            hint = "run: make setup, where npm is installed"
+            raise ArtifactError("the page's library is not installed", where=path, hint=hint)
+    repository = home / "repo"
+    if (repository / browser.SETTINGS).is_file():
+        files = {path.relative_to(repository).as_posix(): path for path in repository.rglob("*") if path.is_file()}
+        settings = {**read_json(repository / browser.SETTINGS), "code": code}
+    else:
+        files, settings = _built(recipe, home, code)
+    return {**files, **places, browser.SETTINGS: json.dumps(settings).encode()}
+
+
+def application(files: Tree) -> Starlette:
+    """Answers GET, HEAD and ranges for exactly these files; anything else is a 404 in plain text."""
+
+    def answer(request: Request) -> Response:
+        name = request.path_params["name"] or "index.html"
+        content = files.get(name)
+        kind = TYPES.get(Path(name).suffix, "application/octet-stream")
+        if isinstance(content, bytes):
+            return Response(content, media_type=kind, headers=HEADERS)
+        if content is None or not content.is_file():
+            return PlainTextResponse(f"{name} is not here\n", status_code=404, headers=HEADERS)
+        return FileResponse(content, media_type=kind, headers=HEADERS)
+
+    # A page elsewhere whose name resolves to this machine must not be able to read what is served.
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[ADDRESS, "localhost"])
+    return Starlette(routes=[Route("/{name:path}", answer)], middleware=[hosts])
+
+
+def listen(port: int) -> socket.socket:
+    """A listening socket on 127.0.0.1; RecipeError when the port cannot be had."""
+    try:
+        return socket.create_server((ADDRESS, port))
+    except (OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        hint = "name another with --port; 0 takes any that is free"
+        raise RecipeError(f"port {port} cannot be used: {error}", where="--port", hint=hint) from error
+
+
+def _built(recipe: Recipe, home: Path, code: Mapping[str, object]) -> tuple[dict[str, Path], dict[str, object]]:
+    variants = [variant for variant in FILES if (home / variant).is_dir()]
+    made = "python -m convert, then python -m quantize, with this recipe"
+    if not variants:
+        raise ArtifactError("nothing is built", where=home, hint=f"run: {made}")
+    files = dict(browser.assets())
+    entries = {}
+    for variant in variants:
+        artifact = open_artifact(home / variant, made_by=made)
+        # Configuration and tokenizer are the same in every variant; the graphs have names of their own.
+        entries.update({entry.path: entry for entry in artifact.manifest.files})
+        files.update({entry.path: artifact.path / entry.path for entry in artifact.manifest.files})
+    context = artifact.manifest.facts["dimensions"]["context"]
+    return files, browser.settings(recipe.name, context, entries.values(), code)
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))

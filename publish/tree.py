@@ -1,0 +1,73 @@
+"""The published tree: what lies where in the repository, and what its texts (card, provenance) are written from."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from artifact.manifest import FILE_NAME as MANIFEST
+from artifact.manifest import FileEntry, Manifest
+from artifact.recipe import Recipe
+from artifact.signature import FILES, model_file
+
+CARD = "README.md"
+PROVENANCE = "provenance.json"
+REPORT = "report"  # folder: report.json, report.md, and what else the report's artifact holds
+SIGNATURE = "model.sig"  # signs every other file, manifest.json included, and so cannot be in the manifest
+
+
+@dataclass(frozen=True)
+class Published:
+    """One model as it will be published. Card and provenance must depend on nothing else: equal input, equal bytes.
+
+    `files` are those in the tree so far: for the card, all but README.md, provenance.json and manifest.json; for the
+    provenance statement, all but provenance.json and manifest.json.
+    """
+
+    recipe: Recipe
+    repository: str  # OWNER/NAME on the Hub
+    home: Path  # build/<name>, with the artifacts source, fp32, ..., report (and benchmarks, where they were run)
+    source: Manifest
+    variants: Mapping[str, Manifest]  # by name, fp32 first
+    report_manifest: Manifest
+    report: Mapping[str, Any]  # verify/report.schema.json
+    files: tuple[FileEntry, ...]  # path in the repository, size in bytes, SHA-256; sorted by path
+
+    @property
+    def source_directory(self) -> Path:
+        """The source checkpoint, with its own card, README.md."""
+        return self.home / "source"
+
+
+# Every file that a published repository may hold. What is in the repository already and not in this list was put
+# there by somebody else, and is never deleted.
+LAYOUT = (
+    CARD,
+    PROVENANCE,
+    SIGNATURE,
+    MANIFEST,
+    f"{REPORT}/report.*",
+    *(model_file(variant) for variant in FILES),
+    "LICENSE*",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "config.json",
+    "genai_config.json",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "index.html",  # the page that runs the model in the reader's browser, and what it is made of
+    "page.json",
+    "assets/*",
+)
+
+
+def known(path: str) -> bool:
+    """Whether a path belongs to the layout of a published repository."""
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in LAYOUT)

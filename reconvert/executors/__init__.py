@@ -1,0 +1,1 @@
+"""Where tasks run, one file each; its name is its name on the command line."""

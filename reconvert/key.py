@@ -1,0 +1,46 @@
+"""The content key: equal keys mean that a conversion would read and run the very same things."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from artifact.canonical import code_digest, digest, file_digest
+from artifact.errors import RecipeError
+from artifact.recipe import Recipe
+from artifact.registry import ROOT
+from reconvert.origin import Origin
+
+STAGES = ("artifact", "convert", "quantize", "verify", "publish")
+CONSTRAINTS = "constraints.txt"  # the environment that the figures were measured in
+
+
+def content_key(recipe: Recipe, origin: Origin) -> str:
+    """SHA-256 (hexadecimal) of what decides the artifacts and the verdict on them; the source's commit is not in it."""
+    try:
+        text = file_digest(recipe.text_path)
+    except OSError as error:
+        hint = "set verify.text to a text file, relative to the recipe"
+        raise RecipeError(f"text cannot be read: {error.strerror}", where=recipe.text_path, hint=hint) from error
+    return digest(
+        {
+            "source": {"files": origin.content, "license": origin.license},
+            "recipe": {
+                field.name: repr(getattr(recipe, field.name)) for field in fields(recipe) if field.name != "path"
+            },
+            "texts": {"verify": text, **{name: recipe.variant_digest(name) for name in recipe.variants}},
+            "constraints": file_digest(ROOT / CONSTRAINTS),
+            "code": converter_digest(),
+        }
+    )
+
+
+def converter_digest() -> str:
+    """Digest of the stages' source: their Python files, and what else `publish` writes a repository with."""
+    code = code_digest(*(ROOT / stage for stage in STAGES))
+    return digest({"code": code, "templates": {name: file_digest(ROOT / name) for name in _others(ROOT / "publish")}})
+
+
+def _others(folder: Path) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in files if "node_modules" not in path.parts)

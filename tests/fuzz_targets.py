@@ -1,0 +1,174 @@
+"""What is fuzzed: for each kind of file its seeds, and what reads it. Anything raised but a refusal is a finding."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import hypothesis.strategies as st
+
+from artifact import checkpoint
+from artifact.errors import ArtifactError, PipelineError
+from artifact.manifest import parse_manifest
+from artifact.recipe import read_recipe
+from artifact.signature import Dimensions
+from artifact.typed import build
+from convert import repository
+from convert.architectures.gpt2 import config as gpt2
+from quantize.stage import plan as quantize_plan
+from tests.conftest import EMBEDDED
+from tests.hostile import REFUSED, WRONG, sound
+from tests.test_verify_intake import DIMENSIONS
+from verify import examine, verdict
+from verify.candidate import Candidate
+from verify.check import Case
+from verify.checks import tokenizer
+from verify.corpus import read_text
+from verify.intake import inspector
+from verify.worker import Worker
+
+Read = Callable[[bytes, Path], None]  # reads a file's content in a directory that it may write below
+WEIGHTS = {"onnx": 5, "manifest": 2, "recipe": 2, "safetensors": 2}  # share of the files; 1 for the others
+FILES = EMBEDDED.parent / "embedded"
+BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+COPIED = (*BESIDE, "vocab.json", "merges.txt", "special_tokens_map.json")
+EDIT = st.tuples(st.integers(0, 2**31), st.integers(0, 6), st.integers(0, 255), st.binary(max_size=8))
+BLOCK = 64  # longest run of bytes that one edit removes or repeats
+
+
+def mutated(seeds: tuple[bytes, ...]) -> st.SearchStrategy[bytes]:
+    """A seed with up to eight edits: bytes set, flipped, inserted, removed, repeated, a large number, or cut off."""
+    return st.builds(_edited, st.sampled_from(seeds), st.lists(EDIT, min_size=1, max_size=8))
+
+
+def _edited(content: bytes, edits: list[tuple[int, int, int, bytes]]) -> bytes:
+    data = bytearray(content)
+    for place, kind, value, new in edits:
+        at = place % (len(data) + 1)
+        if kind == 0:
+            data[at : at + 1] = bytes([value])
+        elif kind == 1 and at < len(data):
+            data[at] ^= 1 << value % 8
+        elif kind == 2:
+            data[at:at] = new
+        elif kind == 3:
+            del data[at : at + value % BLOCK]
+        elif kind == 4:
+            data[at:at] = data[at : at + value % BLOCK]
+        elif kind == 5:
+            data[at : at + 9] = b"\xff" * (value % 9) + b"\x7f"
+        elif value < 32:  # seldom, because everything behind is lost
+            del data[at:]
+    return bytes(data)
+
+
+def seeds(models: tuple[Path, ...], home: Path) -> dict[str, tuple[bytes, ...]]:
+    """Real files for every target; `models` are converted models in their artifacts, `home` a directory for more."""
+    graphs = [sound().SerializeToString(), *(path.read_bytes() for path in models)]
+    for number, row in enumerate((*REFUSED.values(), *WRONG.values())):
+        path = home / f"seed-{number}" / "model.onnx"
+        path.parent.mkdir()
+        row[0](path)
+        if 0 < path.stat().st_size < 2**20:
+            graphs.append(path.read_bytes())
+    small = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    weights = (FILES / "model.safetensors").read_bytes()
+    whole = weights[: 8 + int.from_bytes(weights[:8], "little")]
+    return {
+        "onnx": tuple(graphs),
+        "manifest": tuple(path.parent.parent.joinpath("manifest.json").read_bytes() for path in models),
+        "recipe": (EMBEDDED.read_bytes(), (EMBEDDED.parent / "gpt-2-70m.toml").read_bytes()),
+        "safetensors": (whole, struct.pack("<Q", len(small)) + small + bytes(8)),
+        **{name: ((FILES / name).read_bytes(),) for name in COPIED},
+    }
+
+
+def readers() -> dict[str, Read]:
+    """What reads each target's files."""
+    made: dict[str, Read] = {
+        "onnx": OnnxReader(),
+        "manifest": _manifest,
+        "recipe": _recipe,
+        "safetensors": _safetensors,
+    }
+    return {**made, **{name: BesideReader(name) for name in COPIED}}
+
+
+class OnnxReader:
+    """The inspection in this process, then, for what it accepts, the check `structure` in its worker."""
+
+    def __call__(self, content: bytes, place: Path) -> None:
+        path = place / "model.onnx"
+        path.write_bytes(content)
+        inspector.read(path)
+        case = Case("structure", facts={"dimensions": DIMENSIONS, "logits_on_demand": True})
+        if not (place / "case").exists():
+            case.save(place / "case")
+        self._worker(path).judge("structure", place / "case")  # CandidateError, a crash included, is a finding
+
+    def _worker(self, path: Path) -> Worker:
+        if not hasattr(self, "worker") or self.worker.path != path:
+            self.worker = Worker(path, "enable_all", timeout_s=30, memory_gb=8)
+        return self.worker
+
+    def close(self) -> None:
+        """End the worker's process."""
+        if hasattr(self, "worker"):
+            self.worker.stop()
+
+
+@dataclass(frozen=True)
+class BesideReader:
+    """One of the files beside a graph, the others being right: as convert reads it, and as the check tokenizer does."""
+
+    name: str
+
+    def __call__(self, content: bytes, place: Path) -> None:
+        source, onnx, target = place / "source", place / "files" / "onnx", place / "target"
+        if not source.exists():
+            onnx.mkdir(parents=True)
+            target.mkdir()
+            shutil.copytree(FILES, source)
+            for name in BESIDE:
+                shutil.copyfile(FILES / name, onnx.parent / name)
+        (source / self.name).write_bytes(content)
+        (onnx.parent / self.name).write_bytes(content)
+        try:
+            config = checkpoint.read_config(source / "config.json")
+            dims = gpt2.dimensions(config, source / "config.json")
+            repository.write(source, target, config, dims, allow_padded_vocabulary=True)
+        except PipelineError:
+            pass
+        strings = ["", "a text", "\u00e9\u0000 <|endoftext|>"]
+        facts = {"strings": strings, "ids": [[0]] * len(strings), "config": {"model_type": "gpt2"}, "end": 0}
+        tokenizer.judge(Candidate(onnx / "model.onnx", "enable_all"), Case("tokenizer", facts=facts))
+
+
+def _manifest(content: bytes, place: Path) -> None:
+    manifest = parse_manifest(content, place / "manifest.json")
+    assert manifest.digest
+    build(Dimensions, manifest.facts.get("dimensions"), where="facts", error=ArtifactError)
+
+
+def _recipe(content: bytes, place: Path) -> None:
+    path = place / "recipe.toml"
+    path.write_bytes(content)
+    recipe = read_recipe(path)
+    for variant in recipe.variants:
+        quantize_plan(recipe, variant)
+        assert recipe.variant_digest(variant)
+    modules = examine.plan(recipe, recipe.verify.checks)
+    for name, table in examine.settings_of(recipe, modules).items():
+        table.check(name, 256)
+    verdict.require_tolerances(recipe, modules, ["fp32", *recipe.variants])
+    read_text(recipe.text_path)
+
+
+def _safetensors(content: bytes, place: Path) -> None:
+    path = place / "model.safetensors"
+    path.write_bytes(content)
+    checkpoint.read_header(path)

@@ -1,0 +1,117 @@
+"""A small Hub on loopback, for the real client: repositories to read, a note of every request, faults at will."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+REPOSITORY = "someone/tiny"
+FIRST, SECOND = "1" * 40, "2" * 40
+
+
+@dataclass
+class Repository:
+    """Commits hold files; branches name commits."""
+
+    commits: dict[str, dict[str, bytes]]
+    branches: dict[str, str]
+
+
+class Hub(ThreadingHTTPServer):
+    """Repositories, of which one is the tests' own; `faults` maps a file to what goes wrong with it."""
+
+    daemon_threads = True
+
+    def __init__(self, files: dict[str, bytes], repositories: Sequence[str] = (REPOSITORY,)) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.repositories = {name: Repository({FIRST: dict(files)}, {"release": FIRST}) for name in repositories}
+        own = self.repositories[repositories[0]]
+        self.commits, self.branches = own.commits, own.branches
+        self.faults: dict[str, str] = {}
+        self.requests: list[str] = []
+        self.credentials: set[str | None] = set()
+        self.gone = False
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.server.requests.append(f"{self.command} {self.path}")
+        self.server.credentials.add(self.headers.get("Authorization"))
+        if self.server.gone:
+            self.close_connection = True
+            return
+        api = re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/([^/?]+)(?:\?.*)?", self.path)
+        file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)", self.path)
+        match = api or file
+        repository = self.server.repositories.get(match[1]) if match else None
+        if match is None or repository is None:
+            self.send(404, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"})
+        elif "api" in self.server.faults:
+            self.send(int(self.server.faults["api"]), b"", {})
+        elif api:
+            self.describe(match[1], repository.commits, repository.branches.get(api[2], api[2]))
+        elif match[3] in repository.commits.get(match[2], {}):
+            self.serve(match[2], match[3], repository.commits[match[2]][match[3]])
+        else:
+            self.send(404, b"", {"X-Error-Code": "EntryNotFound"})
+
+    def describe(self, name: str, commits: Mapping[str, dict[str, bytes]], commit: str) -> None:
+        if commit not in commits:
+            self.send(404, b'{"error": "Invalid rev id"}', {"X-Error-Code": "RevisionNotFound"})
+            return
+        licence = re.search(rb"^license: (.+)$", commits[commit].get("README.md", b""), re.MULTILINE)
+        table = {
+            "id": name,
+            "sha": self.server.faults.get("sha", commit),
+            "siblings": [self.sibling(name, content) for name, content in commits[commit].items()],
+            "cardData": {"license": licence[1].decode()} if licence else None,
+        }
+        self.send(200, json.dumps(table).encode(), {"Content-Type": "application/json"})
+
+    @staticmethod
+    def sibling(name: str, content: bytes) -> dict[str, Any]:
+        """As `?blobs=true` asks for it; large files have a digest of another kind."""
+        size, large = len(content), name.endswith(".safetensors")
+        lfs = {"sha256": hashlib.sha256(content).hexdigest(), "size": size, "pointerSize": 130} if large else None
+        blob = hashlib.sha1(b"blob %d\0" % size + content, usedforsecurity=False).hexdigest()
+        return {"rfilename": name, "size": size, "blobId": blob, "lfs": lfs}
+
+    def serve(self, commit: str, name: str, content: bytes) -> None:
+        headers = {"ETag": f'"{hashlib.sha1(content, usedforsecurity=False).hexdigest()}"', "X-Repo-Commit": commit}
+        fault = self.server.faults.get(name) if self.command == "GET" else None
+        if fault == "forbidden":
+            self.send(403, b"", {**headers, "X-Error-Code": "GatedRepo"})
+        elif fault == "short":
+            self.send(200, content[: len(content) // 2], headers)
+        elif fault == "gone":  # the connection breaks half-way, and from now on nobody answers
+            self.server.gone = True
+            self.send(200, content, headers, sent=len(content) // 2)
+        else:
+            self.send(200, content, headers)
+
+    def send(self, status: int, body: bytes, headers: dict[str, str], *, sent: int | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body[:sent])
+        self.close_connection = sent is not None
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing: `requests` is the log."""

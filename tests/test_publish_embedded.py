@@ -1,0 +1,60 @@
+"""The embedded model, published for real to the local Hub, downloaded again, proved and run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from huggingface_hub import snapshot_download
+
+from artifact.signature import FILES, model_file
+from publish.rehearsal.access import WRITE
+from tests import rehearsing
+from tests.conftest import EMBEDDED, Stage
+from tests.rehearsing import LocalHub
+
+server, hub = rehearsing.server, rehearsing.hub
+NAME = "rehearsal/embedded-ONNX"
+
+
+def quick(directory: Path) -> Path:
+    """The recipe, judged by two cheap checks: what the others find out is another test's matter."""
+    text = EMBEDDED.read_text()
+    text = re.sub(r"^checks = .*", 'checks = ["structure", "tokenizer"]', text, flags=re.MULTILINE)
+    text = re.sub(r"^\[verify\.runtimes\]\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r'^(text|path) = "(.*?)"', rf'\1 = "{EMBEDDED.parent}/\2"', text, flags=re.MULTILINE)
+    path = directory / "embedded.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.slow
+def test_embedded_model_is_published_downloaded_and_run(
+    hub: LocalHub, build: Path, stage: Stage, tmp_path: Path
+) -> None:
+    home, recipe = tmp_path / "build", quick(tmp_path)
+    shutil.copytree(build, home)
+    network = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1,localhost"}
+    assert "artifact not found" in stage("publish", recipe, "--build", home, "--push", code=3, **network).stderr
+    stage("verify", recipe, "--build", home)
+    said = stage("publish", recipe, "--build", home, "--push", **network)
+    assert said.stdout == f"{NAME}@{hub.history(NAME)[0]}\n"
+    assert WRITE not in said.stderr
+    assert "unchanged" in stage("publish", recipe, "--build", home, "--push", **network).stderr
+    stage("publish", "--check", NAME, **network)
+    tree = home / "embedded" / "repo"
+    found = Path(snapshot_download(NAME, local_dir=tmp_path / "got", endpoint=hub.endpoint, token=WRITE))
+    names = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
+    assert [name for name in names if (tree / name).read_bytes() != (found / name).read_bytes()] == []
+    assert {model_file(variant) for variant in FILES} < set(names)
+    for variant in ("fp32", "q8"):
+        session = ort.InferenceSession(found / model_file(variant))
+        empty = np.zeros((1, 4, 0, 32), np.float32)
+        cache = {i.name: empty for i in session.get_inputs() if i.name.startswith("past")}
+        one = np.ones((1, 3), np.int64)
+        feed = {"input_ids": one, "attention_mask": one, "position_ids": np.arange(3)[None]}
+        assert np.isfinite(session.run(["logits"], {**feed, **cache})[0]).all()

@@ -1,0 +1,158 @@
+"""What may not be published: every refusal, with its reason, before anything is asked of the Hub."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from publish.evidence import not_run
+from tests.rehearsing import FIRST, SHARED, Build, Publisher
+
+Change = Callable[[Build], Any]
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
+    monkeypatch.delenv("PIPELINE_SIGNING_KEY", raising=False)
+    made = Build(tmp_path)
+    made.make(FIRST)
+    return made
+
+
+def offline(build: Build, code: int = 0) -> str:
+    return Publisher(build, "someone/small")("--offline", code=code)
+
+
+def other_report(**changes: Any) -> Change:
+    return lambda build: build.report(build.parents(), **changes)
+
+
+def results(**changes: Any) -> list[dict[str, Any]]:
+    """Results that pass, but for changes to the last."""
+    found: list[dict[str, Any]] = [
+        {"variant": name, "check": "structure", "level": "any", "passed": True, "failure": None, "measures": []}
+        for name in FIRST
+    ]
+    return [*found[:-1], {**found[-1], **changes}]
+
+
+def another_variant(build: Build) -> None:
+    build.contents = {**FIRST, "q8": b"made later"}
+    build.variant("q8", build.recipe.variant_digest("q8"), {"fp32": build.parents()["fp32"]})
+
+
+def edit(name: str, old: str, new: str) -> Change:
+    def change(build: Build) -> None:
+        path = build.home / name
+        path.write_text(path.read_text().replace(old, new))
+
+    return change
+
+
+def disagreement(shared: dict[str, bytes]) -> Change:
+    def change(build: Build) -> None:
+        build.shared = shared
+        build.variant("q8", build.recipe.variant_digest("q8"), {"fp32": build.parents()["fp32"]})
+        build.report(build.parents())
+
+    return change
+
+
+def test_dry_run_without_a_hub(build: Build) -> None:
+    assert "the Hub was not asked" in offline(build)
+    tree = build.home / "small" / "repo"
+    names = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
+    graphs = {"onnx/model.onnx", "onnx/model_q4.onnx", "onnx/model_quantized.onnx"}
+    about = {"README.md", "manifest.json", "provenance.json", "report/report.json", "report/report.md"}
+    page = {"index.html", "page.json", *(name for name in names if name.startswith("assets/"))}
+    assert names == {*graphs, *about, *page, *SHARED}
+    assert "repo: unchanged" in offline(build)
+
+
+CASES: dict[str, tuple[Change, str]] = {
+    "no report": (lambda b: shutil.rmtree(b.home / "small" / "report"), "artifact not found"),
+    "failed": (other_report(verdict="failed"), "the verdict is 'failed'"),
+    "failed in part": (other_report(results=results(passed=False)), "q4: structure did not pass"),
+    "incomplete": (other_report(complete=False, not_judged=["q4"]), "the report is incomplete: q4"),
+    "older": (another_variant, "the report is about another q8 than the one there now"),
+    "other bytes": (
+        other_report(candidates=[{"variant": name, "bytes": 1, "sha256": "0"} for name in FIRST]),
+        "the report is about other bytes than onnx/model.onnx",
+    ),
+    "more": (
+        lambda b: b.report({**b.parents(), "fp16": "0" * 64}),
+        "the report is about another fp16 than the one there now",
+    ),
+    "fewer": (
+        lambda b: b.report({name: d for name, d in b.parents().items() if name != "q4"}),
+        "the report does not judge q4",
+    ),
+    "check did not run": (other_report(results=results(check="other")), "did not run: structure on q4"),
+    "required did not run": (other_report(not_run=["tokenizer"]), "required check or runtime did not run: tokenizer"),
+    "required runtime did not run": (
+        other_report(not_run=[{"what": "optimum", "reason": "not installed", "required": True}]),
+        "did not run: optimum: not installed",
+    ),
+    "runtime of the recipe did not run": (
+        edit("small.toml", "[publish]\n", '[publish]\nrequire = ["optimum"]\n'),
+        "did not run: optimum on fp32",
+    ),
+    "other text": (edit("text.txt", "some", "other"), "judged by other settings, tolerances or text"),
+    "no licence": (lambda b: b.make(FIRST, license_=None), "the source states no licence"),
+    "changed licence": (lambda b: b.make(FIRST, license_="gpl-3.0"), "the source's licence is 'gpl-3.0'"),
+    "unknown file": (lambda b: b.make(FIRST, {"config.json": b"{}", "run.py": b"x"}), "file run.py is unknown"),
+    "other tokenizers": (
+        disagreement({"config.json": b"{1}", "tokenizer.json": b"", "vocab.json": b""}),
+        "the variants do not agree about config.json",
+    ),
+    "fewer files": (disagreement({"config.json": b"{}"}), "the variants do not agree about having tokenizer.json"),
+    "private key": (
+        lambda b: b.make(FIRST, {"config.json": b"-----BEGIN EC PRIVATE KEY-----"}),
+        "a private key is in the file, at byte 0",
+    ),
+    "altered": (
+        lambda b: (b.home / "small/q8/onnx/model_quantized.onnx").write_bytes(b"altered"),
+        "differs from its digest in the manifest",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused(build: Build, name: str) -> None:
+    offline(build)
+    change, reason = CASES[name]
+    change(build)
+    assert reason in offline(build, code=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "reason"),
+    [
+        ("small.toml", 'license = "mit"\n', "", "the recipe does not say which licence it expects"),
+        ("small.toml", "small-ONNX", "some one", "is no repository"),
+        ("small.toml", '"small-ONNX"', '"x"\ntag = "a b"', "no tag can begin with"),
+        ("small.toml", '"small-ONNX"', '"x"\nprivat = true', "did you mean 'private'?"),
+    ],
+)
+def test_recipe_refused(build: Build, name: str, old: str, new: str, reason: str) -> None:
+    edit(name, old, new)(build)
+    assert reason in offline(build, code=3 if "licence" in reason else 2)
+
+
+def test_recipe_without_a_repository(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    from artifact import command
+    from publish.__main__ import main
+
+    words = [str(build.home / "small.toml"), "--build", str(build.home), "--offline"]
+    assert command.run(main, words) == 2
+    assert "names no owner" in capsys.readouterr().err
+
+
+def test_what_did_not_run() -> None:
+    optional = {"what": "browser", "reason": "no Chromium", "required": False}
+    assert not_run({"not_run": [optional]}) == []
+    assert not_run({"not_run": ["a", {**optional, "required": True}]}) == ["a", "browser: no Chromium"]

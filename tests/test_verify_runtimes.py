@@ -1,0 +1,173 @@
+"""The runtimes themselves on the embedded model, with real Node and a real browser; and faults that only they see."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from artifact.recipe import Recipe, read_recipe
+from artifact.runtimes import Runtimes
+from artifact.signature import model_file
+from tests.conftest import EMBEDDED, ROOT
+from verify import portability, report
+from verify.check import Measure
+from verify.corpus import Corpus
+from verify.examine import Target
+from verify.portability import Outcome
+from verify.reference import Reference
+from verify.runtimes.browser.server import PACKAGES, application, serving
+from verify.verdict import Judged, Result
+
+SOURCE = ROOT / "recipes" / "embedded"
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return Reference(SOURCE, allow_pickle=False)
+
+
+def shorter(runtime: str, **settings: Any) -> Recipe:
+    """The embedded recipe with one runtime, required, and less to do."""
+    recipe = read_recipe(EMBEDDED)
+    runtimes = Runtimes((runtime,), (runtime,), (6,), (9, 4), new_tokens=8, settings={runtime: settings})
+    return replace(recipe, verify=replace(recipe.verify, runtimes=runtimes))
+
+
+def outcome(recipe: Recipe, reference: Reference, targets: Sequence[Target]) -> Outcome:
+    runtimes = portability.plan(recipe, [target.variant for target in targets])
+    missing = [runtime.missing for runtime in runtimes if runtime.missing is not None]
+    if missing and not os.environ.get("PIPELINE_CI"):
+        pytest.skip(f"{missing[0].what} is not installed")
+    corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
+    return portability.examine(recipe, runtimes, reference, corpus, targets)
+
+
+def files(build: Path, variants: Sequence[str]) -> list[Target]:
+    return [Target(variant, build / "embedded" / variant / model_file(variant)) for variant in variants]
+
+
+def failures(found: Outcome) -> list[str]:
+    bad = [result for result in found.results if not result.passed]
+    measures = [f"{r.check}.{j.measure.name}: {j.measure.detail}" for r in bad for j in r.measures if not j.passed]
+    return measures + [r.failure for r in bad if r.failure is not None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runtime", "variants", "configurations"),
+    [
+        ("onnxruntime", ("fp32", "q4f16"), 8),
+        ("optimum", ("fp32", "q8"), 1),
+        ("transformersjs", ("fp16", "q8", "bnb4"), 1),
+        ("browser", ("fp32",), 2),
+        ("genai", ("fp32", "uint8", "q4"), 1),
+    ],
+)
+def test_every_runtime_says_what_the_reference_says(
+    runtime: str, variants: tuple[str, ...], configurations: int, reference: Reference, build: Path
+) -> None:
+    settings = {"builds": ["asyncify"]} if runtime == "browser" else {}  # the other build has a test of its own
+    found = outcome(shorter(runtime, **settings), reference, files(build, variants))
+    assert (failures(found), found.not_run) == ([], [])
+    assert {result.runtime for result in found.results} == {runtime}
+    assert len({(result.variant, result.level) for result in found.results}) == configurations * len(variants)
+
+
+@pytest.mark.slow
+def test_a_build_without_an_operator_is_named_and_the_other_one_runs(reference: Reference, build: Path) -> None:
+    recipe = shorter("browser", threads=[2])
+    found = outcome(recipe, reference, files(build, ["q8"]))
+    assert failures(found) == []
+    assert {result.level for result in found.results} == {"plain, 2 threads"}
+    (entry,) = found.not_run
+    assert (entry.what, entry.required) == ("browser, asyncify: q8", False)
+    assert "GatherBlockQuantized" in entry.reason
+
+
+def axis_renamed(directory: Path) -> None:
+    """Transformers.js builds its empty cache from the axis' name, and takes another name for a length of zero."""
+    model = onnx.load(directory / "onnx" / "model.onnx")
+    for port in model.graph.input:
+        if port.name.startswith("past_key_values."):
+            port.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(model, directory / "onnx" / "model.onnx")
+
+
+def merge_changed(directory: Path) -> None:
+    path = directory / "tokenizer.json"
+    table = json.loads(path.read_text())
+    table["model"]["merges"].pop(300)
+    path.write_text(json.dumps(table))
+
+
+def page_instead_of_config(directory: Path) -> None:
+    """What a server for single-page applications answers for a file that is not there, with status 200."""
+    (directory / "generation_config.json").write_text("<!doctype html><title>app</title>")
+
+
+def file_missing(directory: Path) -> None:
+    (directory / "tokenizer_config.json").unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "runtime", "words"),
+    [
+        (axis_renamed, "transformersjs", "exit code 1"),
+        (merge_changed, "transformersjs", "tokenizer.tokens"),
+        (page_instead_of_config, "browser", "not valid JSON"),
+        (file_missing, "browser", "status 404"),
+    ],
+)
+def test_a_fault_is_caught(
+    fault: Callable[[Path], None], runtime: str, words: str, reference: Reference, build: Path, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(build / "embedded" / "fp32", tmp_path / "fp32"))
+    fault(directory)
+    settings = {"builds": ["plain"], "threads": [1]} if runtime == "browser" else {}
+    target = Target("fp32", directory / "onnx" / "model.onnx")
+    found = failures(outcome(shorter(runtime, **settings), reference, [target]))
+    assert any(words in failure for failure in found), found
+
+
+def test_what_is_required_and_not_installed_gives_no_pass(reference: Reference, build: Path) -> None:
+    recipe = shorter("transformersjs", node="no-such-node")
+    runtimes = portability.plan(recipe, ["fp32"])
+    assert portability.versions(runtimes) == {"transformersjs": "not installed"}
+    corpus = Corpus(recipe.text_path, reference.tokenizer, 0)
+    found = portability.examine(recipe, runtimes, reference, corpus, files(build, ["fp32"]))
+    (entry,) = found.not_run
+    assert (entry.what, entry.required, found.results) == ("transformersjs", True, [])
+    assert "no-such-node" in entry.reason
+    assert "make setup" in entry.reason
+    for required, verdict in ((True, "failed"), (False, "passed")):
+        header = {"not_run": [{"what": "x", "reason": "y", "required": required}]}
+        judged = Judged(Measure("x", 0, 1, fixed=0), 0, upper=True, passed=True, reason="")
+        assert report.document([Result("fp32", "structure", "any", (judged,))], header)["verdict"] == verdict
+
+
+def test_the_server_isolates_its_page_and_knows_what_it_has_not(tmp_path: Path) -> None:
+    if not PACKAGES.is_dir() and not os.environ.get("PIPELINE_CI"):
+        pytest.skip("Transformers.js is not installed")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "secret.json").write_text("{}")
+    found, missing = ("/page.html", "/answer.mjs", "/model/config.json"), ("/model/x.json", "/model/../secret.json")
+    with serving(application(tmp_path / "model")) as origin:
+        for path in (*found, *missing):
+            connection = HTTPConnection(origin.removeprefix("http://"), timeout=30)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert answer.status == (200 if path in found else 404)
+            assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+            assert answer.headers["cross-origin-embedder-policy"] == "require-corp"
+            connection.close()

@@ -1,0 +1,39 @@
+"""What the kernel does to a process that works on foreign files: it dies with its parent, and has bounds."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def die_with_parent() -> None:
+    """End this process when its parent ends: a killed parent cannot end a child that hangs; the kernel can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def bound_memory(limit: int) -> None:
+    """Bound this process's address space, in bytes, all that it has mapped included."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def bound_more_memory(allowance: int) -> None:
+    """Bound what this process may map from now on, in bytes, beside what it has mapped (libraries, mostly)."""
+    try:
+        mapped = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # no /proc: macOS, which does not enforce this limit either
+        mapped = 0
+    bound_memory(mapped + allowance)
+
+
+def bound_more_cpu(seconds: int) -> None:
+    """Kill this process (SIGXCPU) when it has used so many more seconds of processor time."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + seconds, hard))

@@ -1,0 +1,84 @@
+"""python -m verify.faults RECIPE [--build DIR] [--variant NAME ...] [--only FAULT ...] [--seeds N]: the catalogue."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from artifact import command
+from artifact.errors import CHECK_FAILED, PASSED, RecipeError
+from artifact.recipe import Recipe, read_recipe
+from artifact.typed import did_you_mean
+
+SEEDS = 20
+
+
+def main(argv: Sequence[str] | None) -> int:
+    """Plant and judge; prints the table. Exit code 0 only if every fault is caught and no clean variant fails."""
+    parser = command.parser("verify.faults", "Plant faults in built variants; the checks must catch each.")
+    parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help="only these (fp32 fp16 q8 q4)")
+    parser.add_argument("--only", nargs="+", action="extend", metavar="FAULT", help="only these faults")
+    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"clean runs per variant ({SEEDS})")
+    arguments = parser.parse_args(argv)
+    recipe = read_recipe(arguments.recipe)
+    if arguments.seeds < 0:
+        raise RecipeError(f"{arguments.seeds} seeds are not possible", where="--seeds", hint="write 0 or more")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+    from verify.faults.fault import VARIANTS, catalogue  # after parsing, so that --help is instant
+
+    faults = catalogue()
+    known = [variant for variant in VARIANTS if variant in ("fp32", *recipe.variants)]
+    variants = _chosen(arguments.variant, known, "--variant")
+    names = _chosen(arguments.only, list(faults), "--only")
+    return _run(recipe, arguments, variants, {name: faults[name] for name in names})
+
+
+def _chosen(wanted: Sequence[str] | None, known: Sequence[str], where: str) -> list[str]:
+    for name in wanted or ():
+        if name not in known:
+            raise RecipeError(f"unknown name {name!r}", where=where, hint=did_you_mean(name, known))
+    return [name for name in known if not wanted or name in wanted]
+
+
+def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: Mapping[str, object]) -> int:
+    from artifact import lineage
+    from verify import examine, verdict
+    from verify.faults import sweep, table
+    from verify.faults.bench import Bench, Ground, shorter
+    from verify.faults.fault import Fault
+    from verify.faults.pool import Pool
+
+    home: Path = arguments.build / recipe.name
+    origin, _ = lineage.open_built(recipe, list(variants), home)
+    modules = examine.plan(recipe, recipe.verify.checks)
+    verdict.require_tolerances(recipe, modules, list(variants))
+
+    from verify.corpus import Corpus
+    from verify.reference import Reference
+
+    command.say("faults: loading the reference")
+    reference = Reference(origin.path, allow_pickle=recipe.source.allow_pickle)
+    corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
+    settings = shorter(examine.settings_of(recipe, modules))
+    examination = examine.Examination(recipe, reference, corpus, modules, settings)
+    unseen = sorted(set(range(reference.dimensions.vocabulary)) - set(corpus.ids.tolist()) - {reference.end})
+    chosen = {name: entry for name, entry in faults.items() if isinstance(entry, Fault)}
+    with tempfile.TemporaryDirectory(dir=home, prefix=".faults-") as scratch, Pool(recipe.verify) as pool:
+        cases = examination.prepare(Path(scratch))
+        ground = Ground(home, reference.dimensions, tuple(unseen))
+        bench = Bench(recipe, examination, cases, ground, Path(scratch))
+        findings = sweep.sweep(bench, pool, chosen.values(), variants)
+        cleans = sweep.clean(bench, pool, variants, arguments.seeds)
+    report = table.document(recipe.name, chosen, findings, cleans)
+    table.write(report, text := table.markdown(report, chosen, findings), home / "faults")
+    print(text.partition("\n## Faults")[0])
+    print(home / "faults")
+    return PASSED if report["verdict"] == "passed" else CHECK_FAILED
+
+
+if __name__ == "__main__":
+    raise SystemExit(command.run(main))

@@ -1,0 +1,113 @@
+"""Plant a fault in a copy of a variant and let the checks judge it: the code that judges users' files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from artifact import lineage, signature
+from artifact.errors import ArtifactError
+from artifact.recipe import Recipe
+from artifact.signature import Dimensions
+from verify.examine import Examination, Saved, Target
+from verify.faults.fault import BUILD, FILES, Fault, Subject
+from verify.verdict import Result
+from verify.worker import Worker
+
+LINEAGE = "lineage"  # what refuses a faulty artifact before any check runs
+# Work that is cut short here, so that hundreds of faults take minutes: what these catch, the whole checks catch too.
+SHORTER: dict[str, dict[str, Any]] = {
+    "cache": {"length": 20, "prompt": 9, "splits": 2},
+    "generation": {"prompts": (5, 9), "new_tokens": 12, "beam_prompts": 1, "beam_tokens": 6},
+    "divergence": {"chunks": 4},
+}
+
+
+def shorter(settings: dict[str, Any]) -> dict[str, Any]:
+    """The checks' settings, with less work where SHORTER says so."""
+    return {name: replace(table, **SHORTER.get(name, {})) for name, table in settings.items()}
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where faults are planted: copies of the clean variants in build/<name>."""
+
+    home: Path
+    dims: Dimensions
+    unseen: tuple[int, ...]  # tokens that the verification text does not hold
+
+    def clean(self, variant: str) -> Path:
+        """The graph of a variant as it was made."""
+        return self.home / variant / signature.model_file(variant)
+
+    def plant(self, entry: Fault, variant: str, magnitude: float | None, place: Path) -> Path:
+        """A copy with the fault, below `place`: the graph, or for a fault in the lineage the copied build/<name>.
+
+        Raises InapplicableError when there is nothing to plant it in.
+        """
+        shutil.rmtree(place, ignore_errors=True)
+        if entry.place == BUILD:
+            names = dict.fromkeys(["source", "fp32", variant])
+            for name in names:
+                shutil.copytree(self.home / name, place / name, copy_function=_link)
+            entry.plant(Subject(variant, onnx.ModelProto(), place, self.dims, self.unseen, self.home), magnitude)
+            return place
+        graph = place / signature.model_file(variant)
+        leave_out = shutil.ignore_patterns("*.onnx", "manifest.json")
+        shutil.copytree(self.home / variant, place, ignore=leave_out)
+        model = onnx.ModelProto() if entry.place == FILES else onnx.load(self.clean(variant))
+        entry.plant(Subject(variant, model, place, self.dims, self.unseen, self.home), magnitude)
+        if entry.place == FILES:
+            _link(self.clean(variant), graph)
+        else:
+            graph.write_bytes(model.SerializeToString())
+        return graph
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The ground, and the prepared cases to judge by. `scratch` is a directory below build/<name>."""
+
+    recipe: Recipe
+    examination: Examination
+    cases: Sequence[Saved]
+    ground: Ground
+    scratch: Path
+
+    def judge(self, worker: Worker, entry: Fault, variant: str, path: Path, checks: Sequence[str]) -> dict[str, str]:
+        """The checks among `checks` that catch what was planted, each with what it says."""
+        if entry.place == BUILD:
+            try:
+                lineage.open_built(self.recipe, [variant], path)
+            except ArtifactError as error:
+                return {LINEAGE: error.what}
+            return {}
+        cases = [case for case in self.cases if case.check in checks]
+        return failures(self.examination.judge(worker, Target(variant, path, self.ground.clean(variant)), cases))
+
+
+def failures(results: Sequence[Result]) -> dict[str, str]:
+    """Each failed check, with the measure that is worst beyond its bound, or the error."""
+    found: dict[str, str] = {}
+    for result in results:
+        if result.passed or result.not_run is not None:
+            continue
+        bad = [judged for judged in result.measures if not judged.passed]
+        text = result.failure or ", ".join(f"{judged.measure.name} {judged.measure.value:.3g}" for judged in bad)
+        found.setdefault(result.check, f"{text} at {result.level}")
+    return found
+
+
+def _link(source: Any, target: Any) -> Any:
+    """A second name for a file that nobody writes to; a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target

@@ -1,0 +1,126 @@
+"""Faults in the cache: what is read from it, what is written to it, and when."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from verify.faults.fault import Subject, fault
+from verify.faults.surgery import Graft, must_make, operators, rewire, scaled_if
+
+PAST, PRESENT = "past_key_values.2.value", "present.2.value"
+
+
+def _following(graft: Graft) -> str:
+    """Whether there is a past."""
+    return graft.op("Greater", graft.past(), graft.number([0], np.int64))
+
+
+@fault(node="transformer.h.3.attn.heads")
+def past_of_another_layer(subject: Subject) -> None:
+    """Two layers read each other's keys of the past."""
+    nodes = operators(subject.model, "MultiHeadAttention")
+    nodes[3].input[6], nodes[4].input[6] = nodes[4].input[6], nodes[3].input[6]
+
+
+@fault(node="present.5.key")
+def presents_swapped(subject: Subject) -> None:
+    """One layer gives its values out as keys and its keys as values."""
+    node = operators(subject.model, "MultiHeadAttention")[5]
+    node.output[1], node.output[2] = node.output[2], node.output[1]
+
+
+@fault(node="present.4.key")
+def key_of_another_layer(subject: Subject) -> None:
+    """One layer gives out the keys of the layer before it: nothing shows until they are used."""
+    node = must_make(subject.model, "present.4.key")
+    node.output[list(node.output).index("present.4.key")] = "present.4.key.right"
+    copy = Graft(subject.model)
+    copy.op("Identity", "present.3.key")
+    copy.nodes[0].output[0] = "present.4.key"
+    subject.model.graph.node.append(copy.nodes[0])
+
+
+@fault(node="transformer.h.2.attn.heads", magnitude=0.05)
+def wrong_from_the_third_step(subject: Subject, magnitude: float) -> None:
+    """The past is scaled in steps of one token once it holds 11 tokens: the third step after a prompt of 9."""
+
+    def third(graft: Graft) -> str:
+        long = graft.op("Greater", graft.past(), graft.number([10], np.int64))
+        alone = graft.op("Equal", graft.size("input_ids", 1), graft.number([1], np.int64))
+        return graft.op("And", long, alone)
+
+    rewire(subject.model, PAST, scaled_if(third, magnitude))
+
+
+@fault(node="transformer.h.2.attn.heads", magnitude=0.05)
+def only_a_long_past(subject: Subject, magnitude: float) -> None:
+    """The past is scaled once it holds more than half of the context."""
+    half = subject.dims.context // 2
+
+    def long(graft: Graft) -> str:
+        return graft.op("Greater", graft.past(), graft.number([half], np.int64))
+
+    rewire(subject.model, PAST, scaled_if(long, magnitude))
+
+
+@fault(node="transformer.h.2.attn.heads")
+def rows_exchanged(subject: Subject) -> None:
+    """Of a batch, every row reads the past of the row before it."""
+
+    def rolled(graft: Graft, past: str) -> str:
+        zero, one = graft.number([0], np.int64), graft.number([1], np.int64)
+        first = graft.op("Slice", past, zero, one, zero)
+        rest = graft.op("Slice", past, one, graft.number([2**31], np.int64), zero)
+        return graft.op("Concat", rest, first, axis=0)
+
+    rewire(subject.model, PAST, rolled)
+
+
+@fault(node="attention_bias")
+def oldest_entry_forgotten(subject: Subject) -> None:
+    """As soon as there is a past, its first entry is not looked at."""
+
+    def later(graft: Graft, right: str) -> str:
+        first = graft.op("Equal", "slots", graft.number(0, np.int64))
+        hidden = graft.op("And", first, _following(graft))
+        return graft.op("And", right, graft.op("Not", hidden))
+
+    rewire(subject.model, "causal", later)
+
+
+@fault(node=PRESENT, magnitude=0.01)
+def written_coarsely(subject: Subject, magnitude: float) -> None:
+    """The values that one layer gives out are rounded to a grid of this width."""
+
+    def rounded(graft: Graft, right: str) -> str:
+        width = graft.number(magnitude)
+        return graft.op("Mul", graft.op("Round", graft.op("Div", right, width)), width)
+
+    rewire(subject.model, PRESENT, rounded)
+
+
+@fault(node=PRESENT, variants=("fp32", "q8", "q4"))
+def written_in_float16(subject: Subject) -> None:
+    """The values that one layer gives out have been float16."""
+
+    def narrow(graft: Graft, right: str) -> str:
+        return graft.op("Cast", graft.op("Cast", right, to=10), to=1)
+
+    rewire(subject.model, PRESENT, narrow)
+
+
+@fault(node=PRESENT)
+def newest_entry_lost(subject: Subject) -> None:
+    """In steps after a prefill, the last entry of one layer's values repeats the one before it."""
+
+    def repeated(graft: Graft, right: str) -> str:
+        total = graft.size("attention_mask", 1)
+        step = graft.op("Cast", _following(graft), to=7)
+        one, axis = graft.number([1], np.int64), graft.number([2], np.int64)
+        last = graft.op("Sub", total, step)
+        kept = graft.op("Slice", right, graft.number([0], np.int64), last, axis)
+        before = graft.op("Max", graft.op("Sub", last, one), graft.number([0], np.int64))
+        extra = graft.op("Slice", right, before, graft.op("Add", before, step), axis)
+        return graft.op("Concat", kept, extra, axis=2)
+
+    rewire(subject.model, PRESENT, repeated)

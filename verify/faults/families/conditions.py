@@ -1,0 +1,103 @@
+"""Faults that show only for inputs of a certain shape: what a check that runs one shape never sees."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from verify.faults.fault import Subject, fault
+from verify.faults.surgery import Graft, rewire, scaled_if
+
+BLOCK = "transformer.h.2"  # what block 2 leaves in the residual stream, float32 in every variant
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_one_token(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when one token is read: every step of generation, no prefill."""
+
+    def alone(graft: Graft) -> str:
+        return graft.op("Equal", graft.size("input_ids", 1), graft.number([1], np.int64))
+
+    rewire(subject.model, BLOCK, scaled_if(alone, magnitude))
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_several_tokens_after_a_past(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when several tokens are read after a past, as a chat's next message is."""
+
+    def later(graft: Graft) -> str:
+        several = graft.op("Greater", graft.size("input_ids", 1), graft.number([1], np.int64))
+        return graft.op("And", several, graft.op("Greater", graft.past(), graft.number([0], np.int64)))
+
+    rewire(subject.model, BLOCK, scaled_if(later, magnitude))
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_full_context(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when past and present fill the whole context."""
+    context = subject.dims.context
+
+    def full(graft: Graft) -> str:
+        return graft.op("Equal", graft.size("attention_mask", 1), graft.number([context], np.int64))
+
+    rewire(subject.model, BLOCK, scaled_if(full, magnitude))
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_batches(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when there is more than one row."""
+
+    def several(graft: Graft) -> str:
+        return graft.op("Greater", graft.size("input_ids", 0), graft.number([1], np.int64))
+
+    rewire(subject.model, BLOCK, scaled_if(several, magnitude))
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_padded_batches(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when any row is padded."""
+
+    def padded(graft: Graft) -> str:
+        least = graft.op("ReduceMin", "attention_mask", graft.number([0, 1], np.int64), keepdims=0)
+        return graft.op("Equal", least, graft.number(0, np.int64))
+
+    rewire(subject.model, BLOCK, scaled_if(padded, magnitude))
+
+
+@fault(node=BLOCK, magnitude=0.02)
+def neighbour_leaks(subject: Subject, magnitude: float) -> None:
+    """Every row but the first gets a little of the first row's residual stream."""
+
+    def mix(graft: Graft, right: str) -> str:
+        ends = [graft.number([at], np.int64) for at in (0, 1)]
+        first = graft.op("Slice", right, ends[0], ends[1], ends[0])
+        return graft.op("Add", right, graft.op("Mul", graft.op("Sub", first, right), graft.number(magnitude)))
+
+    rewire(subject.model, BLOCK, mix)
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_the_batchs_last_row(subject: Subject, magnitude: float) -> None:
+    """The last of several rows is scaled; a single row is not."""
+
+    def last(graft: Graft) -> str:
+        count = graft.op("Squeeze", graft.size("input_ids", 0))
+        rows = graft.op("Range", graft.number(0, np.int64), count, graft.number(1, np.int64))
+        end = graft.op("Sub", count, graft.number(1, np.int64))
+        several = graft.op("Greater", end, graft.number(0, np.int64))
+        chosen = graft.op("And", graft.op("Equal", rows, end), several)
+        return graft.op("Unsqueeze", chosen, graft.number([1, 2], np.int64))
+
+    rewire(subject.model, BLOCK, scaled_if(last, magnitude))
+
+
+@fault(node=BLOCK, variants=("fp16",))
+def overflow_on_long_text(subject: Subject) -> None:
+    """A factor goes through float16 and overflows when there are 128 tokens or more; below it is exactly 1."""
+
+    def through(graft: Graft, right: str) -> str:
+        total = graft.op("Cast", graft.size("attention_mask", 1), to=1)
+        wide = graft.op("Mul", total, graft.number(512))
+        narrow = graft.op("Cast", graft.op("Cast", wide, to=10), to=1)
+        return graft.op("Mul", right, graft.op("Div", narrow, wide))
+
+    rewire(subject.model, BLOCK, through)

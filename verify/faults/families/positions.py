@@ -1,0 +1,92 @@
+"""Faults in where a token stands."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from verify.check import Array
+from verify.faults.fault import Subject, fault
+from verify.faults.surgery import Graft, change_entries, rewire
+
+TABLE, VALUE = "transformer.wpe.weight", "transformer.wpe"
+
+
+def _moved(graft: Graft, positions: str, by: str, last: int) -> str:
+    return graft.op("Min", graft.op("Add", positions, by), graft.number(last, np.int64))
+
+
+@fault(node=VALUE)
+def positions_ignored(subject: Subject) -> None:
+    """Positions are counted from 0 in every call, whatever position_ids says: right for one unpadded prefill."""
+
+    def counted(graft: Graft, positions: str) -> str:
+        ones = graft.op("Add", graft.op("Sub", positions, positions), graft.number(1, np.int64))
+        return graft.op("CumSum", ones, graft.number(1, np.int64), exclusive=1)
+
+    rewire(subject.model, "position_ids", counted)
+
+
+@fault(node=VALUE)
+def past_off_by_one(subject: Subject) -> None:
+    """Positions are one too high whenever there is a past."""
+
+    def later(graft: Graft, positions: str) -> str:
+        some = graft.op("Min", graft.past(), graft.number([1], np.int64))
+        return _moved(graft, positions, some, subject.dims.context - 1)
+
+    rewire(subject.model, "position_ids", later)
+
+
+@fault(node=VALUE)
+def wrong_beyond_half_the_context(subject: Subject) -> None:
+    """Positions are one too low beyond half of the context (512 of 1024)."""
+
+    def capped(graft: Graft, positions: str) -> str:
+        beyond = graft.op("Greater", positions, graft.number(subject.dims.context // 2, np.int64))
+        return graft.op("Sub", positions, graft.op("Cast", beyond, to=7))
+
+    rewire(subject.model, "position_ids", capped)
+
+
+@fault(node=VALUE)
+def counted_from_one(subject: Subject) -> None:
+    """Every position is one too high."""
+
+    def moved(graft: Graft, positions: str) -> str:
+        return _moved(graft, positions, graft.number(1, np.int64), subject.dims.context - 1)
+
+    rewire(subject.model, "position_ids", moved)
+
+
+@fault(node=VALUE)
+def padding_counted(subject: Subject) -> None:
+    """Positions count the padding of rows that have a past: right in the prefill, too high in every step after it."""
+
+    def padded(graft: Graft, positions: str) -> str:
+        total = graft.op("ReduceSum", "attention_mask", graft.number([1], np.int64), keepdims=1)
+        missing = graft.op("Sub", graft.size("attention_mask", 1), total)
+        some = graft.op("Min", graft.past(), graft.number([1], np.int64))
+        return _moved(graft, positions, graft.op("Mul", missing, some), subject.dims.context - 1)
+
+    rewire(subject.model, "position_ids", padded)
+
+
+@fault(node=VALUE)
+def last_position_wrong(subject: Subject) -> None:
+    """The very last position of the context is the one before it: nothing shorter shows it."""
+
+    def last(graft: Graft, positions: str) -> str:
+        return graft.op("Min", positions, graft.number(subject.dims.context - 2, np.int64))
+
+    rewire(subject.model, "position_ids", last)
+
+
+@fault(node=VALUE, magnitude=0.02)
+def last_position_scaled(subject: Subject, magnitude: float) -> None:
+    """The table's entry of the last position is a little too large."""
+
+    def scaled(table: Array) -> Array:
+        table[-1] = table[-1] * (1 + magnitude)
+        return table
+
+    change_entries(subject.model, TABLE, scaled)

@@ -1,0 +1,98 @@
+"""What a fault is, and how a family's file declares one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from artifact import registry
+from artifact.signature import Dimensions
+
+FOLDER = "verify/faults/families"
+VARIANTS = ("fp32", "fp16", "q8", "q4")
+GRAPH, FILES, BUILD = "graph", "files", "build"  # where a fault is planted
+
+
+class InapplicableError(Exception):
+    """The graph has nothing that the fault could be planted in, such as zero points where all grids are symmetric."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a fault is planted in: a copy, and what there is to know about it.
+
+    `files` is the directory of the copied artifact, or for faults in the lineage the copied build/<name>.
+    """
+
+    variant: str
+    model: onnx.ModelProto
+    files: Path
+    dims: Dimensions
+    unseen: tuple[int, ...] = ()  # tokens that the verification text does not hold
+    clean: Path = Path()  # build/<name>, with the variants as they were made
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of the catalogue. `node` names the node or the value that it makes wrong, where there is one.
+
+    `magnitude` is the default one of a graded fault, None for a fault that is either there or not. `harmless` is the
+    proof that no check need catch it.
+    """
+
+    name: str
+    family: str
+    what: str
+    place: str
+    variants: tuple[str, ...]
+    node: str | None
+    magnitude: float | None
+    harmless: str | None
+    change: Callable[..., None] = field(repr=False)
+
+    def plant(self, subject: Subject, magnitude: float | None = None) -> None:
+        """Change the subject in place. Raises InapplicableError where there is nothing to change."""
+        if self.magnitude is None:
+            self.change(subject)
+        else:
+            self.change(subject, self.magnitude if magnitude is None else magnitude)
+
+
+_CATALOGUE: dict[str, Fault] = {}
+
+
+def fault(
+    *,
+    node: str | None = None,
+    place: str = GRAPH,
+    variants: tuple[str, ...] = VARIANTS,
+    magnitude: float | None = None,
+    harmless: str | None = None,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Declare the decorated function a fault. Its first docstring line says what the fault does."""
+
+    def declare(change: Callable[..., None]) -> Callable[..., None]:
+        name, family = str(change.__name__), change.__module__.rpartition(".")[2]
+        what = str(change.__doc__).splitlines()[0]
+        _CATALOGUE[name] = Fault(name, family, what, place, variants, node, magnitude, harmless, change)
+        return change
+
+    return declare
+
+
+def catalogue() -> dict[str, Fault]:
+    """All faults by name, in the order of their families' files."""
+    for name in registry.names(FOLDER):
+        importlib.import_module(f"{FOLDER.replace('/', '.')}.{name}")
+    return dict(sorted(_CATALOGUE.items(), key=lambda item: item[1].family))
+
+
+def about(entry: Fault) -> dict[str, Any]:
+    """The fault's description as plain data."""
+    names = ("name", "family", "what", "place", "node", "magnitude", "harmless")
+    return {name: getattr(entry, name) for name in names}

@@ -1,0 +1,51 @@
+"""Several candidates' processes at a time: every thread has a core, and a process that it starts there."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from artifact.recipe import Verify
+from verify.worker import Worker
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
+
+
+class Pool:
+    """As many workers as this process may use cores, within the recipe's bounds on time and memory."""
+
+    def __init__(self, bounds: Verify) -> None:
+        cores = sorted(os.sched_getaffinity(0))
+        self._bounds = bounds
+        self._own = threading.local()
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for core in cores:
+            self._free.put(core)
+        self._workers: list[Worker] = []
+        self._threads = ThreadPoolExecutor(len(cores), initializer=self._begin)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.stop()
+
+    def map(self, work: Callable[[Worker, Job], Done], jobs: Iterable[Job]) -> Iterator[Done]:
+        """`work` of every job, in order; each with a worker that no other thread uses."""
+        return self._threads.map(lambda job: work(self._own.worker, job), jobs)
+
+    def _begin(self) -> None:
+        os.sched_setaffinity(0, {self._free.get()})  # of this thread, and of the processes that it starts
+        self._own.worker = Worker(Path(), "", timeout_s=self._bounds.timeout_s, memory_gb=self._bounds.memory_gb)
+        self._workers.append(self._own.worker)

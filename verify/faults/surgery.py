@@ -1,0 +1,188 @@
+"""Change a graph: its initializers, whatever form a weight is stored in, and the nodes between two values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from verify.check import Array
+from verify.faults.fault import InapplicableError
+
+Change = Callable[["Graft", str], str]
+
+
+def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    """The initializer of this name."""
+    found: onnx.TensorProto | None = next((entry for entry in model.graph.initializer if entry.name == name), None)
+    if found is None:
+        raise InapplicableError(f"no initializer {name}")
+    return found
+
+
+def read(model: onnx.ModelProto, name: str) -> Array:
+    """A copy of an initializer's values."""
+    return numpy_helper.to_array(tensor(model, name)).copy()
+
+
+def write(model: onnx.ModelProto, name: str, value: Array) -> None:
+    """Replace an initializer's values; their type stays."""
+    entry = tensor(model, name)
+    kept = value.astype(helper.tensor_dtype_to_np_dtype(entry.data_type))
+    entry.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(kept), name))
+
+
+def constant(model: onnx.ModelProto, name: str, value: Any) -> str:
+    """A new initializer."""
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    return name
+
+
+def parts(model: onnx.ModelProto, weight: str) -> list[str]:
+    """The initializers that a weight is stored in: itself, or codes, scales and zero points."""
+    found = [t.name for t in model.graph.initializer if t.name == weight or t.name.startswith(f"{weight}.")]
+    return [name for name in found if not name.endswith(".rows")]
+
+
+def is_quantized(model: onnx.ModelProto, weight: str) -> bool:
+    """Whether a weight is stored as codes and scales."""
+    return weight not in parts(model, weight)
+
+
+def change_outputs(model: onnx.ModelProto, weight: str, change: Callable[[Array], Array], *, scales: bool) -> None:
+    """Apply `change` to a weight seen with its outputs (of a table: its entries) as rows.
+
+    A quantized weight's scales are changed, or with `scales=False` all of its parts, as a permutation must.
+    """
+    if not is_quantized(model, weight):
+        write(model, weight, change(read(model, weight).T).T)
+        return
+    for name in parts(model, weight):
+        if not scales or name.endswith(".scales"):
+            write(model, name, change(read(model, name)))
+
+
+def change_entries(model: onnx.ModelProto, table: str, change: Callable[[Array], Array]) -> None:
+    """Apply `change` to a table of which rows are looked up; of a quantized one to its scales."""
+    name = f"{table}.scales" if is_quantized(model, table) else table
+    write(model, name, change(read(model, name)))
+
+
+def codes(model: onnx.ModelProto, weight: str, bits: int) -> str:
+    """The name of a weight's codes of this width."""
+    return tensor(model, f"{weight}.q{bits}").name
+
+
+def operators(model: onnx.ModelProto, kind: str) -> list[onnx.NodeProto]:
+    """The nodes of a kind, in order; there must be one."""
+    found = [node for node in model.graph.node if node.op_type == kind]
+    if not found:
+        raise InapplicableError(f"no {kind} in the graph")
+    return found
+
+
+def maker(model: onnx.ModelProto, value: str) -> onnx.NodeProto | None:
+    """The node that computes a value; None for an input of the graph."""
+    return next((node for node in model.graph.node if value in node.output), None)
+
+
+def must_make(model: onnx.ModelProto, value: str) -> onnx.NodeProto:
+    """The node that computes a value."""
+    node = maker(model, value)
+    if node is None:
+        raise InapplicableError(f"no node computes {value}")
+    return node
+
+
+def attribute(node: onnx.NodeProto, name: str) -> Any:
+    """An attribute's value."""
+    (found,) = (entry for entry in node.attribute if entry.name == name)
+    return helper.get_attribute_value(found)
+
+
+def set_attribute(node: onnx.NodeProto, name: str, value: float) -> None:
+    """Replace an attribute."""
+    (old,) = (entry for entry in node.attribute if entry.name == name)
+    node.attribute.remove(old)
+    node.attribute.append(helper.make_attribute(name, value))
+
+
+def read_instead(model: onnx.ModelProto, old: str, new: str) -> None:
+    """Let every node that reads one value read another."""
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            if name == old:
+                node.input[place] = new
+
+
+class Graft:
+    """Nodes that are to be put into a graph, named after what they are for."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = model
+        self._numbers = _unused(model)
+        self.nodes: list[onnx.NodeProto] = []
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """A node of one output; the output's name."""
+        name = next(self._numbers)
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, domain=domain, **attributes))
+        return name
+
+    def number(self, value: Any, dtype: Any = np.float32) -> str:
+        """A constant."""
+        return constant(self._model, next(self._numbers), np.asarray(value, dtype))
+
+    def size(self, value: str, axis: int) -> str:
+        """The size of an axis, int64 [1]."""
+        return self.op("Shape", value, start=axis, end=axis + 1)
+
+    def past(self) -> str:
+        """How many tokens the cache holds, int64 [1]."""
+        return self.op("Sub", self.size("attention_mask", 1), self.size("input_ids", 1))
+
+    def choose(self, condition: str, yes: float, no: float) -> str:
+        """One of two float32 numbers."""
+        return self.op("Where", condition, self.number(yes), self.number(no))
+
+
+def _unused(model: onnx.ModelProto) -> Iterator[str]:
+    taken = {name for node in model.graph.node for name in node.output} | {t.name for t in model.graph.initializer}
+    return (name for number in range(10**6) if (name := f"planted.{number}") not in taken)
+
+
+def rewire(model: onnx.ModelProto, value: str, change: Change) -> None:
+    """Compute a value from what it was: `change` gets the right value's name, returns the wrong one's.
+
+    The wrong value takes the name, so that it is the named value that is wrong; an input of the graph keeps its name,
+    and its readers read the wrong one.
+    """
+    graft, node = Graft(model), maker(model, value)
+    if node is None:
+        wrong = change(graft, value)
+        read_instead(model, value, wrong)
+        where = 0
+    else:
+        right = f"{value}.right"
+        node.output[list(node.output).index(value)] = right
+        wrong = change(graft, right)
+        (last,) = (entry for entry in graft.nodes if wrong in entry.output)
+        last.output[list(last.output).index(wrong)] = value
+        for entry in graft.nodes:  # a change may read its own result's other name nowhere
+            if wrong in entry.input:
+                raise RuntimeError(f"{wrong} is read before it has its name")
+        where = list(model.graph.node).index(node) + 1
+    for offset, entry in enumerate(graft.nodes):
+        model.graph.node.insert(where + offset, entry)
+
+
+def scaled_if(condition: Callable[[Graft], str], magnitude: float) -> Change:
+    """A change that multiplies a float32 value by 1 + magnitude where a condition on shapes holds."""
+
+    def change(graft: Graft, right: str) -> str:
+        return graft.op("Mul", right, graft.choose(condition(graft), 1 + magnitude, 1))
+
+    return change

@@ -1,0 +1,147 @@
+"""Every fault in every variant, and the clean variants on other pieces of the text; several processes at a time."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from verify import examine
+from verify.corpus import Corpus
+from verify.examine import Examination, Saved, Target, interval
+from verify.faults.bench import Bench, failures
+from verify.faults.fault import FILES, Fault, InapplicableError
+from verify.faults.pool import Pool
+from verify.verdict import Result
+from verify.worker import Worker
+
+STEPS = 20  # halvings of a fault's magnitude among which the smallest one that is still caught is searched
+SEEDED = ("logits", "cache", "generation")  # the checks whose pieces of the text depend on the seed
+TWIN = "twin"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one fault in one variant. Magnitudes are None for a fault that has none, or is not caught."""
+
+    fault: str
+    variant: str
+    caught_by: dict[str, str] = field(default_factory=dict)
+    smallest: float | None = None
+    smallest_without_twin: float | None = None
+    not_applicable: str | None = None
+
+    @property
+    def missed(self) -> bool:
+        """Whether it was planted and no check failed."""
+        return not self.caught_by and self.not_applicable is None
+
+
+def sweep(bench: Bench, pool: Pool, faults: Iterable[Fault], variants: Sequence[str]) -> list[Finding]:
+    """Plant and judge every fault in every variant that it concerns."""
+    jobs = [(entry, variant) for entry in faults for variant in variants if variant in entry.variants]
+
+    def one(worker: Worker, job: tuple[Fault, str]) -> Finding:
+        entry, variant = job
+        place = Path(tempfile.mkdtemp(dir=bench.scratch))
+        try:
+            return _examine(bench, worker, entry, variant, place)
+        except InapplicableError as reason:
+            return Finding(entry.name, variant, not_applicable=str(reason))
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    return list(tqdm(pool.map(one, jobs), total=len(jobs), desc="faults", unit=" faults", mininterval=interval()))
+
+
+def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Path) -> Finding:
+    def caught(magnitude: float | None, checks: Sequence[str]) -> dict[str, str]:
+        path = bench.ground.plant(entry, variant, magnitude, place / "planted")
+        return bench.judge(worker, entry, variant, path, checks)
+
+    judging = ["tokenizer"] if entry.place == FILES else list(bench.examination.modules)  # the graph is the clean one
+    found = caught(entry.magnitude, judging)
+    if entry.magnitude is None or not found:
+        return Finding(entry.name, variant, found)
+    smaller: dict[int, dict[str, str]] = {0: found}
+
+    def smallest(checks: set[str]) -> float | None:
+        """The default magnitude halved as often as one of these checks still fails."""
+        good, bad = 0, STEPS
+        if not checks & found.keys():
+            return None
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            if middle not in smaller:  # what a larger one did not bring out, a smaller one will not
+                left = smaller[max(step for step in smaller if step < middle)]
+                smaller[middle] = caught(float(entry.magnitude or 0) / 2**middle, _with_needs(bench, left))
+            good, bad = (middle, bad) if checks & smaller[middle].keys() else (good, middle)
+        return float(entry.magnitude or 0) / float(2**good)
+
+    return Finding(entry.name, variant, found, smallest(set(found)), smallest(set(found) - {TWIN}))
+
+
+def _with_needs(bench: Bench, checks: Iterable[str]) -> list[str]:
+    """The checks, and those whose measures they use."""
+    modules = bench.examination.modules
+    return list(dict.fromkeys([name for check in checks for name in (*modules[check].NEEDS, check)]))
+
+
+@dataclass(frozen=True)
+class Clean:
+    """One clean variant on one seed's pieces of the text: checks that failed, and all measures by check and name."""
+
+    variant: str
+    seed: int
+    failed: dict[str, str]
+    measures: dict[str, float]
+
+
+def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list[Clean]:
+    """Judge the variants as they were made, by every check at the recipe's seed and by the SEEDED ones at others."""
+    results: list[Clean] = []
+    recipe, reference = bench.recipe, bench.examination.reference
+    names = [name for name in recipe.verify.checks if name != TWIN]
+    for seed in tqdm(
+        range(recipe.verify.seed, recipe.verify.seed + seeds), desc="clean", unit=" seeds", mininterval=interval()
+    ):
+        first = seed == recipe.verify.seed
+        modules = examine.plan(recipe, names if first else [name for name in names if name in SEEDED])
+        own = replace(recipe, verify=replace(recipe.verify, seed=seed))
+        corpus = Corpus(recipe.text_path, reference.tokenizer, seed)
+        examination = Examination(own, reference, corpus, modules, examine.settings_of(own, modules))
+        with tempfile.TemporaryDirectory(dir=bench.scratch) as scratch:
+            cases = examination.prepare(Path(scratch))
+            targets = [Target(variant, bench.ground.clean(variant)) for variant in variants]
+            judged = pool.map(partial(_judge, examination, cases), targets)
+            results += [
+                Clean(target.variant, seed, failures(found), _measures(found))
+                for target, found in zip(targets, judged, strict=True)
+            ]
+    return results
+
+
+def _judge(examination: Examination, cases: Sequence[Saved], worker: Worker, target: Target) -> list[Result]:
+    return examination.judge(worker, target, cases)
+
+
+def _measures(results: Sequence[Result]) -> dict[str, float]:
+    """The worst of every measure over the levels."""
+    found: dict[str, float] = {}
+    for result in results:
+        for judged in result.measures:
+            name, value = f"{result.check}.{judged.measure.name}", judged.measure.value
+            known = found.get(name, value)
+            found[name] = max(known, value) if judged.upper else min(known, value)
+    return found
+
+
+def as_data(entries: Sequence[Finding] | Sequence[Clean]) -> list[dict[str, Any]]:
+    """Findings or clean results as plain data."""
+    return [asdict(entry) for entry in entries]

@@ -1,0 +1,106 @@
+"""What the catalogue shows: a table for people, the same as data, and the verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from verify.faults.fault import Fault, about
+from verify.faults.sweep import Clean, Finding, as_data
+
+TWIN = "twin"
+HEADS = ("fault", "variant", "caught by", "default", "smallest caught", "smallest without twin")
+
+
+def document(
+    name: str, faults: Mapping[str, Fault], findings: Sequence[Finding], cleans: Sequence[Clean]
+) -> dict[str, Any]:
+    """All results as plain data; the verdict is "passed" if every fault is caught and no clean variant fails."""
+    missed = [f"{finding.fault} in {finding.variant}" for finding in findings if finding.missed]
+    alarms = [f"{entry.variant} at seed {entry.seed}" for entry in cleans if entry.failed]
+    return {
+        "schema": 1,
+        "name": name,
+        "verdict": "failed" if missed or alarms or not findings else "passed",
+        "missed": missed,
+        "false_alarms": alarms,
+        "totals": totals(findings),
+        "faults": {key: about(entry) for key, entry in faults.items()},
+        "findings": as_data(findings),
+        "clean": as_data(cleans),
+        "spread": spread(cleans),
+    }
+
+
+def totals(findings: Sequence[Finding]) -> dict[str, dict[str, int]]:
+    """Of every variant: faults planted, caught, caught without the twin, and those with nothing to plant them in."""
+    result = {}
+    for variant in dict.fromkeys(finding.variant for finding in findings):
+        own = [finding for finding in findings if finding.variant == variant]
+        planted = [finding for finding in own if finding.not_applicable is None]
+        result[variant] = {
+            "planted": len(planted),
+            "caught": sum(not finding.missed for finding in planted),
+            "caught_without_twin": sum(bool(finding.caught_by.keys() - {TWIN}) for finding in planted),
+            "not_applicable": len(own) - len(planted),
+        }
+    return result
+
+
+def spread(cleans: Sequence[Clean]) -> dict[str, dict[str, list[float]]]:
+    """Of every variant and measure: the least and the largest value over the seeds, where they differ."""
+    result: dict[str, dict[str, list[float]]] = {}
+    for variant in dict.fromkeys(entry.variant for entry in cleans):
+        values: dict[str, list[float]] = {}
+        for entry in cleans:
+            for name, value in entry.measures.items() if entry.variant == variant else ():
+                values.setdefault(name, []).append(value)
+        result[variant] = {name: [min(own), max(own)] for name, own in values.items() if min(own) != max(own)}
+    return result
+
+
+def rows(faults: Mapping[str, Fault], findings: Sequence[Finding]) -> list[list[str]]:
+    """One row per fault and variant."""
+    return [
+        [
+            finding.fault,
+            finding.variant,
+            finding.not_applicable or ", ".join(finding.caught_by) or "MISSED",
+            _number(faults[finding.fault].magnitude),
+            _number(finding.smallest),
+            _number(finding.smallest_without_twin),
+        ]
+        for finding in findings
+    ]
+
+
+def markdown(report: Mapping[str, Any], faults: Mapping[str, Fault], findings: Sequence[Finding]) -> str:
+    """The report in Markdown."""
+    lines = [f"# Planted faults, {report['name']}: {report['verdict']}", ""]
+    lines += [f"- missed: {text}" for text in report["missed"]]
+    lines += [f"- false alarm: {text}" for text in report["false_alarms"]]
+    lines += [f"{len(report['clean'])} clean runs, {len(report['false_alarms'])} false alarms.", ""]
+    heads = ("variant", "planted", "caught", "caught_without_twin", "not_applicable")
+    lines += _table(heads, [[variant, *map(str, entry.values())] for variant, entry in report["totals"].items()])
+    lines += ["", *_table(HEADS, rows(faults, findings)), "", "## Faults", ""]
+    lines += [f"- `{entry.name}` ({entry.family}): {entry.what}" for entry in faults.values()]
+    return "\n".join(lines) + "\n"
+
+
+def write(report: Mapping[str, Any], text: str, directory: Path) -> None:
+    """Write faults.json and faults.md."""
+    directory.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(report, indent=1, ensure_ascii=False)
+    (directory / "faults.json").write_text(content + "\n", encoding="utf-8")
+    (directory / "faults.md").write_text(text, encoding="utf-8")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}"
+
+
+def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in body]

@@ -1,0 +1,113 @@
+"""A foreign ONNX file is read in a child process that the kernel holds to bounds; the parent parses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from artifact.errors import InputError, PipelineError
+from verify import confinement
+
+TIMEOUT_S = 60.0  # of waiting; a file of 256 MB takes less than one
+CPU_S = 60
+SPARE = 512 * 2**20  # bytes beside three times the file: its content, the parsed message, one tensor's copy
+
+
+class Inspector:
+    """Looks at files, one after the other, in one child process; starts anew after one that it did not survive."""
+
+    def __init__(self, *, timeout_s: float = TIMEOUT_S, spare: int = SPARE) -> None:
+        self._timeout_s, self._spare = timeout_s, spare
+        self._child: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def inspect(self, path: Path) -> None:
+        """Return if the file is a complete ONNX model, right or wrong; InputError says what it is if it is none."""
+        hint = "use another file: a model is read in a fraction of these bounds"
+        pipe = self._start()
+        try:
+            pipe.send(str(path))
+            if not pipe.poll(self._timeout_s):
+                self._stop()
+                raise InputError(f"not read within {self._timeout_s:g} s", where=path, hint=hint)
+            refusal = pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            code = self._stop()
+            raise InputError(f"reading it ended its process (exit code {code})", where=path, hint=hint) from error
+        if refusal is not None:
+            raise refusal
+
+    def _start(self) -> Connection:
+        if self._pipe is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, end = context.Pipe()
+            self._child = context.Process(target=_serve, args=(end, self._spare), daemon=True)
+            self._child.start()
+            end.close()
+        return self._pipe
+
+    def _stop(self) -> int | None:
+        child, self._child = self._child, None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+        if child is None:
+            return None
+        child.join(timeout=0.5)
+        if child.is_alive():
+            child.kill()
+        child.join()
+        return child.exitcode
+
+
+def read(path: Path) -> None:
+    """Every refusal in turn, in this process; `Inspector` runs it in a child."""
+    from verify.intake import content, external, framing, parsing, tensors, texts
+
+    content.refuse_other_content(path)
+    framing.refuse_broken_frame(path)
+    model = parsing.parse(path)
+    size = path.stat().st_size
+    texts.refuse_bad_text(model, path)
+    for name, tensor in parsing.tensors(model):
+        tensors.refuse_bad_tensor(name, tensor, path, size)
+        if tensors.is_external(tensor):
+            external.refuse_bad_external(name, tensor, path)
+
+
+def _serve(pipe: Connection, spare: int) -> None:
+    confinement.die_with_parent()
+    import verify.intake.external  # noqa: F401  # and onnx with it, before memory is bounded
+
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
+        while True:
+            path = Path(pipe.recv())
+            pipe.send(_refusal(path, spare))
+
+
+def _refusal(path: Path, spare: int) -> PipelineError | None:
+    try:
+        confinement.bound_more_memory(3 * path.stat().st_size + spare)
+        confinement.bound_more_cpu(CPU_S)
+        read(path)
+    except PipelineError as error:
+        return error
+    except MemoryError:
+        return InputError("reading it takes more memory than its size warrants", where=path, hint="use another file")
+    except OSError as error:
+        return InputError(f"cannot be read: {error.strerror}", where=path, hint="name a readable file")
+    except Exception as error:  # noqa: BLE001  # whatever else a foreign file provokes in a library refuses that file
+        return InputError(f"cannot be read: {type(error).__name__}: {error}", where=path, hint="use another file")
+    return None

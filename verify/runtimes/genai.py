@@ -1,0 +1,110 @@
+"""onnxruntime-genai on the directory as it is, with the genai_config.json that convert wrote.
+
+A ragged batch is padded as its own tokenizer pads it: on the right. What the graph then sees is a mask with a hole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifact import genai
+from artifact.canonical import read_json
+from verify.agreement import top_of
+from verify.checks.tokenizer import beside
+from verify.isolated import isolated
+from verify.runtime import Answers, Bounds, Missing, Running, Task
+
+PARTS = ("texts", "strings")
+UNREADABLE = "[\0\ud800-\udfff]"  # texts pass through C strings, which end at NUL, in UTF-8, which has no half pairs
+STATED = 8  # of each step's likeliest tokens, the logits that are compared
+
+
+@dataclass(frozen=True)
+class Settings:
+    """None."""
+
+    def check(self, where: str) -> None:
+        """Nothing to refuse."""
+
+
+def missing(settings: Settings) -> Missing | None:
+    """The library."""
+    return None if find_spec("onnxruntime_genai") else Missing("onnxruntime-genai", "make setup")
+
+
+def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
+    """All of it, where another program converted the model and did not write the configuration."""
+    home = beside(graph)
+    there = home is not None and (home / genai.FILE).is_file()
+    return {} if there else {"any": f"no {genai.FILE} lies beside the graph"}
+
+
+def version(settings: Settings) -> str:
+    """The library's."""
+    return f"onnxruntime-genai {installed('onnxruntime-genai')}"
+
+
+def running(settings: Settings, bounds: Bounds) -> Running:
+    """See verify/runtime.py."""
+    return isolated(__name__, settings, bounds)
+
+
+def answer(task: Task, settings: Settings) -> Answers:
+    """Greedy text and the tokens of hard strings."""
+    import onnxruntime_genai as library
+
+    if not (task.repository / genai.FILE).is_file():
+        return {}
+    with tempfile.TemporaryDirectory() as scratch:
+        model = library.Model(str(_directory(task, Path(scratch))))
+        tokenizer = library.Tokenizer(model)
+        texts = [
+            _greedy(library, model, tokenizer, group["texts"], task.questions) for group in task.questions["groups"]
+        ]
+        return {"any": {"texts": texts, "strings": [_encode(tokenizer, text) for text in task.questions["strings"]]}}
+
+
+def _directory(task: Task, scratch: Path) -> Path:
+    """The repository, with the configuration that the variant's own artifact has: it names one file."""
+    for path in task.repository.iterdir():
+        if path.name != genai.FILE:
+            (scratch / path.name).symlink_to(path)
+    content = genai.renamed(read_json(task.repository / genai.FILE), task.variant)
+    (scratch / genai.FILE).write_text(json.dumps(content), encoding="utf-8")
+    return scratch
+
+
+def _greedy(
+    library: Any, model: Any, tokenizer: Any, texts: Sequence[str], questions: Mapping[str, Any]
+) -> dict[str, Any]:
+    rows = [[int(token) for token in tokenizer.encode(text)] for text in texts]
+    longest, end = max(map(len, rows)), questions["end"]
+    prompt = np.array([row + [end or 0] * (longest - len(row)) for row in rows], np.int32)
+    options = library.GeneratorParams(model)
+    options.set_search_options(do_sample=False, max_length=longest + questions["new_tokens"], batch_size=len(rows))
+    generator = library.Generator(model, options)
+    generator.append_tokens(prompt)
+    seen = []
+    while not generator.is_done():
+        seen.append(np.array(generator.get_logits(), np.float32)[:, -1])
+        generator.generate_next_token()
+    logits = np.stack(seen, axis=1)
+    tokens = [generator.get_sequence(row)[longest:].tolist() for row in range(len(rows))]
+    # An end token that ends the whole batch is chosen but not handed out.
+    tokens = [[*row, end] if len(row) < logits.shape[1] else row for row in tokens]
+    return {"ids": rows, "tokens": tokens, "top": [top_of(row, STATED) for row in logits]}
+
+
+def _encode(tokenizer: Any, text: str) -> list[int] | None:
+    """None for a text that its interface cannot take."""
+    return None if re.search(UNREADABLE, text) else [int(token) for token in tokenizer.encode(text)]

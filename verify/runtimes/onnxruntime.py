@@ -1,0 +1,88 @@
+"""onnxruntime itself, at every level of its graph optimizations and with one thread and two.
+
+Levels rewrite the graph (fusions, layouts, folded constants) and threads cut the sums differently, so each combination
+is another program that users run. They are compared with the reference and with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifact.errors import RecipeError
+from artifact.signature import model_file
+from artifact.typed import did_you_mean
+from verify.candidate import Candidate, positions_of
+from verify.check import Array
+from verify.isolated import isolated
+from verify.runtime import Answers, Bounds, Missing, Running, Task
+
+PARTS = ("passes", "spread")
+UNREADABLE = None
+LEVELS = ("disable_all", "basic", "extended", "all")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Optimization levels and numbers of threads; all pairs are run, the first one is what others are compared with."""
+
+    levels: tuple[str, ...] = LEVELS
+    threads: tuple[int, ...] = (1, 2)
+
+    def check(self, where: str) -> None:
+        """RecipeError for a level that onnxruntime does not have, and for no thread."""
+        for level in self.levels:
+            if level not in LEVELS:
+                raise RecipeError(f"no level {level!r}", where=f"{where}: levels", hint=did_you_mean(level, LEVELS))
+        if not self.levels or not self.threads or min(self.threads) < 1:
+            raise RecipeError("nothing to run", where=where, hint="name at least one level and one number of threads")
+
+
+def missing(settings: Settings) -> Missing | None:
+    """Never: the pipeline itself needs onnxruntime."""
+    return None
+
+
+def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
+    """Nothing that is known."""
+    return {}
+
+
+def version(settings: Settings) -> str:
+    """The library's."""
+    return f"onnxruntime {installed('onnxruntime')}"
+
+
+def running(settings: Settings, bounds: Bounds) -> Running:
+    """See verify/runtime.py."""
+    return isolated(__name__, settings, bounds)
+
+
+def answer(task: Task, settings: Settings) -> Answers:
+    """Logits of the batch, whole and as a last step after a cache, for each level and number of threads."""
+    answers: dict[str, dict[str, Any]] = {}
+    first: dict[str, Array] | None = None
+    for level in settings.levels:
+        for threads in settings.threads:
+            name = "enable_all" if level == "all" else level if level == "disable_all" else f"enable_{level}"
+            candidate = Candidate(task.repository / model_file(task.variant), name, threads=threads)
+            own = _passes(candidate, task.questions["batch"])
+            first = first or own
+            pairs = [(own[key], first[key]) for key in own]
+            answers[f"{name}, {threads} thread{'s' if threads > 1 else ''}"] = {"passes": own, "spread": pairs}
+    return answers
+
+
+def _passes(candidate: Candidate, batch: Mapping[str, Any]) -> dict[str, Array]:
+    ids, mask = np.asarray(batch["ids"], np.int64), np.asarray(batch["mask"], np.int64)
+    positions = positions_of(mask)
+    whole = candidate.forward(ids, mask, positions).logits
+    cache = candidate.forward(ids[:, :-1], mask[:, :-1], positions[:, :-1], keep=1).cache
+    step = candidate.forward(ids[:, -1:], mask, positions[:, -1:], cache).logits[:, -1]
+    # What is computed at padding means nothing, and may differ.
+    return {"whole": np.where(mask[..., None] == 1, whole, 0), "step": step}

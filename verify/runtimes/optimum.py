@@ -1,0 +1,137 @@
+"""Optimum: ORTModelForCausalLM on the directory as it is, with transformers' own generate()."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifact.signature import FILES
+from verify.agreement import top_of
+from verify.isolated import isolated
+from verify.questions import SURROGATE
+from verify.runtime import Answers, Bounds, Missing, Running, Task
+
+PARTS = ("texts", "strings", "sampling", "beams")
+UNREADABLE = SURROGATE.pattern  # half a surrogate pair is no text in Python's tokenizers
+STATED = 8  # of each step's likeliest tokens, the logits that are compared
+
+
+@dataclass(frozen=True)
+class Settings:
+    """None."""
+
+    def check(self, where: str) -> None:
+        """Nothing to refuse."""
+
+
+def missing(settings: Settings) -> Missing | None:
+    """The library, where a verdict is asked for without the converter's libraries."""
+    return None if find_spec("optimum") and find_spec("optimum.onnxruntime") else Missing("optimum-onnx", "make setup")
+
+
+def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
+    """Nothing that is known."""
+    return {}
+
+
+def version(settings: Settings) -> str:
+    """Of the loader and of the libraries that it generates with."""
+    return ", ".join(f"{name} {installed(name)}" for name in ("optimum", "optimum-onnx", "transformers", "onnxruntime"))
+
+
+def running(settings: Settings, bounds: Bounds) -> Running:
+    """See verify/runtime.py."""
+    return isolated(__name__, settings, bounds)
+
+
+def answer(task: Task, settings: Settings) -> Answers:
+    """Greedy, sampled and beam-searched text, and the tokens of hard strings."""
+    import torch
+    from onnxruntime import SessionOptions
+    from optimum.onnxruntime import ORTModelForCausalLM
+    from transformers import AutoTokenizer
+
+    options = SessionOptions()
+    options.log_severity_level = 3  # it warns of the optional input, which is meant
+    # Threads that wait actively would take the cores from the next runtime's process.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    loader: Any = AutoTokenizer
+    tokenizer = loader.from_pretrained(task.repository, padding_side="left", local_files_only=True)
+    model = ORTModelForCausalLM.from_pretrained(
+        task.repository,
+        subfolder="onnx",
+        file_name=FILES[task.variant],
+        local_files_only=True,
+        session_options=options,
+    )
+    questions = task.questions
+    with torch.inference_mode():
+        sampling = questions["sampling"]
+        rules = {key: sampling[key] for key in ("temperature", "top_p", "top_k")}
+        torch.manual_seed(sampling["seed"])
+        sampled = _generate(model, tokenizer, sampling["texts"], questions, do_sample=True, **rules)
+        parts = {
+            "texts": [_greedy(model, tokenizer, group["texts"], questions) for group in questions["groups"]],
+            "strings": [_encode(tokenizer, text) for text in questions["strings"]],
+            "sampling": {"tokens": sampled["tokens"], "logits": sampled["logits"]},
+            "beams": [_beam(model, tokenizer, text, questions) for text in questions["beams"]["texts"]],
+        }
+    return {"any": parts}
+
+
+def _greedy(model: Any, tokenizer: Any, texts: Sequence[str], questions: Mapping[str, Any]) -> dict[str, Any]:
+    found = _generate(model, tokenizer, texts, questions, do_sample=False)
+    top = [top_of(logits, STATED) for logits in found["logits"]]
+    return {"ids": found["ids"], "tokens": found["tokens"], "top": top}
+
+
+def _beam(model: Any, tokenizer: Any, text: str, questions: Mapping[str, Any]) -> list[int]:
+    """The new tokens of the best beam, up to and including the end token."""
+    beams = questions["beams"]
+    rules = {"num_beams": beams["number"], "max_new_tokens": beams["new_tokens"]}
+    found = _generate(model, tokenizer, [text], questions, do_sample=False, **rules)
+    tokens: list[int] = found["tokens"][0]
+    end = questions["end"]
+    return tokens[: tokens.index(end) + 1] if end in tokens else tokens
+
+
+def _generate(
+    model: Any, tokenizer: Any, texts: Sequence[str], questions: Mapping[str, Any], **rules: Any
+) -> dict[str, Any]:
+    """The prompts' ids without padding, new tokens by row, logits float32 [rows, steps, vocabulary]."""
+    import torch
+    from transformers import GenerationConfig
+
+    inputs = tokenizer(list(texts), return_tensors="pt", padding=len(texts) > 1)
+    config = GenerationConfig(
+        eos_token_id=questions["end"],
+        pad_token_id=tokenizer.pad_token_id,
+        output_logits=True,
+        return_dict_in_generate=True,
+        **{"max_new_tokens": questions["new_tokens"], **rules},
+    )
+    result = model.generate(
+        input_ids=inputs.input_ids,
+        attention_mask=inputs.attention_mask,
+        generation_config=config,
+        use_model_defaults=False,  # as the reference: what a caller may add is not the model
+    )
+    pairs = zip(inputs.input_ids, inputs.attention_mask, strict=True)
+    return {
+        "ids": [row[mask == 1].tolist() for row, mask in pairs],
+        "tokens": result.sequences[:, inputs.input_ids.shape[1] :].tolist(),
+        "logits": np.asarray(torch.stack(result.logits, dim=1).to(torch.float32)),
+    }
+
+
+def _encode(tokenizer: Any, text: str) -> list[int] | None:
+    try:
+        return [int(token) for token in tokenizer(text, verbose=False)["input_ids"]]
+    except (UnicodeEncodeError, TypeError):
+        return None

@@ -1,0 +1,74 @@
+// Answers the questions with Transformers.js. The same code runs in Node and in a browser's page, so that a difference
+// between the two is one of the runtimes and not of the tests. It judges nothing: verify/agreement.py does.
+
+/** A logits processor that changes nothing and keeps each step's likeliest tokens, [rows][steps][k] of [id, logit]. */
+function watcher(LogitsProcessor, count) {
+  class Watcher extends LogitsProcessor {
+    constructor() {
+      super();
+      this.top = [];
+    }
+    _call(_ids, logits) {
+      const [rows, vocabulary] = logits.dims;
+      for (let row = 0; row < rows; row += 1) {
+        (this.top[row] ??= []).push(likeliest(logits.data.subarray(row * vocabulary, (row + 1) * vocabulary), count));
+      }
+      return logits;
+    }
+  }
+  return new Watcher();
+}
+
+function likeliest(values, count) {
+  const best = [];
+  values.forEach((value, token) => {
+    if (!Number.isFinite(value)) throw new Error(`logit of token ${token} is ${value}`);
+    if (best.length === count && value <= best[count - 1][1]) return;
+    const place = best.findIndex((entry) => value > entry[1]);
+    best.splice(place < 0 ? best.length : place, 0, [token, value]);
+    best.length = Math.min(best.length, count);
+  });
+  return best;
+}
+
+/** Rows of an int64 tensor as numbers. */
+function numbers(tensor) {
+  return tensor.tolist().map((row) => row.map(Number));
+}
+
+/**
+ * @param library Transformers.js, its `env` already set
+ * @param questions what verify/questions.py asks; `model` is the name of the model's directory
+ * @param options `dtype`, and what else `from_pretrained` takes
+ */
+export async function answer(library, questions, options) {
+  const { AutoTokenizer, AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList } = library;
+  const tokenizer = await AutoTokenizer.from_pretrained(questions.model);
+  tokenizer.padding_side = "left"; // as the text-generation pipeline does: a generating model continues the last token
+  const strings = questions.strings.map((text) => tokenizer(text, { return_tensor: false }).input_ids.map(Number));
+  const model = await AutoModelForCausalLM.from_pretrained(questions.model, options);
+  const texts = [];
+  for (const group of questions.groups) {
+    const inputs = tokenizer(group.texts, { padding: true });
+    const watch = watcher(LogitsProcessor, questions.stated);
+    const processors = new LogitsProcessorList();
+    processors.push(watch);
+    const sequences = numbers(
+      await model.generate({
+        ...inputs,
+        max_new_tokens: questions.new_tokens,
+        do_sample: false,
+        logits_processor: processors,
+      }),
+    );
+    const ids = numbers(inputs.input_ids);
+    const mask = numbers(inputs.attention_mask);
+    texts.push({
+      ids: ids.map((row, i) => row.filter((_, at) => mask[i][at] === 1)),
+      tokens: sequences.map((row, i) => row.slice(ids[i].length)),
+      top: watch.top,
+    });
+  }
+  await model.dispose();
+  return { strings, texts };
+}
