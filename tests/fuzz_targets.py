@@ -69,10 +69,11 @@ def _edited(content: bytes, edits: list[tuple[int, int, int, bytes]]) -> bytes:
 def seeds(models: tuple[Path, ...], home: Path) -> dict[str, tuple[bytes, ...]]:
     """Real files for every target; `models` are converted models in their artifacts, `home` a directory for more."""
     graphs = [sound().SerializeToString(), *(path.read_bytes() for path in models)]
-    for number, row in enumerate((*REFUSED.values(), *WRONG.values())):
+    makes = [make for make, _ in REFUSED.values()] + [make for make, _, _ in WRONG.values()]
+    for number, make in enumerate(makes):
         path = home / f"seed-{number}" / "model.onnx"
         path.parent.mkdir()
-        row[0](path)
+        make(path)
         if 0 < path.stat().st_size < 2**20:
             graphs.append(path.read_bytes())
     small = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
@@ -101,6 +102,8 @@ def readers() -> dict[str, Read]:
 class OnnxReader:
     """The inspection in this process, then, for what it accepts, the check `structure` in its worker."""
 
+    worker: Worker | None = None
+
     def __call__(self, content: bytes, place: Path) -> None:
         path = place / "model.onnx"
         path.write_bytes(content)
@@ -108,16 +111,14 @@ class OnnxReader:
         case = Case("structure", facts={"dimensions": DIMENSIONS, "logits_on_demand": True})
         if not (place / "case").exists():
             case.save(place / "case")
-        self._worker(path).judge("structure", place / "case")  # CandidateError, a crash included, is a finding
-
-    def _worker(self, path: Path) -> Worker:
-        if not hasattr(self, "worker") or self.worker.path != path:
+        if self.worker is None or self.worker.path != path:
+            self.close()
             self.worker = Worker(path, "enable_all", timeout_s=30, memory_gb=8)
-        return self.worker
+        self.worker.judge("structure", place / "case")  # CandidateError, a crash included, is a finding
 
     def close(self) -> None:
         """End the worker's process."""
-        if hasattr(self, "worker"):
+        if self.worker is not None:
             self.worker.stop()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from verify.reference import Reference
 QUESTIONS = ("Who wrote the law?", "What did the people say?", "Where is the union?", "Why is the peace long?")
 
 
-def lines(path: Path, items: list[dict[str, object]]) -> None:
+def lines(path: Path, items: Sequence[Mapping[str, object]]) -> None:
     path.write_text("".join(f"{json.dumps(item)}\n" for item in items))
 
 
@@ -92,7 +93,8 @@ def test_what_is_common_with_the_sequence_before_is_not_computed_again_and_chang
         lambda: adapter.of_reference(reference),
         lambda: adapter.of_graph(build / "embedded" / "fp32" / model_file("fp32"), reference),
     ):
-        kept, steps = make(), []
+        kept = make()
+        steps: list[int] = []
         step = kept._model.step
         object.__setattr__(
             kept._model, "step", lambda *a, step=step, steps=steps: (steps.append(a[0].size), step(*a))[1]

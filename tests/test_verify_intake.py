@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -96,7 +97,7 @@ def test_the_sound_model_is_neither(inspector: Inspector, path: Path) -> None:
 def test_tensors_in_typed_fields_of_every_width_are_accepted(inspector: Inspector, path: Path) -> None:
     for kind in ("FLOAT16", "BFLOAT16", "INT4", "UINT4", "FLOAT8E4M3FN", "BOOL", "COMPLEX64", "DOUBLE", "STRING"):
         number = onnx.TensorProto.DataType.Value(kind)
-        values = ["a", "b", "c"] if kind == "STRING" else [1, 0, 1]
+        values: Any = ["a", "b", "c"] if kind == "STRING" else [1, 0, 1]
         tensor = onnx.helper.make_tensor("t", number, [3], values)
         model = sound()
         model.graph.initializer.append(tensor)
