@@ -14,7 +14,8 @@ DATA    =
 LIMIT   =
 FILES   =
 REPOSITORY =
-PORT    = 0
+PORT    =
+EXPLAIN =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -41,11 +42,12 @@ help: ## print this list
 	@echo '  RECIPES=FILES what reconvert looks after ($(RECIPE))'
 	@echo '  ROUNDS=N      how often bench measures everything (5)'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", or the faults to plant (everything)'
+	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails'
 	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
 	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
 	@echo '  REPOSITORY=ID publish there, as OWNER/NAME (where the recipe says)'
-	@echo '  PORT=N        where hub or serve listens on 127.0.0.1 (any that is free)'
+	@echo '  PORT=N        where hub or serve listens on 127.0.0.1 (hub: any that is free; serve: 8000)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
 	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
 	@echo '  VENV=DIR      the environment ($(VENV))'
@@ -62,19 +64,19 @@ quantize: setup ## make the recipe's variants from the converted model
 	$(BIN)/python -m quantize '$(RECIPE)' --build '$(BUILD)' $(variants)
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
-	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants)
+	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(EXPLAIN),--explain)
 
 publish: setup ## show what publishing the verified model would change on the Hub; WAY=push does it
 	$(BIN)/python -m publish '$(RECIPE)' --build '$(BUILD)' $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
 
 hub: setup ## start a Hub on this machine, to rehearse a publication against
-	$(BIN)/python -m publish.rehearsal --port '$(PORT)'
+	$(BIN)/python -m publish.rehearsal $(if $(PORT),--port '$(PORT)')
 
 reconvert: setup ## convert, verify and (WAY=push or pr) publish every one of RECIPES whose source has changed
 	$(BIN)/python -m reconvert $(RECIPES) $(if $(WAY),--$(WAY)) --build '$(BUILD)'
 
 serve: setup ## try what was built in this machine's browser
-	$(BIN)/python -m publish.serve '$(RECIPE)' --build '$(BUILD)' --port '$(PORT)'
+	$(BIN)/python -m publish.serve '$(RECIPE)' --build '$(BUILD)' $(if $(PORT),--port '$(PORT)')
 
 faults: setup ## plant every fault of the catalogue in what was built: the checks must catch each
 	$(BIN)/python -m verify.faults '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(ONLY),--only $(ONLY))

@@ -57,9 +57,10 @@ def _arguments(argv: Sequence[str] | None) -> Namespace:
 
 def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Order:
     """Assemble the tree, sign it if asked to, and say where it goes."""
+    from artifact.manifest import FILE_NAME as MANIFEST
     from publish import assemble, evidence, plan, signed, signing
     from publish.push import Order
-    from publish.tree import MANIFEST, SIGNATURE
+    from publish.tree import SIGNATURE
 
     repository = _repository(recipe, arguments, api)
     tree = assemble.assemble(evidence.gather(recipe, target.parent, repository), target, api.token)

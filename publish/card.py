@@ -162,7 +162,8 @@ def _link(repository: str) -> str:
 
 
 def _yaml(data: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=1000).strip()
+    text: str = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=1000)
+    return text.strip()
 
 
 def _or_dash(form: Callable[[float], str]) -> Callable[[float | None], str]:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import huggingface_hub
 import requests
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
-from huggingface_hub.utils import configure_http_backend
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from artifact.command import say
@@ -72,7 +71,7 @@ class Hub:
     def __init__(self) -> None:
         self.endpoint = huggingface_hub.constants.ENDPOINT
         self.token = huggingface_hub.get_token()
-        configure_http_backend(Patient)
+        huggingface_hub.configure_http_backend(Patient)
         self._api = HfApi(endpoint=self.endpoint, token=self.token or False)
 
     def namespace(self) -> str:

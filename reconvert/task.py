@@ -51,8 +51,13 @@ class Options:
 class Executor(Protocol):
     """Where tasks run. A new one is a file in reconvert/executors with a function `open_executor`."""
 
-    at_once: int  # recipes
-    spreads: bool  # whether the variants of one recipe are tasks of their own
+    @property
+    def at_once(self) -> int:
+        """How many recipes at a time."""
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the variants of one recipe are tasks of their own."""
 
     async def run(self, task: Task) -> int:
         """The command's exit code. UnavailableError when the place where it ran was lost."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
         raise FoundError(f"{event} outside the build directory: {path}")
 
 
-def attempt(read: Read, content: bytes, place: Path) -> None:
+def attempt(read: Read, content: bytes, place: Path, *, longest_s: float = LONGEST_S) -> None:
     """Read one file: a refusal that says what, where and what to do is right; anything else that is raised goes on."""
     begin = time.monotonic()
     try:
@@ -92,8 +93,13 @@ def attempt(read: Read, content: bytes, place: Path) -> None:
         assert error.what, "a refusal without words"
         assert error.where, "a refusal without a place"
         assert error.hint, "a refusal without advice"
-    if time.monotonic() - begin > LONGEST_S:
+    if time.monotonic() - begin > longest_s:
         raise FoundError(f"{time.monotonic() - begin:.0f} s for a file of {len(content)} bytes")
+
+
+def warm_up(read: Read, seed: bytes, place: Path) -> None:
+    """Read a real file, so that what is needed is imported, which takes long and may write caches."""
+    attempt(read, seed, place, longest_s=600)
 
 
 def with_hypothesis(target: Target, place: Path, seed: int) -> int:
@@ -101,7 +107,7 @@ def with_hypothesis(target: Target, place: Path, seed: int) -> int:
     from tests.fuzz_targets import mutated
 
     count = 0
-    attempt(target.read, target.seeds[0], place)  # imports what it needs, which may write caches
+    warm_up(target.read, target.seeds[0], place)
 
     @hypothesis.seed(seed)
     @settings(
@@ -188,7 +194,8 @@ def main() -> int:
                         if isinstance(error, KeyboardInterrupt):
                             raise
                         found += 1
-                        say(f"{target.name}, {engine}: FOUND {type(error).__name__}: {error}")
+                        say(f"{target.name}, {engine}: FOUND")
+                        traceback.print_exception(error, limit=-6)
     say(f"{files} files, {found} findings, {time.monotonic() - begin:.0f} s")
     return 1 if found else 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["artifact", "convert", "quantize", "verify"]):
-    from tests.fuzz import Watch, attempt
+    from tests.fuzz import Watch, attempt, warm_up
     from tests.fuzz_targets import readers
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     """Never returns: libFuzzer ends the process, with exit code 0 after as many files as asked for."""
     name, place = sys.argv[1], Path(sys.argv[2])
     read = readers()[name]
-    attempt(read, next(Path(sys.argv[-1]).iterdir()).read_bytes(), place)  # imports what it needs
+    warm_up(read, next(Path(sys.argv[-1]).iterdir()).read_bytes(), place)
 
     def one(content: bytes) -> None:
         with Watch(place):

@@ -44,7 +44,10 @@ def changed(change: Change) -> Make:
 
 
 def content(data: bytes) -> Make:
-    return lambda path: path.write_bytes(data) and None
+    def make(path: Path) -> None:
+        path.write_bytes(data)
+
+    return make
 
 
 def cut(share: float) -> Make:
@@ -127,6 +130,12 @@ def loop(trips: int) -> onnx.NodeProto:
     return helper.make_node("Loop", ["trips", "yes", "start"], ["logits"], body=body)
 
 
+def damaged_location(path: Path) -> None:
+    external(PLAIN)(path)
+    path.write_bytes(path.read_bytes().replace(b"w.bin", b"w.b\xffn"))
+
+
+PLAIN = ("location", "w.bin")
 ENDLESS = nodes(
     loop(2**62),
     keep=False,
@@ -137,7 +146,6 @@ ENORMOUS = nodes(
     keep=False,
     constants={"shape": np.array([1, 2**18, 2**18])},
 )
-PLAIN = ("location", "w.bin")
 
 # No usable ONNX model: exit code 3. What must be said of it.
 REFUSED: dict[str, tuple[Make, str]] = {
@@ -208,6 +216,11 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "shape that lies": (weight(dims=[3, 3]), "size mismatch: FLOAT [3, 3] needs 36 bytes, 48 are stored"),
     "stored twice": (weight(float_data=[0.0] * 12), "stored twice, as float_data and raw_data"),
     "field of another type": (weight(raw_data=b"", int64_data=[1] * 12), "size mismatch: FLOAT [3, 4] needs 12"),
+    "operator that is not UTF-8": (
+        content(sound().SerializeToString().replace(b"Gather", b"G\xfcther")),
+        "damaged: NodeProto.op_type is not UTF-8: b'G\\xfcther'",
+    ),
+    "location that is not UTF-8": (damaged_location, "damaged: StringStringEntryProto.value is not UTF-8"),
     "bad tensor in an attribute": (
         nodes(helper.make_node("Constant", [], ["c"], value=TensorProto(dims=[2**40], data_type=1, raw_data=b"1234"))),
         "tensor (in value): bad shape",

@@ -20,7 +20,6 @@ import huggingface_hub
 import pytest
 import requests
 from huggingface_hub import HfApi
-from huggingface_hub.utils import configure_http_backend
 
 from artifact import command, store
 from artifact.canonical import file_digest
@@ -272,7 +271,7 @@ def hub(server: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
     server.clear()
     server.quota(None)
     yield server
-    configure_http_backend()  # the client's own sessions again, for whichever test comes next
+    huggingface_hub.configure_http_backend()  # the client's own sessions again, for whichever test comes next
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_staging_of_dead_runs_is_removed_and_of_live_ones_kept(target: Path) -> 
 
 def test_a_staging_directory_that_a_reaper_took_is_made_again(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the making of the directory and its lock, and between the lock's opening and its taking."""
-    flock, taken = fcntl.flock, []
+    flock, taken = fcntl.flock, list[Path]()
 
     def slow(descriptor: int, operation: int) -> None:
         if len(taken) < 2:

@@ -33,7 +33,7 @@ def other_report(**changes: Any) -> Change:
 
 def results(**changes: Any) -> list[dict[str, Any]]:
     """Results that pass, but for changes to the last."""
-    found = [
+    found: list[dict[str, Any]] = [
         {"variant": name, "check": "structure", "level": "any", "passed": True, "failure": None, "measures": []}
         for name in FIRST
     ]

@@ -31,6 +31,7 @@ def test_dry_run_shows_the_plan_and_sends_nothing(hub: LocalHub, publish: Publis
     assert not hub.requests("^(POST|PUT|DELETE)")
 
 
+@pytest.mark.usefixtures("hub")
 def test_dry_run_needs_no_token(publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     assert "a new repository" in publish()

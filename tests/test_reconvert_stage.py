@@ -221,7 +221,7 @@ def test_a_wrong_command_line_is_refused(job: Job, more: list[str], message: str
 
 
 def test_two_recipes_of_one_name_are_refused(job: Job) -> None:
-    assert "2 recipes are named 'one'" in job.stage(*job.command, job.recipes[0], code=2).stderr
+    assert "2 recipes are named 'one'" in job.stage("reconvert", job.recipes[0], *job.command[1:], code=2).stderr
 
 
 def test_help_is_there_before_any_library(stage: Stage) -> None:

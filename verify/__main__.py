@@ -38,24 +38,31 @@ def main(argv: Sequence[str] | None) -> int:
         help="print the recipe's [tolerances] set to FACTOR (1) times what was measured; 1 is the least that passes",
     )
     parser.add_argument("--no-runtimes", action="store_true", help="leave out verify.runtimes: an incomplete report")
+    parser.add_argument("--explain", action="store_true", help="find the node at fault in each variant that fails")
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
     _check_arguments(recipe, arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"  # the judge looks nothing up
 
     from verify import stage  # after parsing, so that --help is instant
+    from verify.examine import Target
+    from verify.explain.terminal import show_stored
+    from verify.judgement import Manner
     from verify.reporting.headroom import tolerances
     from verify.terminal import show
 
-    home, runtimes = arguments.build / recipe.name, not arguments.no_runtimes
+    home = arguments.build / recipe.name
+    manner = Manner(
+        measuring=arguments.tolerances is not None, runtimes=not arguments.no_runtimes, explain=arguments.explain
+    )
     if arguments.candidate is not None:
-        report, directory = stage.candidate(
-            recipe, arguments.candidate, arguments.variant[0], arguments.source, home, runtimes=runtimes
-        )
+        target = Target(arguments.variant[0], arguments.candidate)
+        report, directory = stage.candidate(recipe, target, arguments.source, home, manner)
     else:
-        measuring = arguments.tolerances is not None
-        report, directory = stage.built(recipe, arguments.variant, home, measuring=measuring, runtimes=runtimes)
+        report, directory = stage.built(recipe, arguments.variant, home, manner)
     show(report)
+    if report["explanations"]:
+        show_stored(directory)
     if arguments.tolerances is not None:
         print(tolerances(report, recipe, arguments.tolerances))
     elif arguments.format is not None:

@@ -24,6 +24,15 @@ Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Manner:
+    """What is asked for beside the verdict."""
+
+    measuring: bool = False  # figures may lack a tolerance: they are measured, and fail
+    runtimes: bool = True  # False: the recipe's runtimes are left out, and the report is incomplete
+    explain: bool = False  # where the fault of each failed variant is
+
+
+@dataclass(frozen=True)
 class Order:
     """One judgement: the reference's checkpoint, the candidates, the checks, and where the report goes."""
 
@@ -31,8 +40,8 @@ class Order:
     targets: Sequence[Target]
     checks: Sequence[str]
     directory: Path
+    manner: Manner
     past: Sequence[history.Run] | None = None  # the recipe's runs so far; None for a file that is none of them
-    measuring: bool = False  # figures may lack a tolerance: they are measured, and fail
     runtimes: Sequence[Runtime] = ()
 
 
@@ -41,10 +50,13 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
     targets = order.targets
     modules = examine.plan(recipe, order.checks)
     settings = examine.settings_of(recipe, modules)
-    verdict.require_tolerances(recipe, modules, [target.variant for target in targets], measuring=order.measuring)
+    verdict.require_tolerances(
+        recipe, modules, [target.variant for target in targets], measuring=order.manner.measuring
+    )
     read_text(recipe.text_path)
     before = [file_digest(target.path) for target in targets]
 
+    from verify.explain.failed_variants import Context, explain_all
     from verify.reference import Reference  # torch takes seconds to load; what is refused above is refused at once
 
     say("verify: loading the reference")
@@ -68,6 +80,7 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
             "complete": header["complete"] and not left,
             "not_run": [*header["not_run"], *(asdict(entry) for entry in (*left.values(), *asked.not_run))],
             "history": None,
+            "explanations": [],
             "reproduce": _reproduce(recipe, order, header, manifest.code),
             "candidates": [
                 {"variant": t.variant, "file": t.path.name, "bytes": t.path.stat().st_size, "sha256": sha256}
@@ -80,6 +93,9 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
         made = report.document([*results, *asked.results], about)
         if order.past is not None:
             made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)
+        if order.manner.explain and made["verdict"] != "passed":
+            context = Context(recipe, reference, corpus, modules, settings)
+            made["explanations"] = explain_all(context, order, results, made, staged)
         forms.write(made, staged)
         facts = {**manifest.facts, "complete": made["complete"]}  # a check that did not apply leaves it incomplete
         sealed = with_verdict(replace(manifest, facts=facts), made["verdict"])

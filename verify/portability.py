@@ -150,7 +150,7 @@ def _judged(
     """A result for each configuration and check, or one failure that says why there are none."""
     variant, name = target.variant, runtime.name
     if isinstance(answers, RuntimeFailure):
-        return [Result(variant, "generation", "any", (), str(answers), name)]
+        return [Result(variant, "generation", "any", (), str(answers), runtime=name)]
     results = []
     for configuration, parts in answers.items():
         found: dict[str, list[Measure]] = {}
@@ -160,7 +160,7 @@ def _judged(
                     found.setdefault(check, []).extend(measures)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             reason = f"its answer is malformed: {type(error).__name__}: {error}"
-            results.append(Result(variant, "generation", configuration, (), reason, name))
+            results.append(Result(variant, "generation", configuration, (), reason, runtime=name))
             continue
         for check, measures in found.items():
             judged = tuple(_held(recipe, check, variant, measure) for measure in measures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from artifact import checkpoint, lineage, signature, store
@@ -16,17 +16,15 @@ from verify.checks.tokenizer import beside
 from verify.environment import environment
 from verify.examine import Target
 from verify.intake.inspector import Inspector
-from verify.judgement import Order, Report, judge, making, manifest_of, with_verdict
+from verify.judgement import Manner, Order, Report, judge, making, manifest_of, with_verdict
 from verify.portability import NO_FILES, NOT_THIS_TIME, NotRun
 from verify.reporting import history
 
 TWIN = "twin"
 
 
-def built(
-    recipe: Recipe, chosen: Sequence[str] | None, home: Path, *, measuring: bool = False, runtimes: bool = True
-) -> tuple[Report, Path]:
-    """Judge the built variants (or those chosen); the report and its directory. `measuring`: see Order.
+def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Manner) -> tuple[Report, Path]:
+    """Judge the built variants (or those chosen); the report and its directory.
 
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
     """
@@ -36,7 +34,7 @@ def built(
     place = {**environment(), "runtimes": portability.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
-    wanted = manifest_of(recipe, origin.manifest.source, parents, place, complete=not missing and runtimes)
+    wanted = manifest_of(recipe, origin.manifest.source, parents, place, complete=not missing and manner.runtimes)
     target, past = home / "report", history.read(home / history.FILE)
     done = store.up_to_date(
         target, with_verdict(wanted, "passed")
@@ -48,28 +46,29 @@ def built(
         return made, target
     header = {
         "source": {**origin.manifest.source, "digest": origin.digest},
-        "complete": not missing and runtimes,
+        "complete": not missing and manner.runtimes,
         "not_judged": missing,
-        "not_run": [] if runtimes else [asdict(e) for e in portability.left_out(programs, NOT_THIS_TIME)],
+        "not_run": [] if manner.runtimes else [asdict(e) for e in portability.left_out(programs, NOT_THIS_TIME)],
         "environment": place,
     }
     targets = [
         Target(variant, artifact.path / signature.model_file(variant)) for variant, artifact in artifacts.items()
     ]
     checks = [check for check in recipe.verify.checks if check != TWIN]  # its digest says that it is its own twin
-    order = Order(origin.path, targets, checks, target, past, measuring, programs if runtimes else ())
+    order = Order(origin.path, targets, checks, target, manner, past, programs if manner.runtimes else ())
     made, artifact = judge(recipe, order, {**header, "parents": parents}, wanted)
     _remember(home, made, artifact)
     return made, target
 
 
-def candidate(  # noqa: PLR0913  # each is a word of the command line
-    recipe: Recipe, path: Path, variant: str, directory: Path | None, home: Path, *, runtimes: bool = True
+def candidate(
+    recipe: Recipe, target: Target, directory: Path | None, home: Path, manner: Manner
 ) -> tuple[Report, Path]:
     """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source.
 
     Raises InputError for what is no usable ONNX model (verify.intake); what can be read is judged.
     """
+    path, variant = target.path, target.variant
     if not path.is_file():
         raise InputError("not a file", where=path, hint="name an ONNX file with --candidate")
     with Inspector() as inspector:
@@ -89,13 +88,15 @@ def candidate(  # noqa: PLR0913  # each is a word of the command line
         not_run.append(NotRun("tokenizer", "no tokenizer or config lies beside the candidate"))
     beside_it = twin(recipe, variant, home, directory) if TWIN in checks else None
     place = {**environment(), "runtimes": portability.versions(programs)}
-    if alone or not runtimes:
+    if alone or not manner.runtimes:
         not_run += portability.left_out(programs, NO_FILES if alone else NOT_THIS_TIME)
         programs = ()
     skipped = [asdict(entry) for entry in not_run]
     header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
     manifest = manifest_of(recipe, source, {}, place, complete=False)
-    order = Order(directory, [Target(variant, path, beside_it)], checks, home / "candidate-report", runtimes=programs)
+    order = Order(
+        directory, [replace(target, twin=beside_it)], checks, home / "candidate-report", manner, runtimes=programs
+    )
     made, artifact = judge(recipe, order, {**header, "parents": {}}, manifest)
     return made, artifact.path
 

@@ -48,6 +48,11 @@ class Worker:
     ) -> None:
         self.stop()
 
+    @property
+    def level(self) -> str:
+        """The optimization level that is judged at."""
+        return self._target[1]
+
     def aim(self, path: Path, level: str, twin: Path | None = None) -> None:
         """Judge this file from now on."""
         self._target, self._hung = (path, level, twin), False

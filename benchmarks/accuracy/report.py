@@ -118,7 +118,7 @@ def _plot(outcome: Outcome) -> Any:
         errors = [0.0 if math.isnan(one.error) else 2 * one.error for one in found]
         axes.bar(spots, [one.per_cent for one in found], 0.9 * width, yerr=errors, label=model, error_kw={"alpha": 0.4})
     for row, benchmark in enumerate(chosen):
-        label = "card" if row == 0 else None
+        label = "card" if row == 0 else ""  # an empty one is left out of the legend
         axes.hlines(benchmark.card, row - width / 2, row + 0.8 - width / 2, colors="black", label=label)
     axes.set_xticks([row + 0.4 - width / 2 for row in range(len(chosen))], [benchmark.title for benchmark in chosen])
     axes.set(ylabel="accuracy, % (bars: two standard errors)", title="The card's benchmarks")

@@ -59,7 +59,9 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     model = onnx.load(candidate.path, load_external_data=False)
     try:
         onnx.checker.check_model(str(candidate.path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except UnicodeDecodeError:  # of its own message, which quotes the model
+        violations["checker"].append("names that are not UTF-8")
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as error:
         violations["checker"].append((str(error).strip() or type(error).__name__).splitlines()[0])
     violations["wiring"] = wiring.faults(model.graph)
     violations["operators"] = operators.unknown(model)

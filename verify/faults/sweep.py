@@ -82,7 +82,7 @@ def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Pa
                 left = smaller[max(step for step in smaller if step < middle)]
                 smaller[middle] = caught(float(entry.magnitude or 0) / 2**middle, _with_needs(bench, left))
             good, bad = (middle, bad) if checks & smaller[middle].keys() else (good, middle)
-        return float(entry.magnitude or 0) / 2**good
+        return float(entry.magnitude or 0) / float(2**good)
 
     return Finding(entry.name, variant, found, smallest(set(found)), smallest(set(found) - {TWIN}))
 

@@ -74,19 +74,17 @@ class Inspector:
 
 def read(path: Path) -> None:
     """Every refusal in turn, in this process; `Inspector` runs it in a child."""
-    from verify.intake import content, external, framing, parsing, tensors
+    from verify.intake import content, external, framing, parsing, tensors, texts
 
     content.refuse_other_content(path)
     framing.refuse_broken_frame(path)
     model = parsing.parse(path)
     size = path.stat().st_size
-    try:
-        for name, tensor in parsing.tensors(model):
-            tensors.refuse_bad_tensor(name, tensor, path, size)
-            if tensors.is_external(tensor):
-                external.refuse_bad_external(name, tensor, path)
-    except UnicodeDecodeError as error:  # protobuf decodes a text when it is looked at
-        raise InputError("damaged: a name is not UTF-8", where=path, hint=content.FETCH_AGAIN) from error
+    texts.refuse_bad_text(model, path)
+    for name, tensor in parsing.tensors(model):
+        tensors.refuse_bad_tensor(name, tensor, path, size)
+        if tensors.is_external(tensor):
+            external.refuse_bad_external(name, tensor, path)
 
 
 def _serve(pipe: Connection, spare: int) -> None:

@@ -18,7 +18,7 @@ LONGEST = 100  # characters of a foreign name that a message shows
 def parse(path: Path) -> onnx.ModelProto:
     """The model, its external data not looked at; InputError for what protobuf or ONNX cannot read."""
     try:
-        model = onnx.ModelProto.FromString(path.read_bytes())
+        model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
     except DecodeError as error:
         what = f"not an ONNX model, or a damaged one: {error}"
         raise InputError(what, where=path, hint=FETCH_AGAIN) from error

@@ -73,7 +73,7 @@ def bytes_of(name: str, tensor: Any, path: Path) -> int:
     bits = 8 if tensor.data_type == T.STRING else BITS.get(tensor.data_type)
     if bits is None:
         raise InputError(f"tensor {name}: bad type {tensor.data_type}", where=path, hint=HINT)
-    return (math.prod(dims) * bits + 7) // 8
+    return (math.prod(dims) * int(bits) + 7) // 8
 
 
 def is_external(tensor: Any) -> bool:

@@ -17,6 +17,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     heads, rows = overview(report)
     lines = [f"# {_text(report['name'])}: {report['verdict']}", "", *_table(heads, rows), ""]
     lines += _section("Failed", failed(report))
+    for entry in report["explanations"]:
+        lines += _section(f"Where the fault of {entry['variant']} is", entry["lines"])
     if report["not_judged"]:
         names = ", ".join(report["not_judged"])
         lines += [f"Not judged (not built, or not chosen), so not passed: {_text(names)}.", ""]

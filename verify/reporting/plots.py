@@ -18,7 +18,7 @@ INK, LINE = "#0000f0", "#0000f1"
 SERIES = tuple(f"#0000a{number}" for number in range(8))
 COLOURS = {INK: "currentColor", LINE: "var(--line)", **{c: f"var(--series-{n})" for n, c in enumerate(SERIES)}}
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")  # a colour is never the only difference
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "verify",  # ids without randomness: equal reports are equal files
     "svg.fonttype": "none",
     "text.parse_math": False,  # names come from files, and may hold a dollar sign

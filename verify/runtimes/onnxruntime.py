@@ -70,7 +70,7 @@ def answer(task: Task, settings: Settings) -> Answers:
     for level in settings.levels:
         for threads in settings.threads:
             name = "enable_all" if level == "all" else level if level == "disable_all" else f"enable_{level}"
-            candidate = Candidate(task.repository / model_file(task.variant), name, threads)
+            candidate = Candidate(task.repository / model_file(task.variant), name, threads=threads)
             own = _passes(candidate, task.questions["batch"])
             first = first or own
             pairs = [(own[key], first[key]) for key in own]

@@ -78,7 +78,7 @@ def running(settings: Settings, bounds: Bounds) -> Iterator[Ask]:
 
 def _ask(settings: Settings, bounds: Bounds, scratch: Path, task: Task) -> Answers:
     place = {"home": f"{task.repository.parent}/", "model": task.repository.name, "dtype": task.variant}
-    command = [settings.node, HERE / "node.mjs"]
+    command: list[str | Path] = [settings.node, HERE / "node.mjs"]
     return {"any": exchange(command, {**task.questions, **place, "stated": STATED}, bounds, scratch)}
 
 

@@ -1,0 +1,119 @@
+"""What is wrong with a node, where its constants tell: weights, biases, epsilon, scale, operator, what it reads.
+
+Compared with the reference's parameters and config, and with the built variant of the same name where there is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from verify.check import Array
+from verify.explain.gpt2 import scale_of
+from verify.explain.graph import NORMS, Graph, parameters_of
+from verify.explain.rounding import wrong_blocks
+
+ROUNDED = 1e-3  # relative: float16 keeps 5e-4 of a value
+LAYER = re.compile(r"\bh\.(\d+)\b")
+
+
+def differences(
+    graph: Graph, parameters: Mapping[str, Array], baseline: Graph | None, config: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Everything found, as {node, op_type, makes, what}, in the graph's order."""
+    known = parameters_of(graph, parameters)
+    twins = {baseline.label(node): node for node in baseline.model.graph.node} if baseline else {}
+    found = []
+    counts = Counter(tensor.name for tensor in graph.model.graph.initializer)
+    for node in graph.model.graph.node:
+        lines = [*_weights(graph, node, known, parameters), *_attributes(node, known, config)]
+        if baseline is None:
+            lines += wrong_blocks(graph, node, known, parameters)
+        else:
+            lines += _beside(graph, node, baseline, twins.get(graph.label(node)))
+        lines += [f"initializer {name} exists {counts[name]} times" for name in node.input if counts[name] > 1]
+        about = {"node": graph.label(node), "op_type": node.op_type, "makes": [name for name in node.output if name]}
+        found += [{**about, "what": line} for line in dict.fromkeys(lines)]
+    return found
+
+
+def _weights(graph: Graph, node: Any, known: Mapping[str, str], parameters: Mapping[str, Array]) -> Iterator[str]:
+    """Constants that are a whole parameter, kept as floats."""
+    for name in node.input:
+        parameter, tensor = known.get(name), graph.constants.get(name)
+        if parameter is None or tensor is None or tensor.data_type not in (1, 10):
+            continue
+        value, wanted = onnx.numpy_helper.to_array(tensor), parameters[parameter]
+        if value.shape != wanted.shape and value.T.shape == wanted.shape:
+            value = value.T
+        if name == parameter and value.shape != wanted.shape:
+            yield f"initializer {name} has the shape {value.shape}, the reference's {wanted.shape}"
+        elif value.shape == wanted.shape:
+            tolerance = ROUNDED if value.dtype == np.float16 else 0.0
+            yield from _different(name, value.astype(np.float32), np.asarray(wanted), tolerance, "the reference's")
+
+
+def _different(name: str, value: Array, wanted: Array, tolerance: float, whose: str) -> Iterator[str]:
+    gaps = np.abs(value.astype(np.float64) - wanted.astype(np.float64))
+    wrong = ~(gaps <= tolerance * np.abs(wanted) + (6e-8 if tolerance else 0))
+    if wrong.any():
+        first = tuple(int(i) for i in np.argwhere(wrong)[0])
+        worst = np.abs(gaps[wrong]).max()
+        yield (
+            f"initializer {name} differs from {whose} in {int(wrong.sum())} of {wrong.size} elements, "
+            f"by at most {worst:.3g}; the first at {list(first)}: {value[first]:.6g}, not {wanted[first]:.6g}"
+        )
+
+
+def _attributes(node: Any, known: Mapping[str, str], config: Mapping[str, Any]) -> Iterator[str]:
+    """Epsilon of norms and scale of attention against the config."""
+    have = {attribute.name: attribute for attribute in node.attribute}
+    if node.op_type in NORMS and any(name in known for name in node.input):
+        epsilon = have["epsilon"].f if "epsilon" in have else 1e-5
+        wanted = float(config["layer_norm_epsilon"])
+        if not np.isclose(epsilon, wanted, rtol=1e-5, atol=0):
+            yield f"epsilon is {epsilon:.6g}, the config says {wanted:.6g}"
+    if node.op_type == "MultiHeadAttention":
+        heads = have["num_heads"].i if "num_heads" in have else 0
+        if heads != config["n_head"]:
+            yield f"num_heads is {heads}, the config says {config['n_head']}"
+        layer = next((int(m[1]) for m in map(LAYER.search, node.output) if m), None)
+        if layer is not None and "scale" in have:
+            wanted = scale_of(dict(config), layer, config["n_embd"] // config["n_head"])
+            if not np.isclose(have["scale"].f, wanted, rtol=1e-5, atol=0):
+                yield f"scale is {have['scale'].f:.6g}, by definition it is {wanted:.6g}"
+
+
+def _beside(graph: Graph, node: Any, baseline: Graph, twin: Any) -> Iterator[str]:
+    """A node against the one of the same name in the built variant."""
+    if twin is None:
+        yield "the built variant has no node of this name"
+        return
+    if node.op_type != twin.op_type:
+        yield f"the operator is {node.op_type}, the built variant has {twin.op_type}"
+    for i, (have, wanted) in enumerate(_pairs(node.input, twin.input)):
+        if have != wanted:
+            yield f"input {i} is {have or 'absent'}, the built variant reads {wanted or 'nothing'}"
+        elif have in graph.constants and wanted in baseline.constants:
+            a, b = (onnx.numpy_helper.to_array(g.constants[have]) for g in (graph, baseline))
+            if a.shape != b.shape:
+                yield f"initializer {have} has the shape {a.shape}, the built variant's {b.shape}"
+            else:
+                yield from _different(have, a, b, 0.0, "the built variant's")
+    if list(node.output) != list(twin.output):
+        have, wanted = (", ".join(filter(None, one.output)) for one in (node, twin))
+        yield f"it makes {have}, in the built variant {wanted}"
+    ours, theirs = ({a.name: onnx.helper.get_attribute_value(a) for a in n.attribute} for n in (node, twin))
+    for name in sorted({*ours, *theirs}):
+        if ours.get(name) != theirs.get(name):
+            yield f"{name} is {ours.get(name)}, in the built variant {theirs.get(name)}"
+
+
+def _pairs(a: Any, b: Any) -> Iterator[tuple[str, str]]:
+    for i in range(max(len(a), len(b))):
+        yield (a[i] if i < len(a) else ""), (b[i] if i < len(b) else "")

@@ -1,0 +1,175 @@
+"""A foreign graph laid open: which tensor is which of the reference's, and the graph cut at all of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnx
+
+from verify.check import Array
+from verify.embedding import LOOKUPS, PRODUCTS
+
+TRUE = "@true"  # what a cut tensor's input is called
+CASTS = ("/float16", "/float32")  # endings of the names that quantize's float16 scheme gives to casts
+PARTS = (".high", ".low")  # endings of the two parts of a 6-bit weight, whose products mean nothing alone
+NORMS = ("LayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX model with what makes and what reads each tensor."""
+
+    model: Any
+    makers: Mapping[str, Any]
+    readers: Mapping[str, list[Any]]
+    constants: Mapping[str, Any]  # initializers and Constant nodes: name -> TensorProto
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file; raises whatever onnx raises for one that is none."""
+        return cls.of(onnx.load(path))
+
+    @classmethod
+    def of(cls, model: Any) -> Self:
+        """A loaded model."""
+        readers: dict[str, list[Any]] = defaultdict(list)
+        for node in model.graph.node:
+            for name in node.input:
+                readers[name].append(node)
+        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "Constant":
+                constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
+        makers = {name: node for node in model.graph.node for name in node.output if name}
+        return cls(model, makers, readers, constants)
+
+    @property
+    def tensors(self) -> list[str]:
+        """What nodes compute, in the graph's order; constants are not computed."""
+        return [name for name in self.makers if name not in self.constants]
+
+    def label(self, node: Any) -> str:
+        """A node's name, or what it makes when it has none."""
+        return str(node.name or node.output[0])
+
+
+def parameters_of(graph: Graph, parameters: Mapping[str, Array]) -> dict[str, str]:
+    """Which parameter of the reference each constant is (or is a part of): by its name, else by its values."""
+    by_size: dict[int, list[str]] = defaultdict(list)
+    for name, value in parameters.items():
+        by_size[value.size].append(name)
+    longest = sorted(parameters, key=len, reverse=True)
+    found = {}
+    for name, tensor in graph.constants.items():
+        stem = next((p for p in longest if name == p or name.startswith(f"{p}.")), None)
+        found[name] = stem or _by_value(tensor, by_size, parameters)
+    return {name: parameter for name, parameter in found.items() if parameter is not None}
+
+
+def _by_value(tensor: Any, by_size: Mapping[int, list[str]], parameters: Mapping[str, Array]) -> str | None:
+    size = int(np.prod(tensor.dims)) if tensor.dims else 1
+    if size < 2 or tensor.data_type != onnx.TensorProto.FLOAT or not by_size.get(size):
+        return None
+    value = onnx.numpy_helper.to_array(tensor)
+    for name in by_size[size]:
+        wanted = parameters[name]
+        if any(v.shape == wanted.shape and np.array_equal(v, wanted) for v in (value, value.T)):
+            return name
+    return None
+
+
+def anchors(graph: Graph, known: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, str]:
+    """Which true tensor each computed tensor is: by its name, by the scope of its node, or by the parameters it meets.
+
+    Names come first: a graph of `convert` says by name what every tensor should be. In another graph, a tensor is a
+    module's input or output because of the module's weights that its node reads.
+    """
+    found: dict[str, str] = {}
+    for name in graph.tensors:
+        plain = name
+        for ending in CASTS:
+            plain = plain.removesuffix(ending)
+        if plain in known:
+            found[name] = plain
+    for node in graph.model.graph.node:
+        for name, role in _roles(node, parameters):
+            if role in known and name in graph.makers and name not in graph.constants:
+                found.setdefault(name, role)
+    for name, role in _scopes(graph):
+        if role in known:
+            found.setdefault(name, role)
+    return found
+
+
+def _roles(node: Any, parameters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(tensor, true tensor) that a node's own parameters tell."""
+    read = [parameters[name] for name in node.input if name in parameters]
+    if not read or any(name.endswith(PARTS) for name in node.input):
+        return
+    module = read[0].rpartition(".")[0]
+    weight, bias = f"{module}.weight" in read, f"{module}.bias" in read
+    if node.op_type in NORMS and weight:
+        if node.op_type == "LayerNormalization":
+            yield node.input[0], f"in.{module}"
+        yield node.output[0], f"out.{module}"
+        if len(node.output) > 3 and node.output[3]:
+            yield node.output[3], f"in.{module}"
+    elif node.op_type in LOOKUPS and node.input[0] in parameters:
+        yield node.output[0], f"out.{module}"
+    elif node.op_type in PRODUCTS and weight and module.endswith("wte"):
+        yield node.output[0], "logits"
+    elif node.op_type in PRODUCTS and weight:
+        yield node.input[0], f"in.{module}"
+        yield node.output[0], f"out.{module}" if bias else f"{module}.product"
+    elif node.op_type == "Add" and bias:
+        yield node.output[0], f"out.{module}"
+
+
+def _scopes(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Outputs of whole modules in graphs whose node names are paths such as /transformer/h.0/mlp/act/Mul_3.
+
+    What leaves a module's scope is the module's output, if it is one tensor only.
+    """
+    leaving: dict[str, list[str]] = defaultdict(list)
+    for node in graph.model.graph.node:
+        scope = node.name.rpartition("/")[0]
+        for name in node.output:
+            if scope and any(reader.name.rpartition("/")[0] != scope for reader in graph.readers.get(name, ())):
+                leaving[scope].append(name)
+    for scope, names in leaving.items():
+        if len(names) == 1 and names[0] not in graph.constants:
+            yield names[0], f"out.{scope.strip('/').replace('/', '.')}"
+
+
+def laid_open(graph: Graph) -> bytes:
+    """The model with every computed tensor as an output."""
+    return bytes(_with_outputs(graph, graph.tensors).SerializeToString())
+
+
+def cut(graph: Graph, anchored: Mapping[str, Array]) -> bytes:
+    """The model cut at `anchored` (tensor -> true value): whatever reads such a tensor reads a new input instead.
+
+    Every computed tensor is an output, so that each shows what its nodes make of true inputs.
+    """
+    model = _with_outputs(graph, graph.tensors)
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            if name in anchored:
+                node.input[i] = name + TRUE
+    for name, value in anchored.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name + TRUE, kind, list(value.shape)))
+    return bytes(model.SerializeToString())
+
+
+def _with_outputs(graph: Graph, names: list[str]) -> Any:
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return model

@@ -1,0 +1,165 @@
+"""In the candidate's process: run a graph as it is and cut at every known tensor, and compare both with the truth.
+
+The cut gives each node the reference's true inputs, so what it makes of them is its own error and nobody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from verify.candidate import Candidate
+from verify.check import Array, Case, Partial
+from verify.explain import constants
+from verify.explain.compare import Gap, gap
+from verify.explain.gpt2 import Definitions, Truth
+from verify.explain.graph import Graph
+from verify.explain.running import Opened, open_graph, optimized
+
+SAME = 1e-4  # relative; a tensor this near to a known one is that one
+
+
+def judge(candidate: Candidate, case: Case) -> Partial:
+    """Rows for every node in the graph's order: its tensors, their errors in the whole run and from true inputs.
+
+    `case` is one call of `truth.calls`; facts say where `parameters` lie, the `baseline` file if there is one, whether
+    the file is looked at as onnxruntime optimizes it, and whether each row is run alone too.
+    """
+    parameters = _parameters(Path(case.facts["parameters"]))
+    definitions = Definitions(case, parameters)
+    known = definitions.named()
+    path, home = candidate.path, Path(case.facts["parameters"]).parent
+    graph = Graph.load(optimized(path, candidate.level, home / "optimized.onnx") if case.facts["optimized"] else path)
+    clean = _twin(graph, case.facts["baseline"])
+    found = constants.differences(graph, parameters, clean, case.facts["config"])
+    try:
+        opened = open_graph(graph, case, known, parameters)
+    except Exception as error:  # noqa: BLE001  # onnxruntime's own, of a graph that does not run: that is the finding
+        return {"nodes": [], "constants": found, "error": f"{type(error).__name__}: {error}"}
+    other = open_graph(clean, case, known, parameters) if clean else None
+    alone = _rows_alone(opened, case, parameters) if case.facts["rows_alone"] else {}
+    seen = Seen(opened, other, dict(_matches(opened, definitions)), known, alone)
+    rows = [*_folded(seen), *(_row(seen, node) for node in graph.model.graph.node if node.output)]
+    return {"nodes": rows, "constants": found}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything known about a graph's tensors: its runs, the built variant's, what each is, what is true."""
+
+    opened: Opened
+    other: Opened | None
+    matched: Mapping[str, str]
+    known: Mapping[str, Truth]
+    alone: Mapping[str, Gap]
+
+    @property
+    def half(self) -> bool:
+        """Whether weights are kept in float16, so that values in float16 are what was asked for."""
+        return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in self.opened.graph.constants.values())
+
+
+def _twin(graph: Graph, path: str) -> Graph | None:
+    """The built variant, if it is a graph of the same form: most of the nodes have their names there."""
+    if not path:
+        return None
+    clean = Graph.load(Path(path))
+    names, others = ({one.label(node) for node in one.model.graph.node} for one in (graph, clean))
+    return clean if len(names & others) * 2 > len(others) else None
+
+
+def _parameters(directory: Path) -> dict[str, Array]:
+    return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(directory.glob("*.npy"))}
+
+
+def _rows_alone(opened: Opened, case: Case, parameters: Mapping[str, Array]) -> dict[str, Gap]:
+    """How far each tensor of a row moves when the same row, from the same true inputs, is run without the others."""
+    worst: dict[str, Gap] = {}
+    for row in range(len(case.arrays["ids"])):
+        alone = Case(case.name, {name: array[row : row + 1] for name, array in case.arrays.items()}, case.facts)
+        single = open_graph(opened.graph, alone, Definitions(alone, dict(parameters)).named(), parameters)
+        for name, value in single.local.items():
+            found = gap(_row_of(opened.local[name], value, row), Truth(value))
+            if name not in worst or found.relative > worst[name].relative:
+                worst[name] = found
+    return worst
+
+
+def _row_of(together: Array, alone: Array, row: int) -> Array:
+    """One row of a batch's tensor, along the axis that is shorter when the row is alone."""
+    axes = [i for i, (a, b) in enumerate(zip(together.shape, alone.shape, strict=False)) if a != b]
+    return together.take([row], axis=axes[0]) if len(axes) == 1 else together
+
+
+def _matches(opened: Opened, definitions: Definitions) -> Iterator[tuple[str, str]]:
+    """Tensors without a name of the reference's that, made from true inputs, have the value of a known one."""
+    waiting = {
+        name: value
+        for name, value in opened.local.items()
+        if name not in opened.names and (value.dtype != np.int64 or value.ndim == 2) and value.size > 1
+    }
+    named = [*definitions.named().items()] if waiting else []
+    spelt = (entry for layer in range(definitions.layers if waiting else 0) for entry in definitions.library(layer))
+    for name, truth in (*named, *spelt):
+        for tensor in [t for t, value in waiting.items() if value.size == truth.value.size]:
+            if _is(waiting[tensor], truth):
+                del waiting[tensor]
+                yield tensor, name
+
+
+def _is(value: Array, truth: Truth) -> bool:
+    """Whether a value is this true one, axes of length one aside."""
+    squeezed = [size for size in value.shape if size != 1] == [size for size in truth.value.shape if size != 1]
+    boolean = (value.dtype == np.bool_) == (truth.value.dtype == np.bool_)
+    return squeezed and boolean and gap(value, truth).relative <= SAME
+
+
+def _folded(seen: Seen) -> Iterator[dict[str, Any]]:
+    """Constants under the name of what should be computed: what onnxruntime's optimizer, or an exporter, folded."""
+    for name, tensor in seen.opened.graph.constants.items():
+        if name in seen.known:
+            value, kind = onnx.numpy_helper.to_array(tensor), {"computed": [], "inputs": [], "float16": False}
+            table = gap(value, seen.known[name]).table()
+            entry = {"tensor": name, "known_as": name, "anchored": True, "kind": str(value.dtype), "local": table}
+            entry |= {"shape": list(value.shape), "whole": table}
+            yield {"name": name, "op_type": "constant", "outputs": [entry], **kind}
+
+
+def _row(seen: Seen, node: Any) -> dict[str, Any]:
+    whole = seen.opened.whole
+    computed = [name for name in node.input if name in whole]
+    return {
+        "name": seen.opened.graph.label(node),
+        "op_type": node.op_type,
+        "inputs": [name for name in node.input if name],
+        "computed": computed,
+        "outputs": [_tensor(seen, name) for name in node.output if name in whole],
+        "float16": seen.half
+        and any(whole[name].dtype == np.float16 for name in (*computed, *node.output) if name in whole),
+    }
+
+
+def _tensor(seen: Seen, name: str) -> dict[str, Any]:
+    value, known_as = seen.opened.local[name], seen.opened.names.get(name)
+    truth = seen.known[known_as] if known_as else None
+    result: dict[str, Any] = {
+        "tensor": name,
+        "known_as": known_as or seen.matched.get(name),
+        "anchored": truth is not None,
+        "kind": str(value.dtype),
+        "shape": list(value.shape),
+    }
+    if truth is not None:
+        result |= {"local": gap(value, truth).table(), "whole": gap(seen.opened.whole[name], truth).table()}
+    if seen.other is not None and name in seen.other.local:
+        base = seen.other.local[name]
+        real = truth.real if truth is not None and truth.value.shape == value.shape else None
+        result["baseline"] = (gap(value, Truth(base, real)) if base.shape == value.shape else Gap.infinite()).table()
+    if name in seen.alone:
+        result["alone"] = seen.alone[name].table()
+    return result

@@ -1,0 +1,82 @@
+"""Run a graph laid open: every tensor of the run as it is, and of the run from true inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from artifact.signature import LOGITS_TO_KEEP
+from verify.candidate import CACHE_IN
+from verify.check import Array, Case
+from verify.explain.gpt2 import Truth
+from verify.explain.graph import TRUE, Graph, anchors, cut, laid_open, parameters_of
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A graph, its values in the whole run, its values from true inputs, and which tensor is which true one."""
+
+    graph: Graph
+    whole: Mapping[str, Array]
+    local: Mapping[str, Array]
+    names: Mapping[str, str]
+
+
+def open_graph(graph: Graph, case: Case, known: Mapping[str, Truth], parameters: Mapping[str, Array]) -> Opened:
+    """Run a graph twice. An anchored tensor whose size is not the true one's stays uncut: it is reported as such."""
+    whole = run(laid_open(graph), graph, case, {})
+    names = {t: n for t, n in anchors(graph, known, parameters_of(graph, parameters)).items() if t in whole}
+    true = {
+        tensor: known[name].value.astype(whole[tensor].dtype).reshape(whole[tensor].shape)
+        for tensor, name in names.items()
+        if known[name].value.size == whole[tensor].size and _same_kind(known[name].value, whole[tensor])
+    }
+    return Opened(graph, whole, run(cut(graph, true), graph, case, true), names)
+
+
+def _same_kind(a: Array, b: Array) -> bool:
+    return np.issubdtype(a.dtype, np.floating) == np.issubdtype(b.dtype, np.floating)
+
+
+def run(model: bytes, graph: Graph, case: Case, true: Mapping[str, Array]) -> dict[str, Array]:
+    """All computed tensors of one run, by name. Optimizations are off: they would fuse nodes away."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    feeds = {name + TRUE: np.ascontiguousarray(value) for name, value in true.items()}
+    for port in session.get_inputs():
+        if port.name not in feeds:
+            feeds[port.name] = _feed(port, case)
+    if case.facts["keep"] and any(port.name == LOGITS_TO_KEEP for port in session.get_overridable_initializers()):
+        feeds[LOGITS_TO_KEEP] = np.array(case.facts["keep"], np.int64)
+    return dict(zip(graph.tensors, session.run(graph.tensors, feeds), strict=True))
+
+
+def _feed(port: Any, case: Case) -> Array:
+    """The value of a graph input: ids, mask, positions, or the reference's cache (empty before the first call)."""
+    plain = {"input_ids": "ids", "attention_mask": "mask", "position_ids": "positions"}
+    if port.name in plain:
+        return np.ascontiguousarray(case.arrays[plain[port.name]])
+    name = "past." + port.name.removeprefix(CACHE_IN)
+    dtype = np.float16 if port.type == "tensor(float16)" else np.float32
+    if name in case.arrays:
+        return np.ascontiguousarray(case.arrays[name].astype(dtype))
+    _, heads, _, width = port.shape
+    return np.zeros((len(case.arrays["ids"]), heads, 0, width), dtype)
+
+
+def optimized(path: Path, level: str, target: Path) -> Path:
+    """The file as onnxruntime's optimizer leaves it at a level, written to `target`."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level.upper()}")
+    options.optimized_model_filepath = str(target)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return target
