@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifact import command
-from artifact.errors import PASSED, PipelineError, RecipeError
+from artifact.errors import PASSED, RecipeError, UnavailableError
 from artifact.publication import REPOSITORY
 from artifact.recipe import Recipe, read_recipe
 
@@ -125,7 +125,7 @@ def _head(order: Order, api: Hub) -> Head | None:
         return api.head(order.repository)
     except UnreachableError as error:
         hint = "restore the network, or add --offline to plan as if nothing were there"
-        raise PipelineError(error.what, where=error.where, hint=hint) from error
+        raise UnavailableError(error.what, where=error.where, hint=hint) from error
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, er
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from artifact.command import say
-from artifact.errors import InputError
+from artifact.errors import InputError, UnavailableError
 from publish.plan import Remote
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class RefusedError(InputError):
     """The Hub said no, and will say so again."""
 
 
-class UnreachableError(InputError):
+class UnreachableError(UnavailableError):
     """No answer, or one that says to try later. Whether a request was applied is not known."""
 
 

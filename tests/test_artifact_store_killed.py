@@ -145,10 +145,10 @@ def test_staging_that_may_not_be_locked_is_kept_or_refused(
     (target.parent / ".staging-other-4242").mkdir(parents=True)
     opened = os.open
 
-    def refuse(path: Path, *arguments: int) -> int:
+    def refuse(path: Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if "other" in str(path):
             raise OSError(number, os.strerror(number))
-        return opened(path, *arguments)
+        return opened(path, flags, mode, dir_fd=dir_fd)
 
     def no_locks(*_: int) -> None:
         raise OSError(number, os.strerror(number))

@@ -125,7 +125,7 @@ def test_hub_that_stays_away(hub: LocalHub, publish: Publisher) -> None:
     before, plan = hub.tree(publish.repository), "the Hub does not answer"
     publish.build.make({**FIRST, "q8": b"other q8"})
     hub.fault("fail", COMMIT, times=5)
-    assert plan in publish("--push", code=3)
+    assert plan in publish("--push", code=69)
     assert hub.tree(publish.repository) == before
     publish("--push")
     published(hub, publish, 2)
