@@ -21,6 +21,7 @@ HEAD = {"lm_head": "logits"}  # the value that a head computes is the graph's ou
 TYPE_OF = {"GatherBlockQuantized": 2, "DequantizeLinear": 1, "Where": 1}  # the input whose type the output has
 BLOCK = 32  # of weights that are stored one by one: the smallest block of the quantized ones
 QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "DequantizeLinear", "MatMulInteger")
+INTEGERS = (TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT4, TensorProto.INT4)
 
 
 class Cut:
@@ -32,7 +33,8 @@ class Cut:
         self._session: onnxruntime.InferenceSession | None = None
         self._inputs = {name: helper.tensor_dtype_to_np_dtype(kind) for name, kind in inputs.items()}
         nodes = model.graph.node
-        self.quantized = any(node.op_type in QUANTIZED for node in nodes)
+        codes = [entry for entry in model.graph.initializer if entry.data_type in INTEGERS and len(entry.dims) > 1]
+        self.quantized = bool(codes) or any(node.op_type in QUANTIZED for node in nodes)
         sizes = [a.i for node in nodes for a in node.attribute if a.name == "block_size"]
         self.block = max(sizes, default=BLOCK)
         self._tensors = [entry for entry in model.graph.initializer if len(entry.dims) == 2]

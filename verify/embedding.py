@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from onnx import TensorProto
+
 from artifact.signature import Dimensions
 
 LOOKUPS = ("Gather", "GatherBlockQuantized")
 PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "MatMulNBits", "MatMulBnb4", "MatMulInteger", "DynamicQuantizeMatMul")
 REARRANGEMENTS = ("Cast", "DequantizeLinear", "Identity", "Reshape", "Transpose", "Unsqueeze")
+INTEGERS = (TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT4, TensorProto.INT4)
 LARGE = 1 / 8  # of the table's values: scales and zero points of any block are fewer bytes, codes of 2 bits are more
 
 
@@ -19,6 +22,7 @@ class Tables:
     def __init__(self, graph: Any, dims: Dimensions) -> None:
         self._makers = {name: node for node in graph.node for name in node.output}
         self._bytes = {tensor.name: len(tensor.raw_data) or _elements(tensor.dims) for tensor in graph.initializer}
+        self._codes = frozenset(t.name for t in graph.initializer if t.data_type in INTEGERS)
         self._least = dims.vocabulary * dims.hidden * LARGE
         lookups = [
             node
@@ -26,6 +30,8 @@ class Tables:
             if node.op_type in LOOKUPS and len(node.input) > 1 and self._follows_ids(node.input[1])
         ]
         self.embedding = self._large(node.input[0] for node in lookups)
+        # Beside the codes of a quantized table its scales are looked up, which can be as large.
+        self.embedding = self.embedding & self._codes or self.embedding
         products = [node for output in graph.output if output.name == "logits" for node in self._products(output.name)]
         self.head = self._large(name for node in products for name in node.input[1:2])
 
