@@ -37,7 +37,12 @@ class Cut:
         self.quantized = bool(codes) or any(node.op_type in QUANTIZED for node in nodes)
         sizes = [a.i for node in nodes for a in node.attribute if a.name == "block_size"]
         self.block = max(sizes, default=BLOCK)
+        self._groups = max((entry.dims[1] for entry in codes if len(entry.dims) == 3), default=0)
         self._tensors = [entry for entry in model.graph.initializer if len(entry.dims) == 2]
+
+    def row_block(self, width: int) -> int:
+        """How many entries of a table's row share a scale."""
+        return -(-width // self._groups) if self._groups else self.block
 
     def run(self, value: Array) -> Array:
         """The module's answer, float32; a second input, such as the residual that a norm adds, is given zeros."""

@@ -92,7 +92,7 @@ def _compare(cut: Cut, module: Module, weight: Array, bias: Array | None) -> dic
     """All figures of one linear layer [in, out] or table [entries, width]."""
     sums = _Sums(cut.block)
     if module.kind == "lookup":
-        exact = 0.0
+        sums, exact = _Sums(cut.row_block(weight.shape[1])), 0.0
         for piece, found in entries_of(cut, len(weight)):
             sums.add(found.T, weight[piece].T)
             exact = max(exact, 0.0 if cut.quantized else _largest(found - weight[piece], np.abs(weight[piece])))
