@@ -11,7 +11,6 @@ from onnx import helper
 
 from tests import planted, planted_fused
 from tests.planted import constant, insert, store, weight
-from tests.planted_fused import set_attribute
 
 HIDDEN, HEADS, WIDTH, CONTEXT = planted.HIDDEN, planted.HEADS, planted.HIDDEN // planted.HEADS, 256
 
@@ -66,23 +65,6 @@ def bias_of_one_head_swapped(model: onnx.ModelProto) -> None:
 def norm_bias_moved(model: onnx.ModelProto) -> None:
     name = "transformer.h.3.ln_1.bias"
     store(model, name, weight(model, name) + np.float32(0.01))
-
-
-def epsilon_of_one_norm(model: onnx.ModelProto) -> None:
-    name = "transformer.h.2.ln_2"
-    node = next(n for n in model.graph.node if name in n.output or f"{name}.weight" in n.input)
-    set_attribute(node, "epsilon", 1e-2)
-
-
-def block_of_a_weight_scaled(model: onnx.ModelProto) -> None:
-    name = "transformer.h.4.mlp.c_proj.weight"
-    value = weight(model, name)
-    value[64:96, 5] *= 1.5
-    store(model, name, value)
-
-
-def gelu_of_one_layer(model: onnx.ModelProto) -> None:
-    next(n for n in model.graph.node if n.name.startswith("transformer.h.4.mlp.act")).op_type = "Gelu"
 
 
 def mask_wrong_in_the_second_row(model: onnx.ModelProto) -> None:
@@ -149,11 +131,6 @@ def wrong_for_one_token(model: onnx.ModelProto) -> None:
     norm.input[0] = "grown"
 
 
-def projection_transposed(model: onnx.ModelProto) -> None:
-    name = "transformer.h.2.attn.c_proj.weight"
-    store(model, name, weight(model, name).T.copy())
-
-
 def query_and_key_swapped(model: onnx.ModelProto) -> None:
     node = made_by(model, "transformer.h.4.attn.query")
     node.output[0], node.output[1] = node.output[1], node.output[0]
@@ -163,11 +140,6 @@ def rare_token_moved(model: onnx.ModelProto) -> None:
     value = weight(model, "transformer.wte.weight")
     (value if value.shape[1] == HIDDEN else value.T)[57] *= 1.1
     store(model, "transformer.wte.weight", value)
-
-
-def norm_of_another_layer(model: onnx.ModelProto) -> None:
-    node = made_by(model, "transformer.h.2.ln_1")
-    node.input[2] = "transformer.h.3.ln_1.weight"
 
 
 def scale_of_one_block(model: onnx.ModelProto) -> None:
@@ -199,12 +171,8 @@ def head_scale(model: onnx.ModelProto) -> None:
 
 
 FUSED = (
-    planted.perturbed_row,
-    planted.heads_swapped,
-    planted.key_and_value_swapped,
     planted.positions_ignored,
     planted.past_off_by_one,
-    planted.embedding_row_zeroed,
     planted.weight_not_a_number,
     planted.last_position_wrong,
     planted_fused.mask_ignored,
@@ -213,23 +181,14 @@ FUSED = (
     planted_fused.past_of_another_layer,
     planted_fused.presents_swapped,
     planted_fused.exact_gelu,
-    planted_fused.large_epsilon,
     planted_fused.bias_dropped,
-    planted_fused.residual_before_attention,
-    planted_fused.last_logits_first,
     bias_of_one_head_swapped,
-    norm_bias_moved,
-    epsilon_of_one_norm,
-    block_of_a_weight_scaled,
-    gelu_of_one_layer,
     mask_wrong_in_the_second_row,
     positions_shifted_beyond_the_middle,
     cache_wrong_from_the_third_step,
     wrong_for_one_token,
-    projection_transposed,
     query_and_key_swapped,
     rare_token_moved,
-    norm_of_another_layer,
 )
 STANDARD = (
     planted.key_and_value_swapped,

@@ -40,7 +40,7 @@ def home(build: Path, tmp_path: Path) -> Path:
 def test_a_failed_candidate_is_explained_and_the_command_shows_it_again(home: Path, stage: Stage) -> None:
     path = home / "candidate" / "onnx" / "model_q4.onnx"
     model = onnx.load(path)
-    store(model, "transformer.h.3.ln_1.bias", weight(model, "transformer.h.3.ln_1.bias") + np.float32(0.2))
+    store(model, "transformer.h.3.ln_1.bias", weight(model, "transformer.h.3.ln_1.bias") + np.float32(3))
     onnx.save(model, path)
     arguments = [
         recipe_with(home, "structure", "logits"),
