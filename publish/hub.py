@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, er
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from artifact.command import say
-from artifact.errors import InputError, UnavailableError
+from artifact.errors import InputError, PipelineError, UnavailableError
 from publish.plan import Remote
 
 T = TypeVar("T")
@@ -214,7 +214,7 @@ class Hub:
         except ValueError as error:  # what the Hub says of a card, or in its answer to a batch of uploads
             raise self._error(error, where) from error
 
-    def _error(self, error: Exception, where: str) -> InputError:
+    def _error(self, error: Exception, where: str) -> PipelineError:
         where = f"{self.endpoint} {where}"
         lines = self.redact(str(error)).strip().splitlines() or [type(error).__name__]
         status = _status(error)

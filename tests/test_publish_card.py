@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from artifact.canonical import file_digest
 from artifact.errors import InputError
+from artifact.signature import model_file
 from publish import card
 from publish.markdown import without_html
 from publish.tree import CARD, Published
@@ -115,7 +116,7 @@ def test_the_table_is_about_the_files(rendered: str, tree: Path, published: Publ
     lines = [line.split("|")[1:] for line in rendered.splitlines() if line.startswith("| ")]
     rows = {cells[1].strip(" `"): cells for cells in lines}
     for name in published.variants:
-        graph = next(entry for entry in published.files if entry.path == card.model_file(name))
+        graph = next(entry for entry in published.files if entry.path == model_file(name))
         cells = [cell.strip() for cell in rows[graph.path]]
         bits = 8 * graph.size / 1_478_656
         assert cells[2:8] == [f"{graph.size:,}", f"{bits:.2f}", "0.00012", "0.003", "97.5 %", f"{95 / 94:.4f}"]
@@ -132,7 +133,7 @@ def test_speeds_are_shown_only_of_these_bytes(published: Published, tmp_path: Pa
         speeds = {"decode-64": {"tokens_per_s": {"median": rate}}}
         return {"engine": "ours", "name": name, "sha256": sha256, "speeds": speeds}
 
-    results = {
+    results: dict[str, Any] = {
         "threads": 2,
         "environment": {"processor": "the fast one"},
         "scenarios": [{"name": "decode-64", "kind": "decode", "batch": 1, "length": 64}],

@@ -58,7 +58,7 @@ def files(build: Path) -> Tree:
     assert isinstance(int8, Path)
     tree["onnx/model_int8.onnx"] = int8.read_bytes()[:-1] + b"\0"
     tree["onnx/model_fp16.onnx"] = build / "absent"
-    settings = json.loads(bytes(tree[browser.SETTINGS]))  # type: ignore[arg-type]  # page.json is made, not a file
+    settings = json.loads(bytes(tree[browser.SETTINGS]))  # page.json is made, not a file
     next(entry for entry in settings["variants"] if entry["dtype"] == "uint8")["size"] = 2**52
     tree[browser.SETTINGS] = json.dumps(settings).encode()
     return tree
@@ -84,7 +84,7 @@ def seen(address: str, files: Tree, tmp_path_factory: pytest.TempPathFactory) ->
         lacking("chromium")
     log = tmp_path_factory.mktemp("browser") / "net.json"
     settings = log.with_name("page.json")
-    local = json.loads(bytes(files[browser.SETTINGS]))  # type: ignore[arg-type]  # page.json is made, not a file
+    local = json.loads(bytes(files[browser.SETTINGS]))  # page.json is made, not a file
     settings.write_text(json.dumps({**local, "code": browser.published_code()}))
     shots = [os.environ["SHOTS"]] if "SHOTS" in os.environ else []
     command = [node(), ROOT / "tests" / "try_it.mjs", address, CHROMIUM, log, settings, *shots]

@@ -49,6 +49,11 @@ class Worker:
         self.stop()
 
     @property
+    def path(self) -> Path:
+        """The file that is judged."""
+        return self._target[0]
+
+    @property
     def level(self) -> str:
         """The optimization level that is judged at."""
         return self._target[1]
