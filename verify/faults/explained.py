@@ -19,6 +19,7 @@ from verify.explain.locate import Bounds, Context, Place, explain_variant
 from verify.faults.bench import Bench, failures
 from verify.faults.fault import GRAPH, Fault
 from verify.faults.pool import Pool
+from verify.faults.surgery import RIGHT
 from verify.faults.sweep import Finding, with_needs
 from verify.verdict import Result
 from verify.worker import Worker
@@ -94,15 +95,26 @@ def _how_well(found: Explanation, nodes: frozenset[str], declared: str) -> str:
 
 
 def changed(clean: onnx.ModelProto, faulty: onnx.ModelProto) -> frozenset[str]:
-    """Names of the nodes that differ, or read a constant that differs: where a fault was planted."""
-    before = {_label(node): node.SerializeToString() for node in clean.graph.node}
+    """Names of the nodes that differ, or read a constant that differs: where a fault was planted.
+
+    A node whose right result only got another name, so that a wrong one could take it, is as it was.
+    """
+    before = {_label(node): _plain(node) for node in clean.graph.node}
     constants = {entry.name: entry.SerializeToString() for entry in clean.graph.initializer}
     other = {e.name for e in faulty.graph.initializer if constants.get(e.name) != e.SerializeToString()}
     return frozenset(
         _label(node)
         for node in faulty.graph.node
-        if before.get(_label(node)) != node.SerializeToString() or other.intersection(node.input)
+        if before.get(_label(node)) != _plain(node) or other.intersection(node.input)
     )
+
+
+def _plain(node: onnx.NodeProto) -> bytes:
+    same = onnx.NodeProto()
+    same.CopyFrom(node)
+    for place, name in enumerate(same.output):
+        same.output[place] = name.removesuffix(RIGHT)
+    return bytes(same.SerializeToString())
 
 
 def _label(node: onnx.NodeProto) -> str:
