@@ -33,7 +33,8 @@ class Score:
     """What an explanation named for one fault in one variant.
 
     `exact`: a node that was planted (changed, put in, or reading a changed constant), or the one that makes what the
-    fault says it makes wrong. `neighbour`: see `Explanation.hit`. `declared` is the score by the fault's word alone.
+    fault says it makes wrong. `neighbour`: see `Explanation.hit`, or a planted node is named beside another. `declared`
+    is the score by the fault's word alone.
     """
 
     fault: str

@@ -76,7 +76,7 @@ def rows_exchanged(subject: Subject) -> None:
     rewire(subject.model, PAST, rolled)
 
 
-@fault(node="attention_bias")
+@fault(node="causal")
 def oldest_entry_forgotten(subject: Subject) -> None:
     """As soon as there is a past, its first entry is not looked at."""
 
