@@ -42,7 +42,7 @@ help: ## print this list
 	@echo '  RECIPES=FILES what reconvert looks after ($(RECIPE))'
 	@echo '  ROUNDS=N      how often bench measures everything (5)'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", or the faults to plant (everything)'
-	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails'
+	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
 	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
 	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
@@ -79,7 +79,7 @@ serve: setup ## try what was built in this machine's browser
 	$(BIN)/python -m publish.serve '$(RECIPE)' --build '$(BUILD)' $(if $(PORT),--port '$(PORT)')
 
 faults: setup ## plant every fault of the catalogue in what was built: the checks must catch each
-	$(BIN)/python -m verify.faults '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m verify.faults '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(ONLY),--only $(ONLY)) $(if $(EXPLAIN),--explain)
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))

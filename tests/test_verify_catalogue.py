@@ -114,10 +114,13 @@ def test_a_fault_that_no_check_can_see_is_missed(build: Path, stage: Stage, tmp_
     recipe.write_text(text[:start] + 'checks = ["structure"]' + text[text.index("]", start) + 1 :])
     shutil.rmtree(own / "embedded")
     stage("convert", recipe, "--build", own)
-    arguments = ["--build", own, "--variant", "fp32", "--seeds", "0", "--only", "one_bias", "weight_not_a_number"]
+    arguments = ["--build", own, "--variant", "fp32", "--seeds", "0", "--explain"]
+    arguments += ["--only", "one_bias", "weight_not_a_number"]
     result = stage("verify.faults", recipe, *arguments, code=1)
     assert "| one_bias | fp32 | MISSED |" in result.stdout
     assert "| weight_not_a_number | fp32 | structure |" in result.stdout
+    assert "all: exact 1, exact or neighbour 1, of 2 (50% and 50%)" in result.stdout
+    assert "exact: transformer.wpe/Gather |" in result.stdout
 
 
 @pytest.mark.parametrize(

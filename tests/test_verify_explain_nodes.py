@@ -12,13 +12,13 @@ import pytest
 from onnx import helper
 
 from tests.planted import insert, store, weight
-from tests.planted_fused import mask_ignored, set_attribute
-from tests.planted_nodes import made_by
 from tests.test_convert_tiny import SIZES, converted, write_checkpoint
 from verify.explain.explanation import NODE, NOTHING, RUN, Explanation, lines
 from verify.explain.failure import Failure
 from verify.explain.input import Input
 from verify.explain.locate import Bounds, Place, explain
+from verify.faults.surgery import must_make as made_by
+from verify.faults.surgery import read_instead, set_attribute
 from verify.reference import Reference
 
 BOUND = 1e-4
@@ -67,6 +67,12 @@ def weight_of(name: str, index: Any, factor: float) -> Callable[[onnx.ModelProto
 
 def late_epsilon(model: onnx.ModelProto) -> None:
     set_attribute(made_by(model, "transformer.h.1.ln_2"), "epsilon", 1e-2)
+
+
+def mask_ignored(model: onnx.ModelProto) -> None:
+    (cast,) = (n for n in model.graph.node if n.op_type == "Cast" and n.input[0] == "attention_mask")
+    model.graph.node.insert(0, helper.make_node("Equal", ["attention_mask"] * 2, ["everything"]))
+    read_instead(model, cast.output[0], "everything")
 
 
 @pytest.mark.parametrize(

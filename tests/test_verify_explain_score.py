@@ -1,87 +1,109 @@
-"""How often an explanation names the planted node: on the embedded model, in every form of graph. The figure is stated
-in docs/decisions/0010; here it must hold."""
+"""How often an explanation names the planted node: `verify.faults --explain`. The figures of the whole catalogue are
+stated in docs/decisions/0010; here a few faults of every kind must be named."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
+from onnx import helper
 
 from artifact.recipe import read_recipe
-from artifact.signature import model_file
-from tests import planted_nodes
 from tests.conftest import EMBEDDED, ROOT
-from tests.test_verify_faults import standard_build  # noqa: F401  # a fixture
 from verify import examine
-from verify.check import Measure
 from verify.corpus import Corpus
-from verify.explain.failure import Context
-from verify.explain.locate import Bounds, Place, explain_variant
+from verify.faults import explained, table
+from verify.faults.bench import Bench, Ground, shorter
+from verify.faults.explained import Score
+from verify.faults.fault import catalogue
+from verify.faults.pool import Pool
+from verify.faults.sweep import Finding
 from verify.reference import Reference
-from verify.verdict import Judged, Result
 
-FIGURES = {
-    "logits": ("max_abs", "batch_dependence", "on_demand"),
-    "cache": ("max_abs", "present_max_abs", "self_max_abs"),
-    "divergence": ("mean_kld",),
+CHECKS = ("logits", "cache")
+FAULTS = {
+    "fp32": (
+        "attention_scale",
+        "mask_wrong_for_the_second_row",
+        "past_of_another_layer",
+        "presents_swapped",
+        "one_bias",
+    ),
+    "q4": ("one_scale_of_one_block", "positions_ignored", "own_token_unseen", "only_batches", "bias_dropped"),
 }
-LEAST = 0.9
 
 
 @pytest.fixture(scope="module")
-def context() -> Context:
-    recipe = read_recipe(EMBEDDED)
-    modules = examine.plan(recipe, list(FIGURES))
+def bench(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    recipe, scratch = read_recipe(EMBEDDED), tmp_path_factory.mktemp("bench")
+    modules = examine.plan(recipe, CHECKS)
     reference = Reference(ROOT / "recipes" / "embedded", allow_pickle=False)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
-    return Context(recipe, reference, corpus, modules, examine.settings_of(recipe, modules))
+    settings = shorter(examine.settings_of(recipe, modules))
+    examination = examine.Examination(recipe, reference, corpus, modules, settings)
+    ground = Ground(build / "embedded", reference.dimensions, (700, 701, 702))
+    return Bench(recipe, examination, examination.prepare(scratch), ground, scratch)
 
 
-def all_failed(context: Context, variant: str) -> list[Result]:
-    """Results in which everything failed: which inputs really do is what `explain_variant` finds out."""
-    results = []
-    for check, figures in FIGURES.items():
-        level = "disable_all" if context.modules[check].PER_LEVEL else "any"
-        bounds = ((Measure(f, 1e9, 1), context.recipe.limit(check, f, variant).bound) for f in figures)
-        measures = tuple(Judged(measure, bound, upper=True, passed=False, reason="") for measure, bound in bounds)
-        results.append(Result(variant, check, level, measures))
-    return results
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with Pool(read_recipe(EMBEDDED).verify) as pool:
+        yield pool
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("form", "variant", "faults", "with_baseline"),
-    [
-        ("build", "fp32", planted_nodes.FUSED, False),
-        ("standard_build", "fp32", planted_nodes.STANDARD, False),
-        ("build", "q4", planted_nodes.QUANTIZED, True),
-        ("build", "q8", planted_nodes.WEIGHTS, False),
-    ],
-)
-def test_the_planted_node_is_named(
-    form: str,
-    variant: str,
-    faults: tuple[Any, ...],
-    with_baseline: bool,
-    context: Context,
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-) -> None:
-    clean = request.getfixturevalue(form) / "embedded" / variant / model_file(variant)
-    baseline = clean if with_baseline else None
-    results = all_failed(context, variant)
-    missed, exact = {}, 0
-    for plant in faults:
-        model = onnx.load(clean)
-        plant(model)
-        where = planted_nodes.changed(onnx.load(clean), model)
-        path = tmp_path / "faulty.onnx"
-        onnx.save(model, path)
-        found = explain_variant(context, Place(path, baseline, tmp_path, Bounds(60, 8)), results, ["planted"])
-        exact += found.node in where
-        if found.node not in where | planted_nodes.neighbours(model, where):
-            missed[plant.__name__] = found.node
-    print(f"{form} {variant}: exact {exact}, neighbour {len(faults) - exact - len(missed)}, of {len(faults)}")  # noqa: T201  # the figure
-    assert len(missed) <= (1 - LEAST) * len(faults), missed
+@pytest.mark.parametrize("variant", FAULTS)
+def test_the_planted_node_is_named(variant: str, bench: Bench, pool: Pool) -> None:
+    faults = {name: catalogue()[name] for name in FAULTS[variant]}
+    findings = [Finding(name, variant, dict.fromkeys(CHECKS, "")) for name in faults]
+    scores = explained.explain(bench, pool, faults, findings)
+    assert {score.fault: score.score for score in scores} == dict.fromkeys(faults, "exact"), scores
+    assert not list(bench.scratch.glob("*/planted"))
+
+
+def test_what_was_not_caught_or_has_no_node(bench: Bench, pool: Pool) -> None:
+    """A fault that no check caught is missed; one without a node, or not planted, is not counted."""
+    names = ("one_bias", "opset_too_new", "zero_point_off_by_one")
+    faults = {name: catalogue()[name] for name in names}
+    findings = [Finding("one_bias", "q4"), Finding("opset_too_new", "q4", {"structure": ""})]
+    findings.append(Finding("zero_point_off_by_one", "q4", not_applicable="no zero points"))
+    (score,) = explained.explain(bench, pool, faults, findings)
+    assert (score.fault, score.score, score.named, score.kind) == ("one_bias", "missed", None, "not caught")
+
+
+def test_the_figures_and_the_table() -> None:
+    score = Score(
+        "one_bias", "fp32", "transformer.h.1.mlp.c_fc", "exact", "exact", "node", "transformer.h.1.mlp.c_fc/Add"
+    )
+    others = [replace(score, variant="q4", score=how, named=None) for how in ("neighbour", "missed")]
+    scores = [score, others[0], replace(others[1], fault="token_zeroed")]
+    found = explained.figures(scores)
+    assert found["fp32"] == {"of": 1, "exact": 1, "neighbour": 0, "missed": 0}
+    assert found["all"] == {"of": 3, "exact": 1, "neighbour": 1, "missed": 1}
+    assert "all: exact 1, exact or neighbour 2, of 3 (33% and 67%); the aim is 90%" in explained.summary(found)
+    faults = {name: catalogue()[name] for name in ("one_bias", "token_zeroed")}
+    findings = [Finding("one_bias", "fp32", {"logits": ""}), Finding("token_zeroed", "q4", {"logits": ""})]
+    report = table.document("name", faults, findings, [], scores)
+    text = table.markdown(report, faults, findings)
+    assert explained.summary(found) in text
+    assert "exact: transformer.h.1.mlp.c_fc/Add |" in text
+    assert "missed: node |" in text
+    assert report["verdict"] == "passed"
+    plain = table.document("name", faults, findings, [])
+    assert "node named" not in table.markdown(plain, faults, findings)
+
+
+def test_the_planted_nodes_are_those_that_differ_or_read_what_differs() -> None:
+    nodes = [helper.make_node("Add", ["x", "b"], [name], name=name) for name in ("one", "two")]
+    nodes.append(helper.make_node("Add", ["x", "c"], ["three"]))
+    weights = [helper.make_tensor(name, 1, [1], [1.0]) for name in ("b", "c")]
+    clean = onnx.ModelProto(graph=helper.make_graph(nodes, "g", [], [], weights))
+    faulty = onnx.ModelProto()
+    faulty.CopyFrom(clean)
+    assert explained.changed(clean, faulty) == set()
+    faulty.graph.initializer[1].float_data[0] = 2
+    faulty.graph.node[1].op_type = "Sub"
+    assert explained.changed(clean, faulty) == {"two", "three"}

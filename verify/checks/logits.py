@@ -46,10 +46,10 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     """A case per length and per batch: ids, mask, positions, and the reference's logits."""
     context = reference.dimensions.context
     for length in sorted({*settings.lengths, context}):
-        yield _case(f"length {length}", corpus.batch((length,), 0, 0), reference)
+        yield case_of(f"length {length}", corpus.batch((length,), 0, 0), reference)
     for place, lengths in enumerate(settings.batches):
         batch = corpus.batch(lengths, 100 * (place + 1), reference.end or 0)
-        yield _case(f"batch {'+'.join(map(str, lengths))}", batch, reference)
+        yield case_of(f"batch {'+'.join(map(str, lengths))}", batch, reference)
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
@@ -136,7 +136,7 @@ def series(partials: list[Partial], observed: dict[str, float], reference: Any) 
     }
 
 
-def _case(name: str, batch: Batch, reference: Any) -> Case:
+def case_of(name: str, batch: Batch, reference: Any) -> Case:
     """The reference's logits; and, for some of the real positions, the vocabulary in the order that it prefers."""
     logits = reference.forward(batch.ids, batch.mask, batch.positions).logits
     real = logits[batch.mask == 1]

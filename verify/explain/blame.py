@@ -17,8 +17,6 @@ FLOAT16 = 4e-3
 ROUNDED = 3.0  # times its siblings' error: what no rounding of a weight explains
 EQUAL = 1e-6  # relative; the built variant's node, from the same inputs, gives the same
 SHARE = 0.01  # of the worst: what is less is noise beside it
-QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "MatMulInteger", "DynamicQuantizeLinear",
-             "DynamicQuantizeMatMul", "DequantizeLinear")  # fmt: skip
 SPREADING = ("Add", "And", "Div", "Max", "Min", "Mul", "Or", "Pow", "Sub", "Where")
 NUMBER = re.compile(r"\d+")
 
@@ -89,7 +87,7 @@ def blame(rows: Sequence[Row]) -> Blame | None:
 
 def ratio(row: Row, entry: Row, usual: Mapping[str, float], *, baseline: bool) -> float:
     """A tensor's own error over what is to be expected: above 1 its node is wrong. Tensors nobody knows give 0."""
-    rounded = row["op_type"] in QUANTIZED
+    rounded = row["rounded"]
     if "alone" in entry:
         return _over(entry["alone"], FLOAT32)
     if (rounded or row["float16"]) and baseline and "baseline" in entry:
@@ -105,10 +103,7 @@ def ratio(row: Row, entry: Row, usual: Mapping[str, float], *, baseline: bool) -
 def is_twin(rows: Sequence[Row]) -> bool:
     """Whether the built variant beside the candidate is its clean twin: most of its rounded nodes give the same."""
     compared = [
-        e["baseline"]
-        for row in rows
-        for e in row["outputs"]
-        if "baseline" in e and (row["op_type"] in QUANTIZED or row["float16"])
+        e["baseline"] for row in rows for e in row["outputs"] if "baseline" in e and (row["rounded"] or row["float16"])
     ]
     same = [table for table in compared if _over(table, EQUAL) <= 1]
     return len(same) * 2 >= len(compared)
@@ -123,7 +118,7 @@ def _usual(rows: Sequence[Row]) -> dict[str, float]:
     """The usual error of rounded nodes: the median over the same node of all layers, or over all where it is alone."""
     kinds: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        if row["op_type"] in QUANTIZED:
+        if row["rounded"]:
             kinds[_kind(row)] += [e["local"]["rms"] for e in row["outputs"] if e["anchored"] and e["local"]["rms"]]
     everything = [value for values in kinds.values() for value in values]
     if not everything:

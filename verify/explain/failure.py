@@ -14,8 +14,9 @@ import numpy as np
 
 from artifact.recipe import Recipe
 from verify.check import Case, load
+from verify.checks import logits
 from verify.checks.divergence import chunk_case
-from verify.corpus import Corpus
+from verify.corpus import Batch, Corpus
 from verify.explain.input import Input
 from verify.verdict import Judged, Result
 from verify.worker import CandidateError, Worker
@@ -100,10 +101,10 @@ def case_of(check: str, reference: Any, given: Input) -> Case:
     """A case of the check `logits`, `cache` or `divergence` on one input, with the reference's answer."""
     if check == "divergence":
         return chunk_case(reference, given.ids[0], 0)
+    if check == "logits":
+        return logits.case_of("minimised", Batch(given.ids, given.mask, given.positions), reference)
     answer = reference.forward(given.ids, given.mask, given.positions)
     arrays = {"ids": given.ids, "mask": given.mask, "positions": given.positions, "logits": answer.logits}
-    if check == "logits":
-        return Case("minimised", arrays)
     present = {f"present.{name}": value for name, value in answer.present().items()}
     return Case("minimised", {**arrays, **present}, {"plans": {"minimised": list(given.pieces)}})
 

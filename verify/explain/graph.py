@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from verify.check import Array
-from verify.embedding import LOOKUPS, PRODUCTS
+from verify.embedding import INTEGERS, LOOKUPS, PRODUCTS
 
 TRUE = "@true"  # what a cut tensor's input is called
 CASTS = ("/float16", "/float32")  # endings of the names that quantize's float16 scheme gives to casts
@@ -119,7 +119,7 @@ def _roles(node: Any, parameters: Mapping[str, str]) -> Iterator[tuple[str, str]
         yield node.output[0], f"out.{module}"
         if len(node.output) > 3 and node.output[3]:
             yield node.output[3], f"in.{module}"
-    elif node.op_type in LOOKUPS and node.input[0] in parameters:
+    elif node.op_type in LOOKUPS and node.input[0] in parameters and not _part_looked_up(node, read[0]):
         yield node.output[0], f"out.{module}"
     elif node.op_type in PRODUCTS and weight and module.endswith("wte"):
         yield node.output[0], "logits"
@@ -128,6 +128,21 @@ def _roles(node: Any, parameters: Mapping[str, str]) -> Iterator[tuple[str, str]
         yield node.output[0], f"out.{module}" if bias else f"{module}.product"
     elif node.op_type == "Add" and bias:
         yield node.output[0], f"out.{module}"
+
+
+def _part_looked_up(node: Any, parameter: str) -> bool:
+    """Whether ONNX's own Gather looks up codes or scales of a table, which other nodes put together."""
+    return node.op_type == "Gather" and node.input[0].startswith(f"{parameter}.")
+
+
+def decoded(graph: Graph, anchored: Mapping[str, str]) -> frozenset[str]:
+    """Tensors that are made of a weight's codes, up to the first whose true value is known: they err by rounding."""
+    codes = {n for n, t in graph.constants.items() if t.data_type in INTEGERS and len(t.dims) > 1}
+    found: set[str] = set()
+    for node in graph.model.graph.node:
+        if any(name in codes or (name in found and name not in anchored) for name in node.input):
+            found.update(name for name in node.output if name)
+    return frozenset(found)
 
 
 def _scopes(graph: Graph) -> Iterator[tuple[str, str]]:

@@ -167,4 +167,4 @@ def _worker(place: Place, level: str) -> Worker:
 
 
 def _progress(what: str) -> Any:
-    return tqdm(unit=" runs", dynamic_ncols=True, desc=f"explain {what}", mininterval=1)
+    return tqdm(unit=" runs", dynamic_ncols=True, desc=f"explain {what}", mininterval=1, leave=None)

@@ -5,6 +5,7 @@ The cut gives each node the reference's true inputs, so what it makes of them is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from verify.check import Array, Case, Partial
 from verify.explain import constants
 from verify.explain.compare import Gap, gap
 from verify.explain.gpt2 import Definitions, Truth
-from verify.explain.graph import Graph
+from verify.explain.graph import Graph, decoded
 from verify.explain.running import Opened, open_graph, optimized
 
+QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "MatMulInteger", "DynamicQuantizeLinear",
+             "DynamicQuantizeMatMul", "DequantizeLinear")  # fmt: skip
 SAME = 1e-4  # relative; a tensor this near to a known one is that one
 
 
@@ -57,6 +60,11 @@ class Seen:
     matched: Mapping[str, str]
     known: Mapping[str, Truth]
     alone: Mapping[str, Gap]
+
+    @functools.cached_property
+    def decoded(self) -> frozenset[str]:
+        """What is made of quantized codes."""
+        return decoded(self.opened.graph, self.opened.names)
 
     @property
     def half(self) -> bool:
@@ -123,7 +131,10 @@ def _folded(seen: Seen) -> Iterator[dict[str, Any]]:
     """Constants under the name of what should be computed: what onnxruntime's optimizer, or an exporter, folded."""
     for name, tensor in seen.opened.graph.constants.items():
         if name in seen.known:
-            value, kind = onnx.numpy_helper.to_array(tensor), {"computed": [], "inputs": [], "float16": False}
+            value, kind = (
+                onnx.numpy_helper.to_array(tensor),
+                {"computed": [], "inputs": [], "float16": False, "rounded": False},
+            )
             table = gap(value, seen.known[name]).table()
             entry = {"tensor": name, "known_as": name, "anchored": True, "kind": str(value.dtype), "local": table}
             entry |= {"shape": list(value.shape), "whole": table}
@@ -138,6 +149,7 @@ def _row(seen: Seen, node: Any) -> dict[str, Any]:
         "op_type": node.op_type,
         "inputs": [name for name in node.input if name],
         "computed": computed,
+        "rounded": node.op_type in QUANTIZED or any(name in seen.decoded for name in node.output),
         "outputs": [_tensor(seen, name) for name in node.output if name in whole],
         "float16": seen.half
         and any(whole[name].dtype == np.float16 for name in (*computed, *node.output) if name in whole),

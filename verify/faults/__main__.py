@@ -1,4 +1,4 @@
-"""python -m verify.faults RECIPE [--build DIR] [--variant NAME ...] [--only FAULT ...] [--seeds N]: the catalogue."""
+"""python -m verify.faults RECIPE [--build DIR] [--variant NAME ...] [--only FAULT ...] [--seeds N] [--explain]."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None) -> int:
     parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help="only these (fp32 fp16 q8 q4)")
     parser.add_argument("--only", nargs="+", action="extend", metavar="FAULT", help="only these faults")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"clean runs per variant ({SEEDS})")
+    parser.add_argument("--explain", action="store_true", help="also: is the planted node named (takes as long again)")
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
     if arguments.seeds < 0:
@@ -47,7 +48,7 @@ def _chosen(wanted: Sequence[str] | None, known: Sequence[str], where: str) -> l
 def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: Mapping[str, object]) -> int:
     from artifact import lineage
     from verify import examine, verdict
-    from verify.faults import sweep, table
+    from verify.faults import explained, sweep, table
     from verify.faults.bench import Bench, Ground, shorter
     from verify.faults.fault import Fault
     from verify.faults.pool import Pool
@@ -73,7 +74,8 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
         bench = Bench(recipe, examination, cases, ground, Path(scratch))
         findings = sweep.sweep(bench, pool, chosen.values(), variants)
         cleans = sweep.clean(bench, pool, variants, arguments.seeds)
-    report = table.document(recipe.name, chosen, findings, cleans)
+        scores = explained.explain(bench, pool, chosen, findings) if arguments.explain else None
+    report = table.document(recipe.name, chosen, findings, cleans, scores)
     table.write(report, text := table.markdown(report, chosen, findings), home / "faults")
     print(text.partition("\n## Faults")[0])
     print(home / "faults")

@@ -13,6 +13,7 @@ from verify.check import Array
 from verify.faults.fault import InapplicableError
 
 Change = Callable[["Graft", str], str]
+RIGHT = ".right"  # ending of the right value's name where a wrong one took it
 
 
 def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
@@ -166,7 +167,7 @@ def rewire(model: onnx.ModelProto, value: str, change: Change) -> None:
         read_instead(model, value, wrong)
         where = 0
     else:
-        right = f"{value}.right"
+        right = value + RIGHT
         node.output[list(node.output).index(value)] = right
         wrong = change(graft, right)
         (last,) = (entry for entry in graft.nodes if wrong in entry.output)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from verify.faults import explained
+from verify.faults.explained import Score
 from verify.faults.fault import Fault, about
 from verify.faults.sweep import Clean, Finding, as_data
 
@@ -15,9 +17,16 @@ HEADS = ("fault", "variant", "caught by", "default", "smallest caught", "smalles
 
 
 def document(
-    name: str, faults: Mapping[str, Fault], findings: Sequence[Finding], cleans: Sequence[Clean]
+    name: str,
+    faults: Mapping[str, Fault],
+    findings: Sequence[Finding],
+    cleans: Sequence[Clean],
+    scores: Sequence[Score] | None = None,
 ) -> dict[str, Any]:
-    """All results as plain data; the verdict is "passed" if every fault is caught and no clean variant fails."""
+    """All results as plain data; the verdict is "passed" if every fault is caught and no clean variant fails.
+
+    What explanations name (`scores`, None where nobody asked) has no part in the verdict.
+    """
     missed = [f"{finding.fault} in {finding.variant}" for finding in findings if finding.missed]
     alarms = [f"{entry.variant} at seed {entry.seed}" for entry in cleans if entry.failed]
     return {
@@ -31,6 +40,7 @@ def document(
         "findings": as_data(findings),
         "clean": as_data(cleans),
         "spread": spread(cleans),
+        "explained": None if scores is None else explained.as_data(scores),
     }
 
 
@@ -82,9 +92,17 @@ def markdown(report: Mapping[str, Any], faults: Mapping[str, Fault], findings: S
     lines += [f"- missed: {text}" for text in report["missed"]]
     lines += [f"- false alarm: {text}" for text in report["false_alarms"]]
     lines += [f"{len(report['clean'])} clean runs, {len(report['false_alarms'])} false alarms.", ""]
+    if report["explained"] is not None:
+        lines += [f"{explained.summary(report['explained']['figures'])}.", ""]
     heads = ("variant", "planted", "caught", "caught_without_twin", "not_applicable")
     lines += _table(heads, [[variant, *map(str, entry.values())] for variant, entry in report["totals"].items()])
-    lines += ["", *_table(HEADS, rows(faults, findings)), "", "## Faults", ""]
+    named = {(s["fault"], s["variant"]): s for s in (report["explained"] or {}).get("scores", [])}
+    body = rows(faults, findings)
+    if report["explained"] is None:
+        lines += ["", *_table(HEADS, body)]
+    else:
+        lines += ["", *_table((*HEADS, "node named"), [[*row, _named(named.get((row[0], row[1])))] for row in body])]
+    lines += ["", "## Faults", ""]
     lines += [f"- `{entry.name}` ({entry.family}): {entry.what}" for entry in faults.values()]
     return "\n".join(lines) + "\n"
 
@@ -95,6 +113,11 @@ def write(report: Mapping[str, Any], text: str, directory: Path) -> None:
     content = json.dumps(report, indent=1, ensure_ascii=False)
     (directory / "faults.json").write_text(content + "\n", encoding="utf-8")
     (directory / "faults.md").write_text(text, encoding="utf-8")
+
+
+def _named(score: Mapping[str, Any] | None) -> str:
+    """How well, and what; nothing for a fault without a node."""
+    return "" if score is None else f"{score['score']}: {score['named'] or score['kind']}"
 
 
 def _number(value: float | None) -> str:

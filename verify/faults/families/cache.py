@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from verify.faults.fault import Subject, fault
-from verify.faults.surgery import Graft, must_make, operators, rewire, scaled_if
+from verify.faults.surgery import RIGHT, Graft, must_make, operators, rewire, scaled_if
 
 PAST, PRESENT = "past_key_values.2.value", "present.2.value"
 
@@ -33,7 +33,7 @@ def presents_swapped(subject: Subject) -> None:
 def key_of_another_layer(subject: Subject) -> None:
     """One layer gives out the keys of the layer before it: nothing shows until they are used."""
     node = must_make(subject.model, "present.4.key")
-    node.output[list(node.output).index("present.4.key")] = "present.4.key.right"
+    node.output[list(node.output).index("present.4.key")] = "present.4.key" + RIGHT
     copy = Graft(subject.model)
     copy.op("Identity", "present.3.key")
     copy.nodes[0].output[0] = "present.4.key"
@@ -76,7 +76,7 @@ def rows_exchanged(subject: Subject) -> None:
     rewire(subject.model, PAST, rolled)
 
 
-@fault(node="attention_bias")
+@fault(node="causal")
 def oldest_entry_forgotten(subject: Subject) -> None:
     """As soon as there is a past, its first entry is not looked at."""
 
