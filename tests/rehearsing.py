@@ -237,7 +237,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, hub: LocalHub, home: Path) -> N
     # The client reads HF_ENDPOINT once, when it is imported.
     address = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", address)
     monkeypatch.setenv("HF_TOKEN", WRITE)
     monkeypatch.delenv("PIPELINE_SIGNING_KEY", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(home / "no-token"))

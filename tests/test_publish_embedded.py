@@ -26,7 +26,7 @@ def quick(directory: Path) -> Path:
     text = EMBEDDED.read_text()
     text = re.sub(r"^checks = .*", 'checks = ["structure", "tokenizer"]', text, flags=re.MULTILINE)
     text = re.sub(r"^\[verify\.runtimes\]\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
-    text = re.sub(r'^(text|path) = "(.*?)"', rf'\1 = "{EMBEDDED.parent}/\2"', text, flags=re.MULTILINE)
+    text = re.sub(r'^text = "(.*?)"', rf'text = "{EMBEDDED.parent}/\1"', text, flags=re.MULTILINE)
     path = directory / "embedded.toml"
     path.write_text(text)
     return path

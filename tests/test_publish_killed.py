@@ -45,34 +45,42 @@ def whole(hub: LocalHub, repository: str, trees: list[Tree]) -> int:
     return len(history)
 
 
+def prepare(publish: Publisher, scenario: str, name: str) -> list[Tree]:
+    """A build that is to be published, in contents like no other; the trees that are published already."""
+    publish.repository, own = f"rehearsal/{name}", f"{name} ".encode()
+    publish.build.make({variant: own + content for variant, content in FIRST.items()})
+    if scenario == "first":
+        return []
+    publish("--push")
+    before = publish.expected
+    publish.build.make({"fp32": own + FIRST["fp32"], "q8": own + b"changed"})
+    return [before]
+
+
 @pytest.mark.slow
 def test_killed_at_random_points(
     hub: LocalHub, publish: Publisher, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Ten times the first publication is killed, ten times an update; the next run finishes each."""
-    publish("--push")
-    length = len(hub.requests())
-    changed = {**FIRST, "q8": b"changed", "q4": b"changed too"}
+    """At random points of a first publication and of an update; the next run finishes each."""
+    lengths = {}
+    for scenario in ("first", "update"):
+        prepare(publish, scenario, f"whole-{scenario}")
+        hub.clear()
+        publish("--push")
+        lengths[scenario] = len(hub.requests())
     rng = random.Random(0)  # noqa: S311 - which points, not a secret
-    every = [(at, phase) for at in range(length - 2) for phase in ("hold", "hold_applied")]
+    every = [(s, at, phase) for s, n in lengths.items() for at in range(n) for phase in ("hold", "hold_applied")]
     applied = 0
-    for number, (at, phase) in enumerate(rng.sample(every, POINTS)):
-        publish.repository = f"rehearsal/killed-{number}"
-        trees: list[Tree] = []
-        if number % 2:
-            publish.build.make(FIRST)
-            publish("--push")
-            trees = [publish.expected]
-            publish.build.make({**changed, "fp32": b"%d" % number})
-        else:
-            publish.build.make({**FIRST, "fp32": b"%d" % number})
-        assert kill(hub, publish, at, phase, tmp_path / "log")
+    for number, (scenario, at, phase) in enumerate(rng.sample(every, POINTS)):
+        before = prepare(publish, scenario, f"killed-{number}")
+        assert kill(hub, publish, at, phase, tmp_path / "log"), (scenario, at)
         publish()  # a dry run assembles the tree, if the killed run did not get so far
-        commits = whole(hub, publish.repository, [*trees, publish.expected])
-        applied += commits > len(trees)
+        commits = whole(hub, publish.repository, [*before, publish.expected])
+        applied += commits > len(before)
         publish("--push")
         assert hub.tree(publish.repository) == publish.expected
-        assert whole(hub, publish.repository, [*trees, publish.expected]) == len(trees) + 1
+        assert whole(hub, publish.repository, [*before, publish.expected]) == len(before) + 1
         assert hub.history(publish.repository)[0] in hub.tags(publish.repository).values()
+    length = sum(lengths.values())
     record_property("killed", f"{POINTS} times within {length} requests, {applied} of them after the commit")
     assert 0 < applied < POINTS

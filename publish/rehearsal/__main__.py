@@ -36,7 +36,14 @@ def main(argv: Sequence[str] | None) -> int:
         port = listening.getsockname()[1]
         say(f"repositories of {access.OWNER}/ below {directory}; stop with Ctrl-C; then, in another shell:")
         print(f"export HF_ENDPOINT=http://{HOST}:{port} HF_TOKEN={access.WRITE}", flush=True)
-        settings = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", proxy_headers=False)
+        settings = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            proxy_headers=False,
+            timeout_keep_alive=3600,  # one closed just as the client sends is a fault that nobody asked for
+        )
         uvicorn.Server(settings).run(sockets=[listening])
     return PASSED
 

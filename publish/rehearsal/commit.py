@@ -45,7 +45,8 @@ async def preupload(request: Request) -> Response:
 
 async def validate_yaml(request: Request) -> Response:
     """POST /api/validate-yaml: the front matter of a card, read as the client's own card validation reads it."""
-    return JSONResponse({"errors": _card_errors((await _json(request))["content"]), "warnings": []})
+    errors = _card_errors((await _json(request))["content"])
+    return JSONResponse({"errors": errors, "warnings": []}, 400 if errors else 200)
 
 
 async def commit(request: Request) -> Response:

@@ -18,7 +18,9 @@ def answer(_: Request, refusal: Exception) -> Response:
     """The response to a refusal."""
     if not isinstance(refusal, Refusal):
         raise refusal
-    headers = {"X-Error-Message": refusal.message, **({"X-Error-Code": refusal.code} if refusal.code else {})}
+    # A header has one line, and no letters beyond Latin 1.
+    line = " ".join(refusal.message.split()).encode("latin-1", "replace").decode("latin-1")
+    headers = {"X-Error-Message": line, **({"X-Error-Code": refusal.code} if refusal.code else {})}
     return JSONResponse({"error": refusal.message}, refusal.status, headers)
 
 
