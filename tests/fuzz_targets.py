@@ -145,7 +145,13 @@ class BesideReader:
         except PipelineError:
             pass
         strings = ["", "a text", "\u00e9\u0000 <|endoftext|>"]
-        facts = {"strings": strings, "ids": [[0]] * len(strings), "config": {"model_type": "gpt2"}, "end": 0}
+        facts = {"strings": strings, "ids": [[0]] * len(strings), "texts": [""] * (len(strings) + 1), "end": 0}
+        facts |= {
+            "config": {"model_type": "gpt2"},
+            "generation_config.json": {},
+            "tokenizer_config.json": {},
+            "context": 9,
+        }
         tokenizer.judge(Candidate(onnx / "model.onnx", "enable_all"), Case("tokenizer", facts=facts))
 
 

@@ -53,6 +53,9 @@ def generation(variant: str, candidate: str | None = None) -> Result:
     return Result(variant, "generation", "enable_all", (judged("greedy_near_ties", 0.01, 0.05),), series=series)
 
 
+ABSENT = {"what": "tokenizer", "reason": "no tokenizer lies beside the candidate", "required": False}
+
+
 def make(results: Sequence[Result], **header: Any) -> dict[str, Any]:
     """The document of these results; `header` replaces parts of a plain one."""
     variants = list(dict.fromkeys(result.variant for result in results))
@@ -72,6 +75,7 @@ def make(results: Sequence[Result], **header: Any) -> dict[str, Any]:
             "cores": 2,
         },
         "history": None,
+        "explanations": [],
         "reproduce": {"commands": ["python -m verify recipes/made.toml"], "code": "2" * 64, "parents": {}},
         "candidates": [
             {"variant": variant, "file": "model.onnx", "bytes": 1000 * (8 - place), "sha256": f"{place:064x}"}

@@ -79,6 +79,7 @@ def test_a_refusal_survives_the_way_between_processes(kind: type[PipelineError],
     [
         (errno.ENOSPC, "free space on the disk"),
         (errno.EDQUOT, "free space within your quota"),
+        (errno.EFBIG, "a file would exceed the limit"),
         (errno.EROFS, "the file system is read-only"),
         (errno.EACCES, "permission denied"),
         (errno.EPERM, "permission denied"),

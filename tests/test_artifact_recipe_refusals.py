@@ -12,7 +12,7 @@ from artifact.recipe import read_recipe
 from tests import test_artifact_recipe
 from tests.test_artifact_recipe import RECIPE, read, toml
 
-CHECKS = "known: cache, divergence, generation, logits, structure, tokenizer"
+CHECKS = "known: cache, divergence, generation, logits, structure, tokenizer, twin, weights"
 SCHEMES = "known: auto, float16, gptq, hqq, kquant, nf4, rtn"
 
 path = test_artifact_recipe.path
@@ -36,7 +36,7 @@ ROWS = [
         'name = "tiny"\nx = 1\n',
         "unknown key 'x'",
         "",
-        "known: architecture, calibration, graph, name, source, tolerances",
+        "known: architecture, calibration, graph, name, publish, source, tolerances",
     ),
     ('"tiny"', "3", "expected str, found int 3", ": name", "write a value of type str"),
     ('"tiny"', '""', "'' cannot name a directory", ": name", "use a-z 0-9 . _ -"),

@@ -76,7 +76,7 @@ def hostile() -> dict[str, Any]:
         made.divergence(HOSTILE, math.inf),
         made.generation(HOSTILE, HOSTILE),
     ]
-    return made.make(inner, not_judged=["q4"], not_run=["tokenizer"], complete=False)
+    return made.make(inner, not_judged=["q4"], not_run=[made.ABSENT], complete=False)
 
 
 def test_the_made_document_is_a_report() -> None:
@@ -113,7 +113,7 @@ def test_a_passed_report_says_so_first_and_shows_every_figure() -> None:
 def test_failures_and_what_is_missing_stand_before_the_tables() -> None:
     results = [made.logits("q8", "enable_all", math.inf), made.logits("q8", "disable_all", 2.0)]
     results.append(Result("q8", "cache", "any", (), failure="its process died"))
-    report = made.make(results, not_judged=["q4"], not_run=["tokenizer"], complete=False)
+    report = made.make(results, not_judged=["q4"], not_run=[made.ABSENT], complete=False)
     page = Page(html(report))
     overview = page.text.index("Each cell leads")
     wanted = ["max_abs is not finite", "max_abs is 2, allowed ≤ 1", "its process died", "tokenizer: ", "chosen): q4"]
@@ -138,7 +138,7 @@ def test_equal_documents_give_equal_files() -> None:
 def test_junit_counts_what_failed_and_what_was_skipped() -> None:
     results = [made.logits("q8", "enable_all", 2.0), made.divergence("q8", 1e-5)]
     results.append(Result("q8", "cache", "any", (), failure="its process died"))
-    document = JUnitXml.fromstring(junit(made.make(results, not_judged=["q4"], not_run=["tokenizer"])))
+    document = JUnitXml.fromstring(junit(made.make(results, not_judged=["q4"], not_run=[made.ABSENT])))
     document.update_statistics()
     assert (document.tests, document.failures, document.errors, document.skipped) == (7, 1, 1, 2)
 

@@ -55,6 +55,7 @@ def case(tmp_path: Path) -> Path:
     ids = np.zeros((1, 1), np.int64)
     arrays: dict[str, np.ndarray] = {"ids": ids, "mask": ids + 1, "positions": ids}
     arrays["logits"] = np.zeros((1, 1, 3), np.float32)
+    arrays |= {"ranked": np.zeros(1, np.int64), "order": np.arange(3)[None]}
     Case("tiny", arrays).save(tmp_path / "case")
     return tmp_path / "case"
 
