@@ -100,7 +100,7 @@ def test_run_tells_how_to_mend_what_cannot_be_written(
 
 
 def test_every_write_error_is_tested_above() -> None:
-    assert len(WRITE_ERRORS) == 8
+    assert len(WRITE_ERRORS) == 9
 
 
 def test_run_tells_a_write_error_that_names_no_file(capfd: pytest.CaptureFixture[str]) -> None:
