@@ -65,7 +65,7 @@ def questions_and_answers(reference: Any, name: str) -> Case:
     """All of the reference's modules; a tensor that two of them share is stored once."""
     named = {id(parameter): key for key, parameter in reference.model.named_parameters()}
     arrays = {key: parameter.detach().numpy() for key, parameter in reference.model.named_parameters()}
-    found = []
+    found: list[Module] = []
     for module, layer in _leaves(reference.model):
         kind = layer.__class__.__name__
         weight = named.get(id(getattr(layer, "weight", None)))

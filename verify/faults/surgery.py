@@ -17,10 +17,10 @@ Change = Callable[["Graft", str], str]
 
 def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
     """The initializer of this name."""
-    for entry in model.graph.initializer:
-        if entry.name == name:
-            return entry
-    raise InapplicableError(f"no initializer {name}")
+    found: onnx.TensorProto | None = next((entry for entry in model.graph.initializer if entry.name == name), None)
+    if found is None:
+        raise InapplicableError(f"no initializer {name}")
+    return found
 
 
 def read(model: onnx.ModelProto, name: str) -> Array:

@@ -72,7 +72,8 @@ def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Pa
     judging = [name for name in bench.examination.modules if (name == BESIDE) is (entry.place == FILES)]
     path = bench.ground.plant(entry, variant, None, place / "planted")
     found = bench.judge(worker, entry, variant, path, judging)
-    if entry.magnitude is None or not found:
+    default = entry.magnitude
+    if default is None or not found:
         return Finding(entry.name, variant, found)
     smaller: dict[int, dict[str, str]] = {0: found}
 
@@ -85,9 +86,9 @@ def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Pa
             middle = (good + bad) // 2
             if middle not in smaller:  # what a larger one did not bring out, a smaller one will not
                 left = smaller[max(step for step in smaller if step < middle)]
-                smaller[middle] = caught(float(entry.magnitude or 0) / 2**middle, _with_needs(bench, left))
+                smaller[middle] = caught(default / float(2**middle), _with_needs(bench, left))
             good, bad = (middle, bad) if checks & smaller[middle].keys() else (good, middle)
-        return float(entry.magnitude or 0) / 2**good
+        return default / float(2**good)
 
     return Finding(entry.name, variant, found, smallest(set(found)), smallest(set(found) - {TWIN}))
 
