@@ -50,8 +50,13 @@ def contents(directory: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("entry", FAULTS.values(), ids=lambda entry: entry.name)
 def test_a_fault_changes_what_it_is_planted_in(entry: Fault, ground: Ground, tmp_path: Path) -> None:
+    planted = 0
     for variant in entry.variants:
-        path = ground.plant(entry, variant, None, tmp_path / variant)
+        try:
+            path = ground.plant(entry, variant, None, tmp_path / variant)
+        except InapplicableError:
+            continue
+        planted += 1
         if entry.place == GRAPH:
             assert file_digest(path) != file_digest(ground.clean(variant))
             onnx.checker.check_model(path)
@@ -68,6 +73,7 @@ def test_a_fault_changes_what_it_is_planted_in(entry: Fault, ground: Ground, tmp
             else:
                 clean.pop(FILE_NAME)
             assert found != clean
+    assert planted
 
 
 def test_a_smaller_magnitude_is_a_smaller_change(ground: Ground, tmp_path: Path) -> None:

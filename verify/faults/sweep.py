@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +62,18 @@ def sweep(bench: Bench, pool: Pool, faults: Iterable[Fault], variants: Sequence[
 
 
 def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Path) -> Finding:
-    def caught(magnitude: float | None, checks: Sequence[str]) -> dict[str, str]:
-        path = bench.ground.plant(entry, variant, magnitude, place / "planted")
-        return bench.judge(worker, entry, variant, path, checks)
+    def caught(magnitude: float, checks: Sequence[str]) -> dict[str, str]:
+        with contextlib.suppress(InapplicableError):  # so small that it is rounded away
+            path = bench.ground.plant(entry, variant, magnitude, place / "planted")
+            return bench.judge(worker, entry, variant, path, checks)
+        return {}
 
     # Only what has changed is judged: the files beside the graph, or the graph.
     judging = [name for name in bench.examination.modules if (name == BESIDE) is (entry.place == FILES)]
-    found = caught(entry.magnitude, judging)
-    if entry.magnitude is None or not found:
+    path = bench.ground.plant(entry, variant, None, place / "planted")
+    found = bench.judge(worker, entry, variant, path, judging)
+    default = entry.magnitude
+    if default is None or not found:
         return Finding(entry.name, variant, found)
     smaller: dict[int, dict[str, str]] = {0: found}
 
@@ -82,14 +86,14 @@ def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Pa
             middle = (good + bad) // 2
             if middle not in smaller:  # what a larger one did not bring out, a smaller one will not
                 left = smaller[max(step for step in smaller if step < middle)]
-                smaller[middle] = caught(float(entry.magnitude or 0) / 2**middle, with_needs(bench, left))
+                smaller[middle] = caught(default / float(2**middle), _with_needs(bench, left))
             good, bad = (middle, bad) if checks & smaller[middle].keys() else (good, middle)
-        return float(entry.magnitude or 0) / float(2**good)
+        return default / float(2**good)
 
     return Finding(entry.name, variant, found, smallest(set(found)), smallest(set(found) - {TWIN}))
 
 
-def with_needs(bench: Bench, checks: Iterable[str]) -> list[str]:
+def _with_needs(bench: Bench, checks: Iterable[str]) -> list[str]:
     """The checks, and those whose measures they use."""
     modules = bench.examination.modules
     return list(dict.fromkeys([name for check in checks for name in (*modules[check].NEEDS, check)]))
@@ -97,17 +101,24 @@ def with_needs(bench: Bench, checks: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Clean:
-    """One clean variant on one seed's pieces of the text: checks that failed, and all measures by check and name."""
+    """One clean variant on one seed's pieces of the text: checks that failed, and all measures by check and name.
+
+    `shorter` is the work that faults are judged by, which the clean ones must pass too.
+    """
 
     variant: str
     seed: int
+    shorter: bool
     failed: dict[str, str]
     measures: dict[str, float]
 
 
 def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list[Clean]:
     """Judge the variants as they were made, by every check at the recipe's seed and by the SEEDED ones at others."""
-    results: list[Clean] = []
+    results = [
+        Clean(target.variant, bench.recipe.verify.seed, shorter=True, failed=failures(found), measures=_measures(found))
+        for target, found in _judge(bench.examination, bench.cases, pool, _targets(bench, variants))
+    ]
     recipe, reference = bench.recipe, bench.examination.reference
     names = [name for name in recipe.verify.checks if name != TWIN]
     for seed in tqdm(
@@ -120,17 +131,24 @@ def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list
         examination = Examination(own, reference, corpus, modules, examine.settings_of(own, modules))
         with tempfile.TemporaryDirectory(dir=bench.scratch) as scratch:
             cases = examination.prepare(Path(scratch))
-            targets = [Target(variant, bench.ground.clean(variant)) for variant in variants]
-            judged = pool.map(partial(_judge, examination, cases), targets)
             results += [
-                Clean(target.variant, seed, failures(found), _measures(found))
-                for target, found in zip(targets, judged, strict=True)
+                Clean(target.variant, seed, shorter=False, failed=failures(found), measures=_measures(found))
+                for target, found in _judge(examination, cases, pool, _targets(bench, variants))
             ]
     return results
 
 
-def _judge(examination: Examination, cases: Sequence[Saved], worker: Worker, target: Target) -> list[Result]:
-    return examination.judge(worker, target, cases)
+def _targets(bench: Bench, variants: Sequence[str]) -> list[Target]:
+    return [Target(variant, bench.ground.clean(variant), bench.ground.clean(variant)) for variant in variants]
+
+
+def _judge(
+    examination: Examination, cases: Sequence[Saved], pool: Pool, targets: Sequence[Target]
+) -> list[tuple[Target, list[Result]]]:
+    def one(worker: Worker, target: Target) -> list[Result]:
+        return examination.judge(worker, target, cases)
+
+    return list(zip(targets, pool.map(one, targets), strict=True))
 
 
 def _measures(results: Sequence[Result]) -> dict[str, float]:

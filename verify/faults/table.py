@@ -28,7 +28,11 @@ def document(
     What explanations name (`scores`, None where nobody asked) has no part in the verdict.
     """
     missed = [f"{finding.fault} in {finding.variant}" for finding in findings if finding.missed]
-    alarms = [f"{entry.variant} at seed {entry.seed}" for entry in cleans if entry.failed]
+    alarms = [
+        f"{entry.variant} at seed {entry.seed}{', shorter work' if entry.shorter else ''}: {entry.failed}"
+        for entry in cleans
+        if entry.failed
+    ]
     return {
         "schema": 1,
         "name": name,
@@ -65,7 +69,7 @@ def spread(cleans: Sequence[Clean]) -> dict[str, dict[str, list[float]]]:
     for variant in dict.fromkeys(entry.variant for entry in cleans):
         values: dict[str, list[float]] = {}
         for entry in cleans:
-            for name, value in entry.measures.items() if entry.variant == variant else ():
+            for name, value in entry.measures.items() if entry.variant == variant and not entry.shorter else ():
                 values.setdefault(name, []).append(value)
         result[variant] = {name: [min(own), max(own)] for name, own in values.items() if min(own) != max(own)}
     return result

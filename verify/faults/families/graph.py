@@ -10,7 +10,7 @@ from verify.faults.surgery import constant, must_make, operators, read, read_ins
 
 
 def _port(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
-    found: onnx.ValueInfoProto = next(p for p in [*model.graph.input, *model.graph.output] if p.name == name)
+    found: onnx.ValueInfoProto = next(port for port in [*model.graph.input, *model.graph.output] if port.name == name)
     return found
 
 
