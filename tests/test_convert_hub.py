@@ -190,6 +190,7 @@ def test_commit_that_is_none(client: Client, commit: str) -> None:
     assert "where: --commit" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_commit_that_is_named_is_the_one_that_is_fetched(client: Client, hub: Hub, files: dict[str, bytes]) -> None:
     hub.commits[SECOND] = {**files, "README.md": b"---\nlicense: mit\n---\n"}
     recipe = write_recipe(client.home, BRANCH)
