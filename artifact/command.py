@@ -15,7 +15,7 @@ from artifact.errors import BROKEN_INPUT, INTERNAL, INTERRUPTED, PipelineError
 WRITE_ERRORS = {
     errno.ENOSPC: "free space on the disk, or name another build directory with --build",
     errno.EDQUOT: "free space within your quota, or name another build directory with --build",
-    errno.EFBIG: "a file would exceed the limit (ulimit -f) or the file system's: raise it, or name another directory with --build",
+    errno.EFBIG: "a file would exceed the limit (ulimit -f): raise it, or name another directory with --build",
     errno.EROFS: "the file system is read-only: name another build directory with --build",
     errno.EACCES: "permission denied: name a build directory you may write with --build",
     errno.EPERM: "permission denied: name a build directory you may write with --build",
