@@ -133,7 +133,7 @@ def test_a_large_sound_model_is_inspected_at_once(path: Path) -> None:
         begin = time.process_time(), time.monotonic()
         inspector.inspect(path)
         assert time.process_time() - begin[0] < 0.1  # the parent only waits
-        assert time.monotonic() - begin[1] < 10  # 0.9 s on an idle core
+        assert time.monotonic() - begin[1] < 10
     path.unlink()
 
 

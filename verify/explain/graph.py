@@ -132,7 +132,7 @@ def _roles(node: Any, parameters: Mapping[str, str]) -> Iterator[tuple[str, str]
 
 def _part_looked_up(node: Any, parameter: str) -> bool:
     """Whether ONNX's own Gather looks up codes or scales of a table, which other nodes put together."""
-    return node.op_type == "Gather" and node.input[0].startswith(f"{parameter}.")
+    return bool(node.op_type == "Gather" and node.input[0].startswith(f"{parameter}."))
 
 
 def decoded(graph: Graph, anchored: Mapping[str, str]) -> frozenset[str]:

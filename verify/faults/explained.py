@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ def _score(bench: Bench, entry: Fault, finding: Finding, results: Sequence[Resul
         found = explain_variant(context, place, results, list(failures(results).values()))
         nodes = changed(onnx.load(bench.ground.clean(variant)), onnx.load(target.path))
     declared = found.hit(node) or MISSED
-    named = {"kind": found.kind, "named": found.node, "tensor": found.tensor, "also": found.also}
-    return Score(entry.name, variant, node, _how_well(found, nodes, declared), declared, **named)
+    score = Score(entry.name, variant, node, _how_well(found, nodes, declared), declared)
+    return replace(score, kind=found.kind, named=found.node, tensor=found.tensor, also=found.also)
 
 
 def _how_well(found: Explanation, nodes: frozenset[str], declared: str) -> str:

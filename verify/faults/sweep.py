@@ -86,14 +86,14 @@ def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Pa
             middle = (good + bad) // 2
             if middle not in smaller:  # what a larger one did not bring out, a smaller one will not
                 left = smaller[max(step for step in smaller if step < middle)]
-                smaller[middle] = caught(default / float(2**middle), _with_needs(bench, left))
+                smaller[middle] = caught(default / float(2**middle), with_needs(bench, left))
             good, bad = (middle, bad) if checks & smaller[middle].keys() else (good, middle)
         return default / float(2**good)
 
     return Finding(entry.name, variant, found, smallest(set(found)), smallest(set(found) - {TWIN}))
 
 
-def _with_needs(bench: Bench, checks: Iterable[str]) -> list[str]:
+def with_needs(bench: Bench, checks: Iterable[str]) -> list[str]:
     """The checks, and those whose measures they use."""
     modules = bench.examination.modules
     return list(dict.fromkeys([name for check in checks for name in (*modules[check].NEEDS, check)]))
