@@ -19,6 +19,7 @@ from verify.check import Array
 
 HEAD = {"lm_head": "logits"}  # the value that a head computes is the graph's output
 TYPE_OF = {"GatherBlockQuantized": 2, "DequantizeLinear": 1, "Where": 1}  # the input whose type the output has
+UNKNOWN = int(TensorProto.FLOAT)  # of a constant that is no tensor: no module is fed with one
 BLOCK = 32  # of weights that are stored one by one: the smallest block of the quantized ones
 QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "DequantizeLinear", "MatMulInteger")
 INTEGERS = (TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT4, TensorProto.INT4)
@@ -137,6 +138,8 @@ class Cuts:
                 return int(cast[0])
             if node.op_type in ("Shape", "Size"):
                 return int(TensorProto.INT64)
+            if node.op_type == "Constant":
+                return next((int(entry.t.data_type) for entry in node.attribute if entry.HasField("t")), UNKNOWN)
             name = node.input[TYPE_OF.get(node.op_type, 0)]
         if name in self._tensors:
             return int(self._tensors[name].data_type)
