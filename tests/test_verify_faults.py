@@ -97,7 +97,7 @@ def test_the_unharmed_candidate_passes(form: str, request: pytest.FixtureRequest
     files: Path = request.getfixturevalue(form)
     code, report = verdict_of(files / "onnx" / "model.onnx", tmp_path)
     assert (code, failing(report), report["verdict"]) == (0, set(), "passed")
-    assert report["not_run"] == ["twin"]  # nothing is built in this directory
+    assert "twin" in {entry["what"] for entry in report["not_run"]}  # nothing is built in this directory
     assert "weights" in {result["check"] for result in report["results"]}
 
 
