@@ -18,7 +18,6 @@ from artifact.signature import model_file
 from publish import browser, card, provenance, secrets
 from publish.tree import CARD, PROVENANCE, REPORT, Published, known
 
-
 OWN = "genai_config.json"  # names its variant's graph; a repository has one, of the first variant
 
 

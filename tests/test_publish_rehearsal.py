@@ -99,7 +99,7 @@ def test_references(hub: LocalHub, head: str) -> None:
 
 def test_content_outlives_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
-        with serving(tmp_path) as hub:
+        with serving(tmp_path / "data") as hub:
             rehearsing.environment(monkeypatch, hub, tmp_path)
             if not hub.api.repo_exists(NAME):
                 hub.api.create_repo(NAME)

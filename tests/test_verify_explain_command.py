@@ -60,7 +60,7 @@ def test_a_failed_candidate_is_explained_and_the_command_shows_it_again(home: Pa
     assert "initializer transformer.h.3.ln_1.bias differs from the reference's in 128 of 128" in entry["what"][0]
     for text in (result.stderr, (report / "report.md").read_text()):
         assert f"node: {NODE}" in text
-        assert "Where the fault is" in text or "where the fault is" in text
+        assert "Where the fault of" in text or "where the fault is" in text
     name, *again = shlex.split(entry["command"])[2:]
     assert name == "verify.explain"
     shown = json.loads(stage(name, *again, code=1).stdout)

@@ -218,7 +218,7 @@ def quick_recipe(home: Path) -> Path:
     for old, new in {
         'path = "embedded"': f'path = "{ROOT}/recipes/embedded"',
         'text = "text/': f'text = "{EMBEDDED.parent}/text/',
-        '"structure", "tokenizer", "weights", "logits", "cache", "generation", "divergence", "twin"': '"structure", "logits"',
+        '"tokenizer", "weights", "logits", "cache", "generation", "divergence", "twin"': '"logits"',
         '"disable_all", "enable_all"': '"enable_all"',
         "timeout_s = 120": "timeout_s = 5",
     }.items():
