@@ -51,8 +51,8 @@ def convert(hint: Any, value: Any, *, where: str, error: type[PipelineError] = R
                 f"{_show(value)} is not one of them", where=where, hint=did_you_mean(str(value), map(str, args))
             )
         return value
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(convert(args[0], item, where=f"{where}[{i}]", error=error) for i, item in enumerate(value))
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        return origin(convert(args[0], item, where=f"{where}[{i}]", error=error) for i, item in enumerate(value))
     if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
         return {str(k): convert(args[1], item, where=f"{where}.{k}", error=error) for k, item in value.items()}
     if dataclasses.is_dataclass(hint):

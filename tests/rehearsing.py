@@ -97,7 +97,7 @@ def serving(data: Path) -> Iterator[LocalHub]:
             assert server.stdout is not None
             line = server.stdout.readline()
             found = re.fullmatch(r"export HF_ENDPOINT=(\S+) HF_TOKEN=(\S+)\n", line)
-            assert found, line
+            assert found, (line, server.poll(), server.stderr.read() if server.stderr else "")
             yield LocalHub(found[1], HfApi(endpoint=found[1], token=found[2]))
         finally:
             server.terminate()
