@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
-import multiprocessing
 import os
 import resource
 import signal
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from verify.runtime import Answers, Ask, Bounds, RuntimeFailure, Task
+from verify.spawned import Spawned
 
 
 @contextlib.contextmanager
@@ -29,11 +29,9 @@ def isolated(module: str, settings: Any, bounds: Bounds) -> Iterator[Ask]:
         child.stop()
 
 
-class _Child:
+class _Child(Spawned):
     def __init__(self, module: str, settings: Any, bounds: Bounds) -> None:
         self._module, self._settings, self._bounds = module, settings, bounds
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._pipe: Connection | None = None
 
     def ask(self, task: Task) -> Answers:
         try:
@@ -51,29 +49,8 @@ class _Child:
         answers: Answers = value
         return answers
 
-    def stop(self) -> int | None:
-        """End the process now; its exit code."""
-        process, self._process = self._process, None
-        if self._pipe is not None:
-            self._pipe.close()
-            self._pipe = None
-        if process is None:
-            return None
-        process.join(timeout=0.5)
-        if process.is_alive():
-            process.kill()
-        process.join()
-        return process.exitcode
-
     def _start(self) -> Connection:
-        if self._pipe is None:
-            context = multiprocessing.get_context("spawn")
-            self._pipe, child = context.Pipe()
-            arguments = (child, self._module, self._settings, self._bounds.memory_gb)
-            self._process = context.Process(target=_serve, args=arguments, daemon=True)
-            self._process.start()
-            child.close()
-        return self._pipe
+        return self._spawn(_serve, self._module, self._settings, self._bounds.memory_gb)
 
 
 def _serve(pipe: Connection, module: str, settings: Any, memory_gb: float) -> None:

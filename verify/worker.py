@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Self
 from verify import confinement
 from verify.candidate import Candidate
 from verify.check import Case, NotApplicable, Partial, load
+from verify.spawned import Spawned
 
 NO_MEMORY = (
     "bad_alloc",
@@ -26,7 +26,7 @@ class CandidateError(Exception):
     """The candidate raised, crashed, ran out of memory or out of time while it was judged."""
 
 
-class Worker:
+class Worker(Spawned):
     """Runs checks on one ONNX file at one optimization level, within bounds; starts anew after a failure.
 
     One that has not answered in time is not asked again: every further check would wait as long. `twin` is what the
@@ -36,8 +36,6 @@ class Worker:
     def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float, twin: Path | None = None) -> None:
         self._target = (path, level, twin)
         self._timeout_s, self._memory_gb = timeout_s, memory_gb
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._pipe: Connection | None = None
         self._hung = False
 
     def __enter__(self) -> Self:
@@ -84,28 +82,8 @@ class Worker:
         partial: Partial = value
         return partial
 
-    def stop(self) -> int | None:
-        """End the process now; its exit code."""
-        process, self._process = self._process, None
-        if self._pipe is not None:
-            self._pipe.close()
-            self._pipe = None
-        if process is None:
-            return None
-        process.join(timeout=0.5)
-        if process.is_alive():
-            process.kill()
-        process.join()
-        return process.exitcode
-
     def _start(self) -> Connection:
-        if self._pipe is None:
-            context = multiprocessing.get_context("spawn")
-            self._pipe, child = context.Pipe()
-            self._process = context.Process(target=_serve, args=(child, self._memory_gb), daemon=True)
-            self._process.start()
-            child.close()
-        return self._pipe
+        return self._spawn(_serve, self._memory_gb)
 
 
 def _serve(pipe: Connection, memory_gb: float) -> None:
