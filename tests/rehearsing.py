@@ -10,6 +10,7 @@ import re
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import huggingface_hub
 import pytest
 import requests
 from huggingface_hub import HfApi
+from tqdm import tqdm
 
 from artifact import command, store
 from artifact.canonical import file_digest
@@ -249,6 +251,8 @@ def start(words: list[str], log: Path) -> int:
     """The same in a child process, which is to be killed: its id."""
     child = os.fork()
     if child == 0:
+        # tqdm's lock is a semaphore shared with the parent, which would wait for ever for one that died holding it.
+        tqdm.set_lock(threading.RLock())
         try:
             with log.open("w") as stream:
                 os.dup2(stream.fileno(), 1)
