@@ -18,6 +18,7 @@ from verify.decoding import (
     draw,
     draw_margin,
     keep,
+    likeliest,
     log_softmax,
     sequence_score,
 )
@@ -29,6 +30,12 @@ TEXT = ROOT / "recipes" / "text" / "inaugural_heldout.txt"
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     return Reference(ROOT / "recipes" / "embedded", allow_pickle=False)
+
+
+@given(st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0, np.inf, np.nan]), min_size=1), st.integers(1, 40))
+def test_the_likeliest_are_the_first_of_a_stable_sort(values: list[float], count: int) -> None:
+    found = likeliest(np.asarray(values, np.float32), count)
+    assert found.tolist() == np.argsort(-np.asarray(values, np.float32), kind="stable")[:count].tolist()
 
 
 @given(st.integers(0, 10_000), st.floats(0.3, 2), st.floats(0.05, 1), st.integers(1, 300))
