@@ -6,16 +6,16 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
-import onnxruntime as ort
 import pytest
 from huggingface_hub import snapshot_download
 
 from artifact.signature import FILES, model_file
 from publish.rehearsal.access import WRITE
-from tests import rehearsing
-from tests.conftest import EMBEDDED, Stage
+from tests import asking, rehearsing
+from tests.conftest import EMBEDDED, ROOT, Stage
 from tests.rehearsing import LocalHub
+from verify.examine import Target
+from verify.reference import Reference
 
 server, hub = rehearsing.server, rehearsing.hub
 NAME = "rehearsal/embedded-ONNX"
@@ -30,6 +30,16 @@ def quick(directory: Path) -> Path:
     path = directory / "embedded.toml"
     path.write_text(text)
     return path
+
+
+def run(tree: Path) -> None:
+    """Every program that users load the repository with generates from this tree what PyTorch does."""
+    reference = Reference(ROOT / "recipes" / "embedded", allow_pickle=False)
+    targets = [Target(variant, tree / model_file(variant)) for variant in ("fp32", "q8")]
+    for runtime in ("optimum", "transformersjs", "browser"):
+        found = asking.outcome(asking.shorter(runtime), reference, targets)
+        assert (asking.failures(found), found.not_run) == ([], [])
+        assert {(result.variant, result.runtime) for result in found.results} == {("fp32", runtime), ("q8", runtime)}
 
 
 @pytest.mark.slow
@@ -51,10 +61,4 @@ def test_embedded_model_is_published_downloaded_and_run(
     names = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
     assert [name for name in names if (tree / name).read_bytes() != (found / name).read_bytes()] == []
     assert {model_file(variant) for variant in FILES} < set(names)
-    for variant in ("fp32", "q8"):
-        session = ort.InferenceSession(found / model_file(variant))
-        empty = np.zeros((1, 4, 0, 32), np.float32)
-        cache = {i.name: empty for i in session.get_inputs() if i.name.startswith("past")}
-        one = np.ones((1, 3), np.int64)
-        feed = {"input_ids": one, "attention_mask": one, "position_ids": np.arange(3)[None]}
-        assert np.isfinite(session.run(["logits"], {**feed, **cache})[0]).all()
+    run(found)

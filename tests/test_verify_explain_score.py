@@ -19,8 +19,8 @@ from verify.faults import explained, table
 from verify.faults.bench import Bench, Ground, shorter
 from verify.faults.explained import Score
 from verify.faults.fault import catalogue
-from verify.faults.pool import Pool
 from verify.faults.sweep import Finding
+from verify.pool import Pool
 from verify.reference import Reference
 
 CHECKS = ("logits", "cache", "twin")

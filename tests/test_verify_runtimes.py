@@ -5,24 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
 
-from artifact.recipe import Recipe, read_recipe
-from artifact.runtimes import Runtimes
-from artifact.signature import model_file
-from tests.conftest import EMBEDDED, ROOT
+from tests.asking import failures, files, outcome, shorter
+from tests.conftest import ROOT
 from verify import portability, report
 from verify.check import Measure
 from verify.corpus import Corpus
 from verify.examine import Target
-from verify.portability import Outcome
 from verify.reference import Reference
 from verify.runtimes.browser.server import PACKAGES, application, serving
 from verify.verdict import Judged, Result
@@ -33,32 +28,6 @@ SOURCE = ROOT / "recipes" / "embedded"
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     return Reference(SOURCE, allow_pickle=False)
-
-
-def shorter(runtime: str, **settings: Any) -> Recipe:
-    """The embedded recipe with one runtime, required, and less to do."""
-    recipe = read_recipe(EMBEDDED)
-    runtimes = Runtimes((runtime,), (runtime,), (6,), (9, 4), new_tokens=8, settings={runtime: settings})
-    return replace(recipe, verify=replace(recipe.verify, runtimes=runtimes))
-
-
-def outcome(recipe: Recipe, reference: Reference, targets: Sequence[Target]) -> Outcome:
-    runtimes = portability.plan(recipe, [target.variant for target in targets])
-    missing = [runtime.missing for runtime in runtimes if runtime.missing is not None]
-    if missing and not os.environ.get("PIPELINE_CI"):
-        pytest.skip(f"{missing[0].what} is not installed")
-    corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
-    return portability.examine(recipe, runtimes, reference, corpus, targets)
-
-
-def files(build: Path, variants: Sequence[str]) -> list[Target]:
-    return [Target(variant, build / "embedded" / variant / model_file(variant)) for variant in variants]
-
-
-def failures(found: Outcome) -> list[str]:
-    bad = [result for result in found.results if not result.passed]
-    measures = [f"{r.check}.{j.measure.name}: {j.measure.detail}" for r in bad for j in r.measures if not j.passed]
-    return measures + [r.failure for r in bad if r.failure is not None]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Candidate:
         self.path = path
         self._content = content  # what is run in the place of the file, if not the file itself
         self.level = level
-        self.threads = threads  # 0: onnxruntime's default, one per core
+        self.threads = threads or len(os.sched_getaffinity(0))  # onnxruntime would bind its own to cores of others
         self.target = (path, level, twin)
         self.twin = None if twin is None else Candidate(twin, level)  # what the recipe makes in this file's place
         self._session: onnxruntime.InferenceSession | None = None

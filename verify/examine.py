@@ -20,10 +20,12 @@ from artifact.recipe import Recipe
 from artifact.typed import build
 from verify.check import NotApplicable, Partial, load
 from verify.corpus import Corpus
+from verify.pool import Pool
 from verify.verdict import Result, judge
 from verify.worker import CandidateError, Worker
 
 GROUP = 3 * 2**30  # bytes of cases on disk at a time; for every group each candidate's process is started anew
+AT_A_TIME = 2  # candidates, which divide the cores: a small machine has no memory for more
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Examination:
     """Everything the candidates are judged with. `run` may be called once: cases draw on the reference's state.
 
     The reference computes cases until GROUP bytes of them lie on disk; then one candidate after the other judges them.
-    So one session is in memory at a time, whatever the number of candidates, and the disk holds one group.
+    So AT_A_TIME sessions are in memory, whatever the number of candidates, and the disk holds one group.
     """
 
     recipe: Recipe
@@ -110,12 +112,16 @@ class Examination:
             progress = stack.enter_context(
                 tqdm(unit=" runs", dynamic_ncols=True, desc="verify", mininterval=interval())
             )
+            pool = stack.enter_context(Pool(verify, most=min(AT_A_TIME, len(slots))))
             for group in self._groups(scratch, progress):
-                for slot in slots:
-                    target, level = slot
-                    bounds = {"timeout_s": verify.timeout_s, "memory_gb": verify.memory_gb}
-                    with Worker(target.path, level, **bounds, twin=target.twin) as worker:
-                        self._judge(worker, slot, group, evidence, progress)
+
+                def one(worker: Worker, slot: Slot, group: Sequence[Saved] = group) -> None:
+                    worker.aim(slot[0].path, slot[1], slot[0].twin)
+                    self._judge(worker, slot, group, evidence, progress)
+                    worker.stop()  # the next candidate has a process of its own
+
+                for _ in pool.map(one, slots):
+                    pass
         observed: dict[Slot, dict[str, float]] = {slot: {} for slot in slots}
         return [self._conclude(check, slot, own, observed[slot]) for (check, slot), own in evidence.items()]
 

@@ -60,6 +60,12 @@ class Worker(Spawned):
         """Judge this file from now on."""
         self._target, self._hung = (path, level, twin), False
 
+    def abandon(self) -> None:
+        """End the process from another thread; whoever waits for its answers is told that there will be none."""
+        self._hung = True
+        if self._process is not None:
+            self._process.kill()
+
     def judge(self, check: str, case_directory: Path) -> Partial:
         """The check's partial result for one saved case; CandidateError or NotApplicable says why there is none."""
         if self._hung:

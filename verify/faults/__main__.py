@@ -51,7 +51,7 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
     from verify.faults import explained, sweep, table
     from verify.faults.bench import Bench, Ground, shorter
     from verify.faults.fault import Fault
-    from verify.faults.pool import Pool
+    from verify.pool import Pool
 
     home: Path = arguments.build / recipe.name
     origin, _ = lineage.open_built(recipe, list(variants), home)

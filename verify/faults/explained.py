@@ -18,9 +18,9 @@ from verify.explain.explanation import Explanation
 from verify.explain.locate import Bounds, Context, Place, explain_variant
 from verify.faults.bench import Bench, failures
 from verify.faults.fault import GRAPH, Fault
-from verify.faults.pool import Pool
 from verify.faults.surgery import RIGHT
 from verify.faults.sweep import Finding, with_needs
+from verify.pool import Pool
 from verify.verdict import Result
 from verify.worker import Worker
 

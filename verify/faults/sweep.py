@@ -17,7 +17,7 @@ from verify.corpus import Corpus
 from verify.examine import Examination, Saved, Target, interval
 from verify.faults.bench import Bench, failures
 from verify.faults.fault import FILES, Fault, InapplicableError
-from verify.faults.pool import Pool
+from verify.pool import Pool
 from verify.verdict import Result
 from verify.worker import Worker
 
