@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,17 @@ from artifact.typed import build, convert, did_you_mean
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 LEVELS = ("disable_all", "enable_all")
+DEVICES = (
+    "cpu",
+    "cuda",
+    "dml",
+    "wasm",
+    "webgpu",
+    "webnn",
+    "webnn-cpu",
+    "webnn-gpu",
+    "webnn-npu",
+)  # Transformers.js' own
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,10 @@ class Verify:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One model's recipe. `tolerances` is keyed by check, then figure."""
+    """One model's recipe. `tolerances` is keyed by check, then figure.
+
+    `defaults` names the variant that Transformers.js loads on a device when its user names none.
+    """
 
     path: Path
     name: str
@@ -92,6 +106,7 @@ class Recipe:
     graph: str = GRAPHS[0]
     calibration: Calibration | None = None
     publish: Publish | None = None
+    defaults: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def text_path(self) -> Path:
@@ -120,7 +135,8 @@ class Recipe:
     def model_digest(self) -> str:
         """Digest of what decides the fp32 artifact, given the source."""
         padded = self.source.padded_vocabulary
-        return digest({"architecture": self.architecture, "graph": self.graph, "padded_vocabulary": padded})
+        own = {"architecture": self.architecture, "graph": self.graph, "padded_vocabulary": padded}
+        return digest({**own, "defaults": dict(self.defaults)})
 
     def variant_digest(self, name: str) -> str:
         """Digest of what decides a variant, given fp32: the calibration too, text included, where a scheme uses it."""
@@ -160,7 +176,18 @@ def read_recipe(path: Path) -> Recipe:
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting beyond tomllib's limits
         raise RecipeError(f"not TOML: {error}", where=path, hint="mend the file") from error
     where = str(path)
-    known = ("name", "architecture", "graph", "source", "calibration", "variants", "verify", "tolerances", "publish")
+    known = (
+        "name",
+        "architecture",
+        "graph",
+        "source",
+        "calibration",
+        "variants",
+        "defaults",
+        "verify",
+        "tolerances",
+        "publish",
+    )
     for key in table:
         if key not in known:
             raise RecipeError(f"unknown key {key!r}", where=where, hint=did_you_mean(key, known))
@@ -183,7 +210,8 @@ def read_recipe(path: Path) -> Recipe:
     tolerances = read_tolerances(table.get("tolerances", {}), variants, f"{where}: tolerances")
     calibration = _calibration(table["calibration"], f"{where}: calibration") if "calibration" in table else None
     publish = read_publish(table["publish"], f"{where}: publish") if "publish" in table else None
-    return Recipe(path, name, architecture, source, variants, verify, tolerances, graph, calibration, publish)
+    defaults = _defaults(table.get("defaults", {}), ("fp32", *variants), f"{where}: defaults")
+    return Recipe(path, name, architecture, source, variants, verify, tolerances, graph, calibration, publish, defaults)
 
 
 def _calibration(table: object, where: str) -> Calibration:
@@ -191,6 +219,17 @@ def _calibration(table: object, where: str) -> Calibration:
     if calibration.chunk < 2 or calibration.chunks < 1:
         raise RecipeError("chunk and chunks must be positive", where=where, hint="write chunk = 512, chunks = 32")
     return calibration
+
+
+def _defaults(table: object, variants: Sequence[str], where: str) -> Mapping[str, str]:
+    defaults: Mapping[str, str] = convert(Mapping[str, str], table, where=where)
+    for device, variant in defaults.items():
+        if device not in DEVICES:
+            raise RecipeError(f"no device {device!r}", where=where, hint=did_you_mean(device, DEVICES))
+        if variant not in variants:
+            hint = did_you_mean(variant, variants)
+            raise RecipeError(f"{variant!r} is not made by this recipe", where=f"{where}.{device}", hint=hint)
+    return defaults
 
 
 def _calibrated(name: str) -> bool:

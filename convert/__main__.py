@@ -85,7 +85,7 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
         onnx_ir.save(model, staged / signature.model_file("fp32"))
         (staged / "traced.onnx").unlink(missing_ok=True)
         padded = recipe.source.padded_vocabulary
-        complete = architecture(recipe.architecture).complete(config)
+        complete = repository.with_defaults(architecture(recipe.architecture).complete(config), recipe.defaults)
         repository.write(origin.path, staged, complete, dims, allow_padded_vocabulary=padded)
         return store.seal(staged, target, wanted)
 

@@ -20,6 +20,14 @@ DROPPED_TOKENIZER = ("auto_map", "cache_dir", "local_files_only", "name_or_path"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja")
 
 
+def with_defaults(config: Mapping[str, Any], defaults: Mapping[str, str]) -> dict[str, Any]:
+    """The config, telling Transformers.js which variant to load on a device where its user names none."""
+    if not defaults:
+        return dict(config)
+    devices = {device: {"dtype": variant} for device, variant in defaults.items()}
+    return {**config, "transformers.js_config": {"device_config": devices}}
+
+
 def write(
     source: Path, target: Path, config: Mapping[str, Any], dims: Dimensions, *, allow_padded_vocabulary: bool
 ) -> None:

@@ -82,7 +82,7 @@ def _sources(published: Published) -> dict[str, Path]:
 def _page(published: Published) -> str:
     """page.json: what the page may load, by digest."""
     context = published.source.facts["dimensions"]["context"]
-    table = browser.settings(published.recipe.name, context, published.files, browser.published_code())
+    table = browser.settings(published.recipe, context, published.files, browser.published_code())
     return json.dumps(table, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from artifact.canonical import read_json
 from artifact.manifest import FileEntry
+from artifact.recipe import Recipe
 from artifact.signature import FILES, model_file
 from publish.tree import Published
 
@@ -35,21 +36,24 @@ def assets() -> dict[str, Path]:
 def page(published: Published) -> dict[str, bytes]:
     """The page in the published repository, by path: its own files, and page.json about the model's files."""
     context = next(iter(published.variants.values())).facts["dimensions"]["context"]
-    about = settings(published.recipe.name, context, published.files, published_code())
+    about = settings(published.recipe, context, published.files, published_code())
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     return {**{name: path.read_bytes() for name, path in assets().items()}, SETTINGS: text.encode()}
 
 
-def settings(name: str, context: int, files: Iterable[FileEntry], code: Mapping[str, Any]) -> dict[str, Any]:
+def settings(recipe: Recipe, context: int, files: Iterable[FileEntry], code: Mapping[str, Any]) -> dict[str, Any]:
     """page.json: the model's name, its context in tokens, its files and variants, and the library (`code`).
+
+    The variant `preferred` is what Transformers.js itself takes in a browser: the recipe's default, else its own.
 
     `files` are those of the repository, of which only what the page reads is listed; `code` is `published_code()` or
     what a server gives in its place.
     """
     entries = {entry.path: entry for entry in files}
     return {
-        "name": name,
+        "name": recipe.name,
         "context": context,
+        "preferred": recipe.defaults.get("wasm", "q8"),
         "code": dict(code),
         "files": [_listed(entries[path]) for path in READ if path in entries],
         "variants": [

@@ -70,6 +70,7 @@ def render(published: Published) -> str:
         converter_name=converter.NAME,
         rows=rows,
         shown={variant: _favourite(rows, variant) for variant in ("fp32", "q8", "q4")},
+        wasm=published.recipe.defaults.get("wasm"),
         timed=timed,
         dimensions=published.variants[rows[0].variant].facts["dimensions"],
         end_token=read_json(published.source_directory / "config.json").get("eos_token_id"),

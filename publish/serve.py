@@ -129,7 +129,7 @@ def _built(recipe: Recipe, home: Path, code: Mapping[str, object]) -> tuple[dict
         entries.update({entry.path: entry for entry in artifact.manifest.files})
         files.update({entry.path: artifact.path / entry.path for entry in artifact.manifest.files})
     context = artifact.manifest.facts["dimensions"]["context"]
-    return files, browser.settings(recipe.name, context, entries.values(), code)
+    return files, browser.settings(recipe, context, entries.values(), code)
 
 
 if __name__ == "__main__":

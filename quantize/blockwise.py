@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from artifact import registry
 from artifact.errors import RecipeError
+from quantize import expand
 from quantize.blocks import BITS, SIZES, Blocks, Floats, Form
 from quantize.calibration import Moments
 from quantize.lookup import place
@@ -54,7 +55,8 @@ class BlockwiseOptions:
     `accuracy_level` 4 rounds activations to int8, per row and block. Lower levels keep them float, but onnxruntime
     1.31.1 has such kernels on x64 for 4 bits only: at 2 and 8 it widens the whole matrix at every call. With level 4 a
     row's result depends on no other row, to the last bit, up to block 32 at 4 bits and 64 at 8 bits (decision 0004).
-    Of `overrides` the first whose glob matches a weight's name holds.
+    Of `overrides` the first whose glob matches a weight's name holds. With `expand` weights of 8 bits become float32
+    again when a session starts (quantize/expand.py), blocks may be longer, and `accuracy_level` says nothing.
     """
 
     bits: int
@@ -66,20 +68,24 @@ class BlockwiseOptions:
     embedding_symmetric: bool = True
     embedding_accuracy_level: int | None = None  # lm_head's; None is that of the body
     position_bits: int = 0
+    expand: bool = False
     overrides: tuple[Override, ...] = ()
 
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that the runtime has no kernel for."""
-        check_choice("bits", self.bits, BITS, where)
-        check_choice("block", self.block, SIZES, where)
+        widths, sizes = (expand.BITS, expand.SIZES) if self.expand else (BITS, SIZES)
+        check_choice("bits", self.bits, widths, where)
+        check_choice("block", self.block, sizes, where)
         check_choice("accuracy_level", self.accuracy_level, LEVELS, where)
         if self.embedding_accuracy_level is not None:
             check_choice("embedding_accuracy_level", self.embedding_accuracy_level, LEVELS, where)
-        check_choice("embedding_bits", self.embedding_bits, (0, *BITS), where)
-        check_choice("embedding_block", self.embedding_block, SIZES, where)
-        check_choice("position_bits", self.position_bits, (0, *BITS), where)
+        check_choice("embedding_bits", self.embedding_bits, (0, *widths), where)
+        check_choice("embedding_block", self.embedding_block, sizes, where)
+        check_choice("position_bits", self.position_bits, (0, *widths), where)
         for i, override in enumerate(self.overrides):
             override.check(f"{where}: overrides[{i}]")
+            if override.bits is not None:
+                check_choice("bits", override.bits, (0, *widths), f"{where}: overrides[{i}]")
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,11 @@ def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Cont
     weights = find_weights(model, context.dims)
     chosen = choose(weights, scheme, options)
     for weight, choice in tqdm(chosen, desc=scheme, unit="tensor", file=sys.stderr, leave=False, disable=None):
-        place(model, weight, solve(weight, choice, context, options), choice.level)
+        blocks = solve(weight, choice, context, options)
+        if options.expand:
+            expand.expand(model, weight, blocks)
+        else:
+            place(model, weight, blocks, choice.level)
 
 
 def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOptions | None = None) -> Blocks:

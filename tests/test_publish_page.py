@@ -113,7 +113,7 @@ def test_it_writes_what_pytorch_writes(seen: dict[str, Any], build: Path) -> Non
         assert re.match(r"\d+ tokens · [\d.,]+ tokens/s · first after [\d.]+ s · ", entry["figures"]), entry["figures"]
         assert entry["status"].endswith(entry["text"])
         assert entry["problem"] == ""
-    assert seen["variants"]["first"] == "q8"
+    assert seen["variants"]["first"] == "int8"
     assert len(seen["variants"]["choices"]) == 8
     assert seen["variants"]["room"].endswith("of 256 tokens")
     threads = min(len(os.sched_getaffinity(0)), 4)

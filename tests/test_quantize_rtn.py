@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
@@ -71,6 +73,9 @@ def rounded(model: onnx.ModelProto, options: Options, dims: Dimensions = DIMS) -
         Options(bits=2, block=32, accuracy_level=0, embedding_bits=2, embedding_symmetric=False),
         Options(bits=6, accuracy_level=0, embedding_bits=6),
         Options(bits=6, block=16, symmetric=False, accuracy_level=0, embedding_bits=6, embedding_symmetric=False),
+        Options(bits=8, block=512, embedding_block=512, expand=True),
+        Options(bits=8, block=16, symmetric=False, embedding_block=16, embedding_symmetric=False, expand=True),
+        Options(bits=8, embedding_bits=0, position_bits=0, expand=True),
     ],
 )
 def test_the_graph_computes_with_the_rounded_weights(options: Options, dims: Dimensions, level: str) -> None:
@@ -216,3 +221,22 @@ def test_an_option_that_the_runtime_has_no_kernel_for_is_refused_by_key(key: str
         Options(**options).check("recipe")
     assert refusal.value.where == f"recipe: {key}"
     Options(bits=4, embedding_bits=0).check("recipe")
+
+
+@pytest.mark.parametrize("dims", [DIMS, UNTIED, ALIGNED])
+def test_expanded_weights_are_numbers_before_the_first_call(dims: Dimensions, tmp_path: Path) -> None:
+    model = quantized(tiny_model(dims), Options(bits=8, block=16, position_bits=8, expand=True), dims)
+    stored = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    floats = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
+    assert sum(len(tensor.raw_data) for tensor in stored) > sum(len(tensor.raw_data) for tensor in floats)
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    ort.InferenceSession(model.SerializeToString(), options)
+    left = onnx.load(tmp_path / "optimized.onnx").graph.initializer
+    assert onnx.TensorProto.INT8 not in {tensor.data_type for tensor in left}
+
+
+@pytest.mark.parametrize("wrong", [{"bits": 4}, {"bits": 8, "embedding_bits": 4}, {"bits": 8, "block": 48}])
+def test_only_eight_bits_are_expanded(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="is not possible"):
+        Options(**wrong, expand=True).check("step")

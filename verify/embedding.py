@@ -12,6 +12,7 @@ from artifact.signature import Dimensions
 LOOKUPS = ("Gather", "GatherBlockQuantized")
 PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "MatMulNBits", "MatMulBnb4", "MatMulInteger", "DynamicQuantizeMatMul")
 REARRANGEMENTS = ("Cast", "DequantizeLinear", "Identity", "Reshape", "Transpose", "Unsqueeze")
+STEPS = (*REARRANGEMENTS, "Mul", "Slice", "Sub")  # and those from stored codes to numbers
 INTEGERS = (TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT4, TensorProto.INT4)
 LARGE = 1 / 8  # of the table's values: scales and zero points of any block are fewer bytes, codes of 2 bits are more
 
@@ -40,8 +41,8 @@ class Tables:
         return frozenset(name for name in origins if self._bytes.get(name, 0) >= self._least)
 
     def _origin(self, name: str) -> str:
-        """The value that this one is a rearrangement of."""
-        while name in self._makers and self._makers[name].op_type in REARRANGEMENTS and self._makers[name].input:
+        """The value that this one is a rearrangement of, or whose codes it makes numbers."""
+        while name in self._makers and self._makers[name].op_type in STEPS and self._makers[name].input:
             name = self._makers[name].input[0]
         return name
 

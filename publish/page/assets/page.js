@@ -3,7 +3,6 @@
 import { Problem, describe, words } from './problem.js';
 
 const SIMD = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]);
-const PREFERRED = 'q8'; // what Transformers.js itself takes in a browser
 const ENDS = {
   ended: 'the model ended the text',
   full: 'the context is full',
@@ -31,7 +30,7 @@ async function start() {
   document.title = `Try ${settings.name}`;
   $('name').textContent = settings.name;
   for (const { dtype, size } of settings.variants) $('dtype').add(new Option(`${dtype}, ${bytes(size)}`, dtype));
-  if (settings.variants.some(({ dtype }) => dtype === PREFERRED)) $('dtype').value = PREFERRED;
+  if (settings.variants.some(({ dtype }) => dtype === settings.preferred)) $('dtype').value = settings.preferred;
   $('form').addEventListener('submit', (event) => {
     event.preventDefault();
     if (state === 'idle') write();
