@@ -113,9 +113,9 @@ def test_an_inspection_that_hangs_eats_memory_or_dies_is_ended_and_the_next_one_
         path.write_bytes(sound().SerializeToString())
         inspector._timeout_s = 60
         inspector.inspect(path)
-        assert inspector._child is not None
-        os.kill(inspector._child.pid or 0, signal.SIGSEGV)
-        inspector._child.join()
+        assert inspector._process is not None
+        os.kill(inspector._process.pid or 0, signal.SIGSEGV)
+        inspector._process.join()
         assert "ended its process (exit code -11)" in refusal(inspector, path).what
         inspector.inspect(path)
     model = sound()
