@@ -18,7 +18,9 @@ from onnx import numpy_helper
 from artifact.command import run
 from artifact.errors import BROKEN_INPUT, InputError
 from tests.conftest import EMBEDDED, ROOT
-from tests.hostile import ENDLESS, ENORMOUS, REFUSED, WRONG, Make, sound
+from tests.hostile import ENDLESS, ENORMOUS, Make, sound
+from tests.hostile_refused import REFUSED
+from tests.hostile_wrong import WRONG
 from verify.__main__ import main
 from verify.candidate import Candidate
 from verify.check import Case
