@@ -216,4 +216,5 @@ def test_help_is_there_before_any_library(stage: Stage) -> None:
     result = stage("reconvert", "--help", PYTHONPROFILEIMPORTTIME="1")
     assert "python -m reconvert" in result.stdout
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "argparse" in loaded, "the interpreter says what it imports"
     assert not loaded & {"torch", "ray", "huggingface_hub", "rich"}
