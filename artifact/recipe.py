@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,9 @@ from artifact.typed import build, convert, did_you_mean
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 LEVELS = ("disable_all", "enable_all")
-DEVICES = (
-    "cpu",
-    "cuda",
-    "dml",
-    "wasm",
-    "webgpu",
-    "webnn",
-    "webnn-cpu",
-    "webnn-gpu",
-    "webnn-npu",
-)  # Transformers.js' own
+SCHEMES = "quantize/schemes"
+# What Transformers.js calls the devices that it runs on.
+DEVICES = ("cpu", "cuda", "dml", "wasm", "webgpu", "webnn", "webnn-cpu", "webnn-gpu", "webnn-npu")
 
 
 @dataclass(frozen=True)
@@ -141,7 +133,7 @@ class Recipe:
     def variant_digest(self, name: str) -> str:
         """Digest of what decides a variant, given fp32: the calibration too, text included, where a scheme uses it."""
         steps = self.variants[name].steps
-        if self.calibration is None or not any(map(_calibrated, _texts(steps))):
+        if self.calibration is None or not _calibrated(steps):
             return digest(steps)
         return digest(
             {"steps": steps, "calibration": asdict(self.calibration), "text": file_digest(self.calibration_path)}
@@ -232,11 +224,10 @@ def _defaults(table: object, variants: Sequence[str], where: str) -> Mapping[str
     return defaults
 
 
-def _calibrated(name: str) -> bool:
-    """Whether `name` is a scheme that says it can use calibration, in a line of its module, which is not imported."""
-    path = registry.ROOT / "quantize/schemes" / f"{name}.py"
-    known = name in registry.names("quantize/schemes") and path.is_file()
-    return known and "CALIBRATED = True" in path.read_text(encoding="utf-8").splitlines()
+def _calibrated(steps: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a scheme named anywhere in the steps says that it can use calibration."""
+    schemes = set(_texts(steps)).intersection(registry.names(SCHEMES))
+    return any(registry.constant(SCHEMES, name, "CALIBRATED", bool) for name in sorted(schemes))
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -263,7 +254,7 @@ def _variants(table: object, where: str) -> Mapping[str, Variant]:
             at = f"{where}.{name}.steps[{i}]"
             if not isinstance(step, Mapping) or not isinstance(step.get("scheme"), str):
                 raise RecipeError("a step needs a scheme", where=at, hint='write { scheme = "...", ... }')
-            registry.require("quantize/schemes", step["scheme"], where=at)
+            registry.require(SCHEMES, step["scheme"], where=at)
     return variants
 
 

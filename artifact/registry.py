@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
+from typing import TypeVar
 
 from artifact.errors import RecipeError
-from artifact.typed import did_you_mean
+from artifact.typed import convert, did_you_mean
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -22,3 +25,23 @@ def require(folder: str, name: str, *, where: str) -> str:
     if name not in names(folder):
         raise RecipeError(f"{name!r} does not exist", where=where, hint=did_you_mean(name, names(folder)))
     return name
+
+
+def constant(folder: str, name: str, key: str, kind: type[T]) -> T:
+    """What the module `name`, which must exist, assigns to `key` at its top level, read without importing it.
+
+    RecipeError when it assigns nothing, no literal or no `kind`.
+    """
+    path = ROOT / folder / f"{name}.py"
+    path = path if path.is_file() else ROOT / folder / name / "__init__.py"
+    hint = f"assign a literal {kind.__name__} to {key} at the module's top level"
+    body = ast.parse(path.read_bytes(), path).body
+    values = [one.value for one in body if isinstance(one, ast.Assign) and key in map(ast.unparse, one.targets)]
+    if not values:
+        raise RecipeError(f"{key} is missing", where=path, hint=hint)
+    try:
+        literal = ast.literal_eval(values[-1])
+    except ValueError as error:
+        raise RecipeError(f"{key} is no literal", where=path, hint=hint) from error
+    value: T = convert(kind, literal, where=f"{path}: {key}")
+    return value

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import multiprocessing
 import os
-import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from verify import confinement
+from verify.spawned import Spawned, describe
 
 QUIET_S = 0.02  # an idle process must use no processor time for so long
 PATIENCE_S = 2.0  # spinning threads of every engine here go to sleep within a fraction of it
@@ -24,55 +21,30 @@ class RemoteError(Exception):
     """The object raised, or its process died or gave no answer in time."""
 
 
-class Remote:
+class Remote(Spawned):
     """Makes `factory(*arguments)` in a spawned process and calls its methods there. `factory` must be importable.
 
     Whatever the process prints goes to the file `log`: libraries are talkative, and stdout is for the result's path.
     """
 
     def __init__(self, log: Path, factory: Callable[..., object], *arguments: object) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would inherit the parent's memory and thread pools
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, log, factory, arguments), daemon=True)
-        self._process.start()
-        child.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return int(self._process.pid or 0)
+        # Kept, so that a call after the process's end fails: a new process would be measured without a warm-up.
+        self._connection = self._spawn(_serve, log, factory, arguments)
 
     def call(self, method: str, *arguments: object, timeout_s: float) -> Any:
         """The method's result; RemoteError says why there is none."""
         try:
-            self._pipe.send((method, arguments))
-            if not self._pipe.poll(timeout_s):
+            self._connection.send((method, arguments))
+            if not self._connection.poll(timeout_s):
                 self.stop()
                 raise RemoteError(f"no answer within {timeout_s:g} s")
-            kind, value = self._pipe.recv()
+            kind, value = self._connection.recv()
         except (EOFError, ConnectionError) as error:
-            self.stop()
-            raise RemoteError(f"its process died (exit code {self._process.exitcode})") from error
+            raise RemoteError(f"its process died (exit code {self.stop()})") from error
         if kind == "error":
             raise RemoteError(value)
         return value
-
-    def stop(self) -> None:
-        """End the process now."""
-        self._pipe.close()
-        self._process.join(timeout=1.0)
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join()
 
 
 def settle(remotes: Iterable[Remote]) -> bool:
@@ -104,9 +76,7 @@ def _busy_ns(pids: Iterable[int]) -> int:
 
 
 def _serve(pipe: Connection, log: Path, factory: Callable[..., object], arguments: tuple[object, ...]) -> None:
-    if sys.platform == "linux":
-        # A killed parent cannot end this process; the kernel can (prctl's PR_SET_PDEATHSIG is 1).
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    confinement.die_with_parent()
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
@@ -118,6 +88,5 @@ def _serve(pipe: Connection, log: Path, factory: Callable[..., object], argument
                 instance = factory(*arguments) if instance is None else instance
                 answer = ("ok", getattr(instance, method)(*values))
             except Exception as error:  # noqa: BLE001  # whatever a foreign engine raises is its result, and is reported
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                answer = ("error", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
+                answer = ("error", describe(error))
             pipe.send(answer)

@@ -1,7 +1,8 @@
 """A weight matrix in blocks: codes, a scale and a zero point for each block, and the bytes that the runtime reads.
 
-The packing is that of onnxruntime 1.31.1's MatMulNBits and GatherBlockQuantized at 2, 4 and 8 bits. It has no kernel
-for 6 bits, but an exact 6-bit code is the sum of a 4-bit and a 2-bit one under the same scale:
+The packing is that of onnxruntime 1.31.1's MatMulNBits at 2, 4 and 8 bits; lookups in a table take the same bytes apart
+(`quantize.lookup`). There is no kernel for 6 bits, but an exact 6-bit code is the sum of a 4-bit and a 2-bit one under
+the same scale:
 
     code = 4 * high + low        code - (4 * z + 2) = 4 * (high - z) + (low - 2)
 
@@ -21,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 BITS = (2, 4, 6, 8)
-SIZES = (16, 32, 64, 128, 256)  # block sizes that MatMulNBits, MatMulBnb4 and GatherBlockQuantized all have kernels for
+SIZES = (16, 32, 64, 128, 256)  # block sizes that MatMulNBits and MatMulBnb4 both have kernels for
 SMALLEST = float(np.finfo(np.float32).smallest_normal)
 CHUNK = 1 << 22  # weights quantized at a time, so that a large vocabulary's temporaries stay small
 
@@ -76,7 +77,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Part:
-    """One operand of the runtime's kernels. The matrix is the sum of its parts, each times its `factor`."""
+    """Operand of MatMulNBits, or table of a lookup. The matrix is the sum of its parts, each times its `factor`."""
 
     bits: int
     factor: float
@@ -85,7 +86,7 @@ class Part:
 
 
 def parts(blocks: Blocks) -> tuple[Part, ...]:
-    """What the runtime's kernels read; the parts share the scales."""
+    """What products and lookups read; the parts share the scales."""
     form = blocks.form
     if form.bits != 6:
         return (_part(blocks, form.bits, blocks.codes, None if form.symmetric else blocks.zeros, 1.0),)

@@ -21,7 +21,9 @@ from convert import repository
 from convert.architectures.gpt2 import config as gpt2
 from quantize.stage import plan as quantize_plan
 from tests.conftest import EMBEDDED
-from tests.hostile import REFUSED, WRONG, sound
+from tests.hostile import sound
+from tests.hostile_refused import REFUSED
+from tests.hostile_wrong import WRONG
 from tests.test_verify_intake import DIMENSIONS
 from verify import examine, verdict
 from verify.candidate import Candidate

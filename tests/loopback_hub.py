@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 REPOSITORY = "someone/tiny"
@@ -27,7 +30,7 @@ class Hub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files: dict[str, bytes], repositories: Sequence[str] = (REPOSITORY,)) -> None:
+    def __init__(self, files: Mapping[str, bytes], repositories: Sequence[str]) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.repositories = {name: Repository({FIRST: dict(files)}, {"release": FIRST}) for name in repositories}
         own = self.repositories[repositories[0]]
@@ -40,6 +43,29 @@ class Hub(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """What makes the real client talk to this Hub, with its cache below a directory."""
+        return {
+            "HF_ENDPOINT": self.address,
+            "HF_HOME": str(home / "cache"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_OFFLINE": "0",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+
+@contextlib.contextmanager
+def serving(files: Mapping[str, bytes], repositories: Sequence[str] = (REPOSITORY,)) -> Iterator[Hub]:
+    """A Hub at work, each of its repositories with these files."""
+    with Hub(files, repositories) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join(timeout=10)
 
 
 class Answer(BaseHTTPRequestHandler):

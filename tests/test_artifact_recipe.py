@@ -112,6 +112,31 @@ def test_registry_knows_what_has_a_file(tmp_path: Path, monkeypatch: pytest.Monk
         registry.require("folder", "c", where="here")
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("a.py", "B = False\nA: int = 3\nB = True\nraise SystemExit  # never run", None),
+        ("a/__init__.py", "B = C = True", None),
+        ("a.py", "def f():\n    B = True", "B is missing"),
+        ("a.py", "B = not False", "B is no literal"),
+        ("a.py", "B = 1", "expected bool, found int 1"),
+    ],
+)
+def test_registry_reads_a_constant_without_importing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, message: str | None
+) -> None:
+    path = tmp_path / "folder" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
+    if message is None:
+        assert registry.constant("folder", "a", "B", bool) is True
+        return
+    with pytest.raises(RecipeError, match=message) as refusal:
+        registry.constant("folder", "a", "B", bool)
+    assert str(path) in refusal.value.where
+
+
 def test_registry_does_not_depend_on_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "gpt2" in registry.names("convert/architectures")

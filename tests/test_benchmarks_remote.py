@@ -62,9 +62,11 @@ def test_failures_say_why_and_only_a_dead_process_is_gone(tmp_path: Path) -> Non
 def test_silence_ends_the_process(tmp_path: Path) -> None:
     with Remote(tmp_path / "log", Thing, 5) as remote:
         remote.call("add", 1, timeout_s=60)
+        directory = Path(f"/proc/{remote.pid}")
+        assert directory.is_dir()
         with pytest.raises(RemoteError, match=r"no answer within 0\.2 s"):
             remote.call("sleep", timeout_s=0.2)
-        assert not Path(f"/proc/{remote.pid}").exists()
+        assert not directory.exists()
 
 
 def test_settling_waits_for_a_busy_process(tmp_path: Path) -> None:

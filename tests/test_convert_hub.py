@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from artifact.store import open_artifact
 from convert.hub import describe
 from tests.conftest import Stage
-from tests.loopback_hub import FIRST, REPOSITORY, SECOND, Hub
+from tests.loopback_hub import FIRST, REPOSITORY, SECOND, Hub, serving
 from tests.test_convert_tiny import write_checkpoint, write_recipe
 
 BRANCH = 'revision = "release"\n'
@@ -28,27 +27,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(files: dict[str, bytes]) -> Iterator[Hub]:
-    server = Hub(dict(files))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join(timeout=10)
+    with serving(files) as server:
+        yield server
 
 
 class Client:
     """`python -m convert` with the Hub at an address, and nothing else of the network."""
 
-    def __init__(self, stage: Stage, home: Path, address: str) -> None:
+    def __init__(self, stage: Stage, home: Path, hub: Hub) -> None:
         self.stage, self.home, self.build = stage, home, home / "build"
-        self.environment = {
-            "HF_ENDPOINT": address,
-            "HF_HOME": str(home / "cache"),
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_OFFLINE": "0",
-            "NO_PROXY": "127.0.0.1",
-        }
+        self.environment = hub.environment(home)
 
     def convert(self, source: str = BRANCH, code: int = 0, **environment: str) -> str:
         """What the command says on stderr."""
@@ -70,7 +58,7 @@ class Client:
 
 @pytest.fixture
 def client(stage: Stage, tmp_path: Path, hub: Hub) -> Client:
-    return Client(stage, tmp_path, hub.address)
+    return Client(stage, tmp_path, hub)
 
 
 def fetched(hub: Hub) -> list[str]:

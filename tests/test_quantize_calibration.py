@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
+from artifact import registry
 from artifact.errors import InputError, RecipeError
 from artifact.signature import Dimensions
 from quantize.blocks import SIZES, Form, dequantize
@@ -21,7 +22,7 @@ from quantize.calibration import Calibration
 from quantize.divergence import divergences
 from quantize.graph import clean
 from quantize.runner import Runner
-from quantize.scheme import Context, read_step
+from quantize.scheme import FOLDER, Context, module, read_step
 from quantize.sensitivity import Slot, measure, size
 from quantize.weights import find_weights
 from tests.test_quantize_tiny import DIMS, Array, session, tiny_model
@@ -53,6 +54,11 @@ def make_context(home: Path, dims: Dimensions = DIMS, tokens: int = 1200, **sett
     chunks = {"chunk": 16, "chunks": 8, **settings}
     calibration = Calibration(text, home / "model.onnx", words, dims, **chunks)
     return Context(dims, home / "model.onnx", calibration, home / "work")
+
+
+@pytest.mark.parametrize("name", registry.names(FOLDER))
+def test_every_scheme_says_whether_it_can_use_calibration(name: str) -> None:
+    assert registry.constant(FOLDER, name, "CALIBRATED", bool) is module(name).CALIBRATED
 
 
 def calibration_of(context: Context) -> Calibration:

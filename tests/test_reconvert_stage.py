@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from artifact.store import open_artifact
 from tests.conftest import ROOT, Stage
-from tests.loopback_hub import SECOND, Hub
+from tests.loopback_hub import SECOND, Hub, serving
 from tests.test_convert_tiny import write_checkpoint
 
 NAMES = ("one", "two", "three")
@@ -67,30 +66,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(files: dict[str, bytes]) -> Iterator[Hub]:
-    server = Hub(files, [f"someone/{name}" for name in NAMES])
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join(timeout=10)
+    with serving(files, [f"someone/{name}" for name in NAMES]) as server:
+        yield server
 
 
 class Job:
     """`python -m reconvert` on three recipes, with the Hub at an address and a token in the environment."""
 
-    def __init__(self, stage: Stage, home: Path, address: str) -> None:
+    def __init__(self, stage: Stage, home: Path, hub: Hub) -> None:
         self.stage, self.build = stage, home / "build"
         sources = {name: f'repository = "someone/{name}"\nrevision = "release"' for name in NAMES}
         variants: dict[str, dict[str, str]] = {"one": {}, "two": Q8, "three": {}}  # fp32 alone is half the work
         self.recipes = [write_recipe(home, name, source, variants[name]) for name, source in sources.items()]
-        self.environment = {
-            "HF_ENDPOINT": address,
-            "HF_HOME": str(home / "cache"),
-            "HF_TOKEN": TOKEN,
-            "HF_HUB_OFFLINE": "0",
-            "NO_PROXY": "127.0.0.1",
-        }
+        self.environment = {**hub.environment(home), "HF_TOKEN": TOKEN}
 
     @property
     def command(self) -> list[str]:
@@ -137,7 +125,7 @@ def alive(mark: Path) -> Sequence[str]:
 
 @pytest.fixture
 def job(stage: Stage, tmp_path: Path, hub: Hub) -> Job:
-    return Job(stage, tmp_path, hub.address)
+    return Job(stage, tmp_path, hub)
 
 
 @pytest.mark.slow
@@ -228,4 +216,5 @@ def test_help_is_there_before_any_library(stage: Stage) -> None:
     result = stage("reconvert", "--help", PYTHONPROFILEIMPORTTIME="1")
     assert "python -m reconvert" in result.stdout
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "argparse" in loaded, "the interpreter says what it imports"
     assert not loaded & {"torch", "ray", "huggingface_hub", "rich"}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from verify import portability
 from verify.agreement import Judgement, top_of
 from verify.check import Array, Measure
 from verify.corpus import Batch
 from verify.decoding import Beam, Sampling, draw
+from verify.examine import Target
 from verify.questions import Group, Questions, active, noise, readable
-from verify.runtime import Answers
 
 END, VOCABULARY, STEPS = 9, 10, 4
 RNG = np.random.default_rng(0)
@@ -162,8 +165,21 @@ def test_whole_passes_and_steps_are_compared_where_there_is_text() -> None:
     assert whole.compared == 5 * VOCABULARY
 
 
-@pytest.mark.parametrize("answer", [{"any": {}}, {"any": {"texts": [{}]}}, {"any": {"texts": None, "strings": [[1]]}}])
-def test_a_malformed_answer_is_an_error_that_the_stage_reports(answer: Answers) -> None:
-    for part in ("texts", "strings"):
-        with pytest.raises((LookupError, TypeError, ValueError)):
-            Judgement(ASKED, None, 0.1).judge(part, answer["any"][part])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"texts": None},
+        {"texts": [{}, {}]},
+        {"texts": texts()[:1]},
+        {"texts": texts(), "strings": None},
+        {"texts": texts(), "strings": [[1]]},
+    ],
+)
+def test_a_malformed_answer_is_a_failure_that_the_stage_reports(parts: dict[str, Any]) -> None:
+    runtime: Any = SimpleNamespace(name="made", module=SimpleNamespace(PARTS=("texts", "strings")))
+    recipe: Any = None  # not looked at: nothing of the answer is judged
+    target, judgement = Target("q8", Path("model.onnx")), Judgement(ASKED, None, 0.1)
+    (result,) = portability._judged(recipe, runtime, target, {"any": parts}, judgement)
+    assert "its answer is malformed: " in str(result.failure)
+    assert (result.measures, result.passed) == ((), False)

@@ -18,7 +18,9 @@ from onnx import numpy_helper
 from artifact.command import run
 from artifact.errors import BROKEN_INPUT, InputError
 from tests.conftest import EMBEDDED, ROOT
-from tests.hostile import ENDLESS, ENORMOUS, REFUSED, WRONG, Make, sound
+from tests.hostile import ENDLESS, ENORMOUS, Make, sound
+from tests.hostile_refused import REFUSED
+from tests.hostile_wrong import WRONG
 from verify.__main__ import main
 from verify.candidate import Candidate
 from verify.check import Case
@@ -113,9 +115,9 @@ def test_an_inspection_that_hangs_eats_memory_or_dies_is_ended_and_the_next_one_
         path.write_bytes(sound().SerializeToString())
         inspector._timeout_s = 60
         inspector.inspect(path)
-        assert inspector._child is not None
-        os.kill(inspector._child.pid or 0, signal.SIGSEGV)
-        inspector._child.join()
+        assert inspector._process is not None
+        os.kill(inspector._process.pid or 0, signal.SIGSEGV)
+        inspector._process.join()
         assert "ended its process (exit code -11)" in refusal(inspector, path).what
         inspector.inspect(path)
     model = sound()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,26 +20,7 @@ from verify.reporting import FILES
 
 def main(argv: Sequence[str] | None) -> int:
     """Run the stage; prints the report's directory. Exit code 0 only if every check of every candidate passed."""
-    parser = command.parser("verify", "Judge ONNX files against the PyTorch reference.")
-    names = ", ".join(signature.FILES)
-    parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help=f"judge only these; of {names}")
-    parser.add_argument(
-        "--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances"
-    )
-    parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint to judge the candidate against")
-    printed = parser.add_mutually_exclusive_group()
-    printed.add_argument("--format", choices=list(FILES), help="print the report in this form, not its directory")
-    printed.add_argument(
-        "--tolerances",
-        nargs="?",
-        type=float,
-        const=1.0,
-        metavar="FACTOR",
-        help="print the recipe's [tolerances] set to FACTOR (1) times what was measured; 1 is the least that passes",
-    )
-    parser.add_argument("--no-runtimes", action="store_true", help="leave out verify.runtimes: an incomplete report")
-    parser.add_argument("--explain", action="store_true", help="find the node at fault in each variant that fails")
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     recipe = read_recipe(arguments.recipe)
     _check_arguments(recipe, arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"  # the judge looks nothing up
@@ -70,6 +51,29 @@ def main(argv: Sequence[str] | None) -> int:
     else:
         print(directory)
     return PASSED if report["verdict"] == "passed" else CHECK_FAILED
+
+
+def _parser() -> ArgumentParser:
+    parser = command.parser("verify", "Judge ONNX files against the PyTorch reference.")
+    names = ", ".join(signature.FILES)
+    parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help=f"judge only these; of {names}")
+    parser.add_argument(
+        "--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances"
+    )
+    parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint to judge the candidate against")
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument("--format", choices=list(FILES), help="print the report in this form, not its directory")
+    printed.add_argument(
+        "--tolerances",
+        nargs="?",
+        type=float,
+        const=1.0,
+        metavar="FACTOR",
+        help="print the recipe's [tolerances] set to FACTOR (1) times what was measured; 1 is the least that passes",
+    )
+    parser.add_argument("--no-runtimes", action="store_true", help="leave out verify.runtimes: an incomplete report")
+    parser.add_argument("--explain", action="store_true", help="find the node at fault in each variant that fails")
+    return parser
 
 
 def _check_arguments(recipe: Recipe, arguments: Namespace) -> None:

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import os
 import resource
-import signal
-import sys
-import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+from verify import confinement
 from verify.runtime import Answers, Ask, Bounds, RuntimeFailure, Task
-from verify.spawned import Spawned
+from verify.spawned import Spawned, describe
 
 
 @contextlib.contextmanager
 def isolated(module: str, settings: Any, bounds: Bounds) -> Iterator[Ask]:
     """Gives a function that lets `module.answer(task, settings)` answer in a child, started anew after a failure."""
-    child = _Child(module, settings, bounds)
-    try:
+    with _Child(module, settings, bounds) as child:
         yield child.ask
-    finally:
-        child.stop()
 
 
 class _Child(Spawned):
@@ -54,12 +47,9 @@ class _Child(Spawned):
 
 
 def _serve(pipe: Connection, module: str, settings: Any, memory_gb: float) -> None:
-    if sys.platform == "linux":
-        # A killed parent cannot end a runtime that hangs; the kernel can (prctl's PR_SET_PDEATHSIG is 1).
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    confinement.die_with_parent()
     limit = int(memory_gb * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ["HF_HUB_OFFLINE"] = "1"
     answer = importlib.import_module(module).answer
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
@@ -68,6 +58,5 @@ def _serve(pipe: Connection, module: str, settings: Any, memory_gb: float) -> No
             try:
                 reply = ("ok", answer(task, settings))
             except Exception as error:  # noqa: BLE001  # whatever a runtime raises fails its check, and is reported
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                reply = ("error", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
+                reply = ("error", describe(error))
             pipe.send(reply)

@@ -70,9 +70,6 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
         for entry in left.values():
             say(f"{entry.what}: NOT RUN: {entry.reason}")
         asked = portability.examine(recipe, order.runtimes, reference, corpus, targets)
-        for target, wanted in zip(targets, before, strict=True):
-            if file_digest(target.path) != wanted:
-                raise InputError("the file changed while it was judged", where=target.path, hint="verify it again")
         about = {
             "name": recipe.name,
             "recipe": manifest.recipe,
@@ -82,10 +79,7 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
             "history": None,
             "explanations": [],
             "reproduce": _reproduce(recipe, order, header, manifest.code),
-            "candidates": [
-                {"variant": t.variant, "file": t.path.name, "bytes": t.path.stat().st_size, "sha256": sha256}
-                for t, sha256 in zip(targets, before, strict=True)
-            ],
+            "candidates": _candidates(targets, before),
             "seed": recipe.verify.seed,
             "settings": {name: asdict(table) for name, table in settings.items()},
             "text": {"sha256": file_digest(recipe.text_path), "tokens": len(corpus.ids)},
@@ -101,6 +95,17 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
         sealed = with_verdict(replace(manifest, facts=facts), made["verdict"])
         artifact = store.seal(staged, order.directory, sealed)
     return made, artifact
+
+
+def _candidates(targets: Sequence[Target], before: Sequence[str]) -> list[dict[str, Any]]:
+    """The files that were judged. InputError if one has another digest than `before`."""
+    for target, wanted in zip(targets, before, strict=True):
+        if file_digest(target.path) != wanted:
+            raise InputError("the file changed while it was judged", where=target.path, hint="verify it again")
+    return [
+        {"variant": target.variant, "file": target.path.name, "bytes": target.path.stat().st_size, "sha256": sha256}
+        for target, sha256 in zip(targets, before, strict=True)
+    ]
 
 
 def _reproduce(recipe: Recipe, order: Order, header: Mapping[str, Any], code: str) -> dict[str, Any]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from verify import confinement
 from verify.candidate import Candidate
 from verify.check import Case, NotApplicable, Partial, load
-from verify.spawned import Spawned
+from verify.spawned import Spawned, describe
 
 NO_MEMORY = (
     "bad_alloc",
@@ -37,14 +34,6 @@ class Worker(Spawned):
         self._target = (path, level, twin)
         self._timeout_s, self._memory_gb = timeout_s, memory_gb
         self._hung = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def path(self) -> Path:
@@ -116,5 +105,4 @@ def _reason(error: BaseException, memory_gb: float) -> str:
     text = str(error)
     if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
         return f"beyond its memory budget of {memory_gb:g} GB: {text or 'out of memory'}"
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno})"
+    return describe(error)

@@ -16,6 +16,8 @@ from quantize.scheme import Context, check_choice
 from quantize.schemes import rtn
 from quantize.weights import DOMAIN, Weight, find_weights
 
+CALIBRATED = False
+
 
 @dataclass(frozen=True)
 class Options:

@@ -3,73 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from artifact.errors import InputError, PipelineError
 from verify import confinement
+from verify.spawned import Spawned
 
 TIMEOUT_S = 60.0  # of waiting; a file of 256 MB takes less than one
 CPU_S = 60
 SPARE = 512 * 2**20  # bytes beside three times the file: its content, the parsed message, one tensor's copy
 
 
-class Inspector:
+class Inspector(Spawned):
     """Looks at files, one after the other, in one child process; starts anew after one that it did not survive."""
 
     def __init__(self, *, timeout_s: float = TIMEOUT_S, spare: int = SPARE) -> None:
         self._timeout_s, self._spare = timeout_s, spare
-        self._child: multiprocessing.process.BaseProcess | None = None
-        self._pipe: Connection | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
 
     def inspect(self, path: Path) -> None:
         """Return if the file is a complete ONNX model, right or wrong; InputError says what it is if it is none."""
         hint = "use another file: a model is read in a fraction of these bounds"
-        pipe = self._start()
+        pipe = self._spawn(_serve, self._spare)
         try:
             pipe.send(str(path))
             if not pipe.poll(self._timeout_s):
-                self._stop()
+                self.stop()
                 raise InputError(f"not read within {self._timeout_s:g} s", where=path, hint=hint)
             refusal = pipe.recv()
         except (EOFError, ConnectionError) as error:
-            code = self._stop()
+            code = self.stop()
             raise InputError(f"reading it ended its process (exit code {code})", where=path, hint=hint) from error
         if refusal is not None:
             raise refusal
-
-    def _start(self) -> Connection:
-        if self._pipe is None:
-            context = multiprocessing.get_context("spawn")
-            self._pipe, end = context.Pipe()
-            self._child = context.Process(target=_serve, args=(end, self._spare), daemon=True)
-            self._child.start()
-            end.close()
-        return self._pipe
-
-    def _stop(self) -> int | None:
-        child, self._child = self._child, None
-        if self._pipe is not None:
-            self._pipe.close()
-            self._pipe = None
-        if child is None:
-            return None
-        child.join(timeout=0.5)
-        if child.is_alive():
-            child.kill()
-        child.join()
-        return child.exitcode
 
 
 def read(path: Path) -> None:
