@@ -29,7 +29,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify faults publish reconvert hub serve bench bench-cost benchmarks-accuracy fuzz peers check format test clean
+.PHONY: help setup demo convert quantize verify faults noise publish reconvert hub serve bench bench-cost benchmarks-accuracy fuzz peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -80,6 +80,9 @@ serve: setup ## try what was built in this machine's browser
 
 faults: setup ## plant every fault of the catalogue in what was built: the checks must catch each
 	$(BIN)/python -m verify.faults '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(ONLY),--only $(ONLY)) $(if $(EXPLAIN),--explain)
+
+noise: setup ## measure what the check `twin` must allow, and print the recipe's tables for it
+	$(BIN)/python -m verify.noise '$(RECIPE)' --build '$(BUILD)' $(variants)
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))

@@ -33,6 +33,7 @@ class Target:
     variant: str
     path: Path
     twin: Path | None = None  # what the recipe makes in its place, where that is built and the file is a foreign one
+    twin_level: str | None = None  # that the twin runs at, where it is the levels that are compared
 
 
 Slot = tuple[Target, str]  # a candidate at an optimization level
@@ -114,7 +115,8 @@ class Examination:
                 for slot in slots:
                     target, level = slot
                     bounds = {"timeout_s": verify.timeout_s, "memory_gb": verify.memory_gb}
-                    with Worker(target.path, level, **bounds, twin=target.twin) as worker:
+                    with Worker(target.path, level, **bounds) as worker:
+                        worker.aim(target.path, level, target.twin, target.twin_level)
                         self._judge(worker, slot, group, evidence, progress)
         observed: dict[Slot, dict[str, float]] = {slot: {} for slot in slots}
         return [self._conclude(check, slot, own, observed[slot]) for (check, slot), own in evidence.items()]
@@ -135,7 +137,7 @@ class Examination:
             checks = [check for check in self.modules if self._concerns(check, slot)]
             own = [case for case in cases if case.check in checks]
             evidence = {(check, slot): Evidence() for check in dict.fromkeys(case.check for case in own)}
-            worker.aim(target.path, level, target.twin)
+            worker.aim(target.path, level, target.twin, target.twin_level)
             with tqdm(disable=True) as progress:
                 self._judge(worker, slot, own, evidence, progress)
             results += [self._conclude(check, slot, found, observed) for (check, _), found in evidence.items()]
