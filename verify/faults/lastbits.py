@@ -28,7 +28,7 @@ def write(clean: Path, seed: int, path: Path) -> None:
 def moved(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
     """A copy in which every scale, or else every float32 weight, is moved by -1, 0 or +1 ulp of its own type.
 
-    Zeros stay zeros, and what is finite stays finite.
+    Zeros and infinities stay, and what is finite stays finite.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -67,5 +67,6 @@ def _multiplies(value: str, readers: Mapping[str, Sequence[onnx.NodeProto]]) -> 
 def _moved(values: Array, generator: np.random.Generator) -> Array:
     steps = generator.integers(-1, 2, values.shape)
     towards = np.where(steps > 0, np.inf, -np.inf).astype(values.dtype)
-    result = np.where((steps == 0) | (values == 0), values, np.nextafter(values, towards))
-    return np.where(np.isfinite(result), result, values)
+    with np.errstate(over="ignore"):  # beyond the largest number there is none, so it stays
+        beside = np.nextafter(values, towards)
+    return np.where((steps != 0) & (values != 0) & np.isfinite(values) & np.isfinite(beside), beside, values)
