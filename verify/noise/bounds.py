@@ -24,7 +24,7 @@ MEASURED = (
     " at another level, is as far as another processor's rounding may take it"
 )
 ABOUT = {
-    "logits_max_abs": "half of the quantization's own error where activations are rounded to int8",
+    "logits_max_abs": "where activations are rounded to int8, a flipped rounding flips others",
     "modules_error": "one rounding of float32, or of a float16 scale",
     "float_max_abs": "without the rounding of activations to int8; 0 where there is none, for then nothing is compared",
 }
