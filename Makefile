@@ -16,6 +16,7 @@ FILES   =
 REPOSITORY =
 PORT    =
 EXPLAIN =
+SEEDS   =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -29,7 +30,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify faults publish reconvert hub serve bench bench-cost benchmarks-accuracy fuzz peers check format test clean
+.PHONY: help setup demo convert quantize verify faults noise publish reconvert hub serve bench bench-cost benchmarks-accuracy fuzz peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -43,6 +44,7 @@ help: ## print this list
 	@echo '  ROUNDS=N      how often bench measures everything (5)'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", or the faults to plant (everything)'
 	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
+	@echo '  SEEDS=N       how many copies of each variant noise measures (10)'
 	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
 	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
@@ -80,6 +82,9 @@ serve: setup ## try what was built in this machine's browser
 
 faults: setup ## plant every fault of the catalogue in what was built: the checks must catch each
 	$(BIN)/python -m verify.faults '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(ONLY),--only $(ONLY)) $(if $(EXPLAIN),--explain)
+
+noise: setup ## measure what the check `twin` must allow, and print the recipe's tables for it
+	$(BIN)/python -m verify.noise '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(SEEDS),--seeds '$(SEEDS)')
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))

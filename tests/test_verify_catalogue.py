@@ -103,6 +103,9 @@ def test_a_dozen_faults_are_caught(build: Path, stage: Stage, tmp_path: Path) ->
     report = json.loads((own / "embedded" / "faults" / "faults.json").read_text())
     assert (report["verdict"], report["missed"], report["false_alarms"]) == ("passed", [], [])
     assert report["totals"]["q4"]["caught"] == len(DOZEN)
+    copies = [entry["measures"] for entry in report["clean"] if entry["moved"]]
+    assert len(copies) == 2
+    assert all(0 < measures["twin.modules_error"] < 1e-6 for measures in copies)
     found = {entry["fault"]: entry for entry in report["findings"]}
     assert found["one_scale_of_one_block"]["smallest"] < 0.02
     assert set(found["of_another_source_commit"]["caught_by"]) == {"lineage"}

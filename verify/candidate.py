@@ -33,14 +33,13 @@ class Candidate:
     """
 
     def __init__(
-        self, path: Path, level: str, twin: Path | None = None, *, threads: int = 0, content: bytes | None = None
+        self, path: Path, level: str, twin: Candidate | None = None, *, threads: int = 0, content: bytes | None = None
     ) -> None:
         self.path = path
         self._content = content  # what is run in the place of the file, if not the file itself
         self.level = level
         self.threads = threads or len(os.sched_getaffinity(0))  # onnxruntime would bind its own to cores of others
-        self.target = (path, level, twin)
-        self.twin = None if twin is None else Candidate(twin, level)  # what the recipe makes in this file's place
+        self.twin = twin  # what the recipe makes in this file's place
         self._session: onnxruntime.InferenceSession | None = None
 
     @property

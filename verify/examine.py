@@ -35,6 +35,7 @@ class Target:
     variant: str
     path: Path
     twin: Path | None = None  # what the recipe makes in its place, where that is built and the file is a foreign one
+    twin_level: str | None = None  # that the twin runs at, where it is the levels that are compared
 
 
 Slot = tuple[Target, str]  # a candidate at an optimization level
@@ -116,7 +117,7 @@ class Examination:
             for group in self._groups(scratch, progress):
 
                 def one(worker: Worker, slot: Slot, group: Sequence[Saved] = group) -> None:
-                    worker.aim(slot[0].path, slot[1], slot[0].twin)
+                    worker.aim(slot[0].path, slot[1], slot[0].twin, slot[0].twin_level)
                     self._judge(worker, slot, group, evidence, progress)
                     worker.stop()  # the next candidate has a process of its own
 
@@ -141,7 +142,7 @@ class Examination:
             checks = [check for check in self.modules if self._concerns(check, slot)]
             own = [case for case in cases if case.check in checks]
             evidence = {(check, slot): Evidence() for check in dict.fromkeys(case.check for case in own)}
-            worker.aim(target.path, level, target.twin)
+            worker.aim(target.path, level, target.twin, target.twin_level)
             with tqdm(disable=True) as progress:
                 self._judge(worker, slot, own, evidence, progress)
             results += [self._conclude(check, slot, found, observed) for (check, _), found in evidence.items()]

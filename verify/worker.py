@@ -19,6 +19,9 @@ NO_MEMORY = (
 )  # how libraries say it, within their messages
 
 
+Aim = tuple[Path, str, Path | None, str]  # the file and its level, its twin and the level of that
+
+
 class CandidateError(Exception):
     """The candidate raised, crashed, ran out of memory or out of time while it was judged."""
 
@@ -26,14 +29,13 @@ class CandidateError(Exception):
 class Worker(Spawned):
     """Runs checks on one ONNX file at one optimization level, within bounds; starts anew after a failure.
 
-    One that has not answered in time is not asked again: every further check would wait as long. `twin` is what the
-    check `twin` compares the file with. `aim` names another file, for the same process.
+    One that has not answered in time is not asked again: every further check would wait as long. `aim` names another
+    file, for the same process, and a twin, which is what the check `twin` compares the file with.
     """
 
-    def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float, twin: Path | None = None) -> None:
-        self._target = (path, level, twin)
+    def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float) -> None:
         self._timeout_s, self._memory_gb = timeout_s, memory_gb
-        self._hung = False
+        self.aim(path, level)
 
     @property
     def path(self) -> Path:
@@ -45,9 +47,10 @@ class Worker(Spawned):
         """The optimization level that is judged at."""
         return self._target[1]
 
-    def aim(self, path: Path, level: str, twin: Path | None = None) -> None:
-        """Judge this file from now on."""
-        self._target, self._hung = (path, level, twin), False
+    def aim(self, path: Path, level: str, twin: Path | None = None, twin_level: str | None = None) -> None:
+        """Judge this file from now on, beside its twin, which runs at `twin_level`, if not at the same one."""
+        self._target: Aim = (path, level, twin, twin_level or level)
+        self._hung = False
 
     def abandon(self) -> None:
         """End the process from another thread; whoever waits for its answers is told that there will be none."""
@@ -84,12 +87,12 @@ class Worker(Spawned):
 def _serve(pipe: Connection, memory_gb: float) -> None:
     confinement.die_with_parent()
     confinement.bound_memory(int(memory_gb * 2**30))
-    candidate: Candidate | None = None
+    known: Aim | None = None
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
         while True:
-            (path, level, twin), check, directory = pipe.recv()
-            if candidate is None or candidate.target != (path, level, twin):
-                candidate = Candidate(path, level, twin)
+            wanted, check, directory = pipe.recv()
+            if wanted != known:
+                candidate, known = _candidate(wanted), wanted
             try:
                 answer = ("ok", load(check).judge(candidate, Case.load(directory)))
             except NotApplicable as reason:
@@ -99,6 +102,11 @@ def _serve(pipe: Connection, memory_gb: float) -> None:
             except BaseException as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check; a panic in Rust is no Exception
                 answer = ("error", _reason(error, memory_gb))
             pipe.send(answer)
+
+
+def _candidate(aim: Aim) -> Candidate:
+    path, level, twin, twin_level = aim
+    return Candidate(path, level, None if twin is None else Candidate(twin, twin_level))
 
 
 def _reason(error: BaseException, memory_gb: float) -> str:

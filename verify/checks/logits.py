@@ -23,6 +23,7 @@ TOLERATED = {"max_abs": "max", "near_ties": "max", "batch_dependence": "max", "o
 RANKS = (1, 10, 100, 1000, 10000)  # a bucket ends after each of these ranks of the reference's order, and at the last
 RANKED = 16  # positions of a case whose errors are told apart by rank: sorting a vocabulary takes milliseconds
 BUCKETS = 64  # of positions in the report
+LONG = 256  # tokens from which on only the last logits are asked for alone: a whole pass more for each number takes seconds
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,14 @@ def _dependence(candidate: Candidate, together: Array, case: Case) -> float:
 
 
 def _on_demand(candidate: Candidate, whole: Array, case: Case) -> float:
-    """Largest difference between the last logits asked for alone (1, 2, as many as there are) and those of all."""
+    """Largest difference between the last logits asked for alone (1, 2, as many as there are) and those of all.
+
+    Of a long text the last one only: the number asked for meets the length in one slice before the head.
+    """
     ids, mask, positions = (case.arrays[name] for name in ("ids", "mask", "positions"))
     worst = 0.0
-    for keep in sorted({1, min(2, ids.shape[1]), ids.shape[1]}):
+    length = ids.shape[1]
+    for keep in (1,) if length >= LONG else sorted({1, min(2, length), length}):
         kept = candidate.forward(ids, mask, positions, keep=keep).logits
         real = mask[:, -keep:] == 1
         worst = max(worst, largest(kept[real], whole[:, -keep:][real]))

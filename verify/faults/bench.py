@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from artifact.errors import ArtifactError
 from artifact.recipe import Recipe
 from artifact.signature import Dimensions
 from verify.examine import Examination, Saved, Target
+from verify.faults import lastbits
 from verify.faults.fault import BUILD, FILES, Fault, InapplicableError, Subject
 from verify.verdict import Result
 from verify.worker import Worker
 
+TWIN = "twin"
 LINEAGE = "lineage"  # what refuses a faulty artifact before any check runs
 # Work that is cut short here, so that hundreds of faults take minutes: what these catch, the whole checks catch too.
 SHORTER: dict[str, dict[str, Any]] = {
@@ -94,6 +97,18 @@ class Bench:
             return {}
         cases = [case for case in self.cases if case.check in checks]
         return failures(self.examination.judge(worker, Target(variant, path, self.ground.clean(variant)), cases))
+
+    def judge_moved(self, worker: Worker, variant: str, seed: int) -> list[Result]:
+        """What `twin` says of a copy with its last bits moved (`lastbits`), which is no fault."""
+        clean = self.ground.clean(variant)
+        with tempfile.TemporaryDirectory(dir=self.scratch) as place:
+            path = Path(place) / clean.name
+            lastbits.write(clean, seed, path)
+            return self.examination.judge(worker, Target(variant, path, clean), self.of(TWIN))
+
+    def of(self, check: str) -> list[Saved]:
+        """The cases of one check."""
+        return [case for case in self.cases if case.check == check]
 
 
 def failures(results: Sequence[Result]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from verify import examine
 from verify.corpus import Corpus
 from verify.examine import Examination, Saved, Target, interval
-from verify.faults.bench import Bench, failures
+from verify.faults.bench import TWIN, Bench, failures
 from verify.faults.fault import FILES, Fault, InapplicableError
 from verify.pool import Pool
 from verify.verdict import Result
@@ -23,7 +23,7 @@ from verify.worker import Worker
 
 STEPS = 20  # halvings of a fault's magnitude among which the smallest one that is still caught is searched
 SEEDED = ("logits", "cache", "generation")  # the checks whose pieces of the text depend on the seed
-TWIN = "twin"
+MOVED = (1000, 1001)  # seeds of the copies with moved last bits: none that the bounds were measured with
 BESIDE = "tokenizer"  # the check that judges the files beside the graph, and nothing else
 
 
@@ -103,7 +103,8 @@ def with_needs(bench: Bench, checks: Iterable[str]) -> list[str]:
 class Clean:
     """One clean variant on one seed's pieces of the text: checks that failed, and all measures by check and name.
 
-    `shorter` is the work that faults are judged by, which the clean ones must pass too.
+    `shorter` is the work that faults are judged by, which the clean ones must pass too. `moved`: it is a copy, its last
+    bits moved under this seed, and judged by `twin` alone.
     """
 
     variant: str
@@ -111,6 +112,7 @@ class Clean:
     shorter: bool
     failed: dict[str, str]
     measures: dict[str, float]
+    moved: bool = False
 
 
 def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list[Clean]:
@@ -120,6 +122,8 @@ def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list
         for target, found in _judge(bench.examination, bench.cases, pool, _targets(bench, variants))
     ]
     recipe, reference = bench.recipe, bench.examination.reference
+    if TWIN in recipe.verify.checks:
+        results += _moved(bench, pool, variants)
     names = [name for name in recipe.verify.checks if name != TWIN]
     for seed in tqdm(
         range(recipe.verify.seed, recipe.verify.seed + seeds), desc="clean", unit=" seeds", mininterval=interval()
@@ -136,6 +140,17 @@ def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list
                 for target, found in _judge(examination, cases, pool, _targets(bench, variants))
             ]
     return results
+
+
+def _moved(bench: Bench, pool: Pool, variants: Sequence[str]) -> list[Clean]:
+    """Copies with their last bits moved, beside what they are copies of."""
+    jobs = [(variant, seed) for variant in variants for seed in MOVED]
+
+    def one(worker: Worker, job: tuple[str, int]) -> Clean:
+        found = bench.judge_moved(worker, *job)
+        return Clean(*job, shorter=False, failed=failures(found), measures=_measures(found), moved=True)
+
+    return list(tqdm(pool.map(one, jobs), total=len(jobs), desc="last bits", unit=" copies", mininterval=interval()))
 
 
 def _targets(bench: Bench, variants: Sequence[str]) -> list[Target]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from verify.faults import explained
+from verify.faults.bench import TWIN
 from verify.faults.explained import Score
 from verify.faults.fault import Fault, about
 from verify.faults.sweep import Clean, Finding, as_data
 
-TWIN = "twin"
 HEADS = ("fault", "variant", "caught by", "default", "smallest caught", "smallest without twin")
 
 
@@ -29,9 +29,7 @@ def document(
     """
     missed = [f"{finding.fault} in {finding.variant}" for finding in findings if finding.missed]
     alarms = [
-        f"{entry.variant} at seed {entry.seed}{', shorter work' if entry.shorter else ''}: {entry.failed}"
-        for entry in cleans
-        if entry.failed
+        f"{entry.variant} at seed {entry.seed}{_manner(entry)}: {entry.failed}" for entry in cleans if entry.failed
     ]
     return {
         "schema": 1,
@@ -69,7 +67,7 @@ def spread(cleans: Sequence[Clean]) -> dict[str, dict[str, list[float]]]:
     for variant in dict.fromkeys(entry.variant for entry in cleans):
         values: dict[str, list[float]] = {}
         for entry in cleans:
-            for name, value in entry.measures.items() if entry.variant == variant and not entry.shorter else ():
+            for name, value in entry.measures.items() if entry.variant == variant and not _manner(entry) else ():
                 values.setdefault(name, []).append(value)
         result[variant] = {name: [min(own), max(own)] for name, own in values.items() if min(own) != max(own)}
     return result
@@ -95,7 +93,9 @@ def markdown(report: Mapping[str, Any], faults: Mapping[str, Fault], findings: S
     lines = [f"# Planted faults, {report['name']}: {report['verdict']}", ""]
     lines += [f"- missed: {text}" for text in report["missed"]]
     lines += [f"- false alarm: {text}" for text in report["false_alarms"]]
-    lines += [f"{len(report['clean'])} clean runs, {len(report['false_alarms'])} false alarms.", ""]
+    copies = sum(entry["moved"] for entry in report["clean"])
+    runs = f"{len(report['clean'])} clean runs ({copies} of them of copies with their last bits moved)"
+    lines += [f"{runs}, {len(report['false_alarms'])} false alarms.", ""]
     if report["explained"] is not None:
         lines += [f"{explained.summary(report['explained']['figures'])}.", ""]
     heads = ("variant", "planted", "caught", "caught_without_twin", "not_applicable")
@@ -117,6 +117,11 @@ def write(report: Mapping[str, Any], text: str, directory: Path) -> None:
     content = json.dumps(report, indent=1, ensure_ascii=False)
     (directory / "faults.json").write_text(content + "\n", encoding="utf-8")
     (directory / "faults.md").write_text(text, encoding="utf-8")
+
+
+def _manner(entry: Clean) -> str:
+    """What a clean run has in its own way; nothing for whole work on the variant as it was made."""
+    return ", shorter work" if entry.shorter else ", last bits moved" if entry.moved else ""
 
 
 def _named(score: Mapping[str, Any] | None) -> str:
