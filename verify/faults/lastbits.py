@@ -17,6 +17,7 @@ from verify.check import Array
 
 SCALES = {"MatMulNBits": 2, "MatMulBnb4": 2}  # the input that is the scales
 PASSED_ON = ("Unsqueeze", "Cast")  # what looked up scales go through before they multiply the codes
+CODES = (TensorProto.INT8, TensorProto.UINT8)
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
@@ -41,19 +42,30 @@ def moved(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
 
 
 def scales(graph: onnx.GraphProto) -> set[str]:
-    """The values that block-quantized products take as scales, and tables whose entries multiply looked-up codes."""
+    """The values that multiply codes: scales of block-quantized products, of looked-up rows, and of whole matrices."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
+    makers = {name: node for node in graph.node for name in node.output}
+    codes = {entry.name for entry in graph.initializer if entry.data_type in CODES}
     of_products = {node.input[SCALES[node.op_type]] for node in graph.node if node.op_type in SCALES}
     gathers = [node for node in graph.node if node.op_type == "Gather"]
-    return of_products | {node.input[0] for node in gathers if _multiplies(node.output[0], readers)}
+    of_lookups = {node.input[0] for node in gathers if _multiplies(node.output[0], readers)}
+    products = [node for node in graph.node if node.op_type == "Mul" and node.input[1] not in makers]
+    return of_products | of_lookups | {node.input[1] for node in products if _stored(node.input[0], makers) in codes}
 
 
 def weights(graph: onnx.GraphProto) -> set[str]:
     """The float32 initializers that are more than one number."""
     return {t.name for t in graph.initializer if t.data_type == TensorProto.FLOAT and np.prod(t.dims) > 1}
+
+
+def _stored(value: str, makers: Mapping[str, onnx.NodeProto]) -> str:
+    """What a value is made of by changes of type, less its zero points."""
+    while value in makers and makers[value].op_type in ("Cast", "Sub"):
+        value = makers[value].input[0]
+    return value
 
 
 def _multiplies(value: str, readers: Mapping[str, Sequence[onnx.NodeProto]]) -> bool:
