@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.special import logit
 
 from verify.candidate import Candidate, positions_of
 from verify.check import Array
+
+ALMOST = 1 - 2.0**-53  # the largest float64 below 1
 
 
 @dataclass(frozen=True)
@@ -113,15 +116,35 @@ def keep(logits: Array, sampling: Sampling) -> Kept:
     mask = np.zeros(len(logits), dtype=bool)
     mask[order[before < sampling.top_p]] = True
     # Outside the top k: the gap to the last one inside. Inside: the gap to the first one outside, or the way to the
-    # nucleus' edge, whichever is nearer. An error of e in every logit moves the log-odds of a mass by at most
-    # 2 e / temperature, so reaching the edge takes half the temperature times the distance in log-odds.
+    # nucleus' edge, whichever is nearer.
     edge = np.abs(logits.astype(np.float64) - logits[order[-1]])
-    with np.errstate(divide="ignore"):  # the first token has nothing before it: infinitely far inside
-        inside = sampling.temperature / 2 * np.abs(_log_odds(before) - _log_odds(np.asarray(sampling.top_p)))
+    inside = _way_to_edge(logits[order].astype(np.float64), mass, before, sampling)
     if size < len(logits):
         inside = np.minimum(inside, logits[order] - np.partition(logits, -size - 1)[-size - 1])
     edge[order] = inside
     return Kept(mask, edge)
+
+
+def _way_to_edge(logits: Array, mass: Array, before: Array, sampling: Sampling) -> Array:
+    """How large an error takes each token over the nucleus' edge; all float64 [tokens], the likeliest first.
+
+    A token leaves by falling behind some token j (or none: j is itself) before which, without it, lies enough mass; it
+    comes in by rising before some token j before which little enough lies. Either takes closing the gap to j and moving
+    that mass. An error of e in every logit moves the log-odds of a mass by at most 2 e / temperature, so that takes
+    half the temperature times the distance in log-odds.
+    """
+    places, edge = np.arange(len(logits)), logit(sampling.top_p)
+    without = (before + mass)[None] - mass[:, None]  # [token, j]
+    without[places, places] = before
+    # The first token has nothing before it: infinitely far inside. A sum of rounded masses may be 1 or a little more.
+    leaving = sampling.temperature / 2 * np.maximum(edge - logit(np.clip(without, 0, ALMOST)), 0)
+    coming = sampling.temperature / 2 * np.maximum(logit(np.clip(before, 0, ALMOST)) - edge, 0)[None]
+    gaps = np.abs(logits[:, None] - logits[None])
+    behind = places[None] >= places[:, None]
+    out = np.where(behind, np.maximum(gaps, leaving), np.inf).min(axis=1)
+    back = np.where(behind.T, np.maximum(gaps, coming), np.inf).min(axis=1)
+    result: Array = np.where(before < sampling.top_p, out, back)
+    return result
 
 
 def draw(logits: Array, noise: Array, sampling: Sampling) -> int:
@@ -148,11 +171,6 @@ def draw_margin(reference: Array, candidate: Array, noise: Array, sampling: Samp
     else:
         reasons.append(float(kept.edge[wanted]))
     return max(reasons)
-
-
-def _log_odds(mass: Array) -> Array:
-    result: Array = np.log(mass) - np.log1p(-mass)
-    return result
 
 
 @dataclass(frozen=True)
