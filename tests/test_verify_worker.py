@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,23 @@ def test_a_worker_starts_anew_after_a_failure(tmp_path: Path, case: Path) -> Non
         with pytest.raises(CandidateError, match="its process died"):
             worker.judge("logits", case)
         assert worker.judge("logits", case)["max_abs"] == 0
+
+
+def test_another_file_at_the_same_path_is_another_candidate(tmp_path: Path, case: Path) -> None:
+    path = tmp_path / "m.onnx"
+    with Worker(path, "enable_all", timeout_s=60, memory_gb=8) as worker:
+        for wrong in (0.0, 1.0):
+            answer = helper.make_node("Identity", ["given"], ["logits"])
+            model(path, answer, constants={"given": np.full((1, 1, 3), wrong, np.float32)})
+            worker.aim(path, "enable_all")
+            assert worker.judge("logits", case)["max_abs"] == wrong
+
+
+def test_an_abandoned_worker_answers_at_once(tmp_path: Path, case: Path) -> None:
+    with Worker(endless(tmp_path / "m.onnx"), "enable_all", timeout_s=60, memory_gb=8) as worker:
+        timer = threading.Timer(3, worker.abandon)
+        timer.start()
+        for reason in ("its process died", "not run"):
+            with pytest.raises(CandidateError, match=reason):
+                worker.judge("logits", case)
+        timer.join()

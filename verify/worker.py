@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -19,7 +20,8 @@ NO_MEMORY = (
 )  # how libraries say it, within their messages
 
 
-Aim = tuple[Path, str, Path | None, str]  # the file and its level, its twin and the level of that
+# The file and its level, its twin and the level of that; and a number, because another file may lie at the same path.
+Aim = tuple[Path, str, Path | None, str, int]
 
 
 class CandidateError(Exception):
@@ -35,6 +37,7 @@ class Worker(Spawned):
 
     def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float) -> None:
         self._timeout_s, self._memory_gb = timeout_s, memory_gb
+        self._aims = itertools.count()
         self.aim(path, level)
 
     @property
@@ -49,7 +52,7 @@ class Worker(Spawned):
 
     def aim(self, path: Path, level: str, twin: Path | None = None, twin_level: str | None = None) -> None:
         """Judge this file from now on, beside its twin, which runs at `twin_level`, if not at the same one."""
-        self._target: Aim = (path, level, twin, twin_level or level)
+        self._target: Aim = (path, level, twin, twin_level or level, next(self._aims))
         self._hung = False
 
     def abandon(self) -> None:
@@ -105,7 +108,7 @@ def _serve(pipe: Connection, memory_gb: float) -> None:
 
 
 def _candidate(aim: Aim) -> Candidate:
-    path, level, twin, twin_level = aim
+    path, level, twin, twin_level, _ = aim
     return Candidate(path, level, None if twin is None else Candidate(twin, twin_level))
 
 
