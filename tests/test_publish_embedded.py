@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -12,24 +11,13 @@ from huggingface_hub import snapshot_download
 from artifact.signature import FILES, model_file
 from publish.rehearsal.access import WRITE
 from tests import asking, rehearsing
-from tests.conftest import EMBEDDED, ROOT, Stage
+from tests.conftest import ROOT, Stage
 from tests.rehearsing import LocalHub
 from verify.examine import Target
 from verify.reference import Reference
 
 server, hub = rehearsing.server, rehearsing.hub
 NAME = "rehearsal/embedded-ONNX"
-
-
-def quick(directory: Path) -> Path:
-    """The recipe, judged by two cheap checks: what the others find out is another test's matter."""
-    text = EMBEDDED.read_text()
-    text = re.sub(r"^checks = .*", 'checks = ["structure", "tokenizer"]', text, flags=re.MULTILINE)
-    text = re.sub(r"^\[verify\.runtimes\]\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
-    text = re.sub(r'^text = "(.*?)"', rf'text = "{EMBEDDED.parent}/\1"', text, flags=re.MULTILINE)
-    path = directory / "embedded.toml"
-    path.write_text(text)
-    return path
 
 
 def run(tree: Path) -> None:
@@ -46,7 +34,7 @@ def run(tree: Path) -> None:
 def test_embedded_model_is_published_downloaded_and_run(
     hub: LocalHub, build: Path, stage: Stage, tmp_path: Path
 ) -> None:
-    home, recipe = tmp_path / "build", quick(tmp_path)
+    home, recipe = tmp_path / "build", asking.quick(tmp_path)
     shutil.copytree(build, home)
     network = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1,localhost"}
     assert "artifact not found" in stage("publish", recipe, "--build", home, "--push", code=3, **network).stderr
