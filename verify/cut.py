@@ -6,6 +6,7 @@ computes it, in the standard form a node is called by the exporter after the mod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ UNKNOWN = int(TensorProto.FLOAT)  # of a constant that is no tensor: no module i
 BLOCK = 32  # of weights that are stored one by one: the smallest block of the quantized ones
 QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "DequantizeLinear", "MatMulInteger")
 INTEGERS = (TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT4, TensorProto.INT4)
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 class Cut:
@@ -37,12 +39,17 @@ class Cut:
         codes = [entry for entry in model.graph.initializer if entry.data_type in INTEGERS and len(entry.dims) > 1]
         self.quantized = bool(codes) or any(node.op_type in QUANTIZED for node in nodes)
         sizes = [a.i for node in nodes for a in node.attribute if a.name == "block_size"]
-        self.block = max(sizes, default=BLOCK)
+        # Whole matrices that are computed from codes have scales of three axes, one of them 1.
+        whole = [entry for entry in model.graph.initializer if entry.data_type in FLOATS and len(entry.dims) == 3]
+        self._expanded = bool(codes and whole)
+        self.block = max(map(_count, codes)) // _count(whole[0]) if self._expanded else max(sizes, default=BLOCK)
         self._groups = max((entry.dims[1] for entry in codes if len(entry.dims) == 3), default=0)
         self._tensors = [entry for entry in model.graph.initializer if len(entry.dims) == 2]
 
     def row_block(self, width: int) -> int:
         """How many entries of a table's row share a scale."""
+        if self._expanded:
+            return self.block
         return -(-width // self._groups) if self._groups else self.block
 
     def run(self, value: Array) -> Array:
@@ -169,3 +176,7 @@ def entries_of(cut: Cut, count: int) -> Iterator[tuple[slice, Array]]:
 
 def _within(node: Any, module: str) -> bool:
     return str(node.name).replace("/", ".").lstrip(".").startswith(f"{module}.")
+
+
+def _count(tensor: onnx.TensorProto) -> int:
+    return math.prod(tensor.dims)
