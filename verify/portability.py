@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ from verify.agreement import FIGURES, Judgement
 from verify.check import Measure
 from verify.checks.tokenizer import beside
 from verify.corpus import Corpus
-from verify.examine import Target
+from verify.examine import AT_A_TIME, Target, interval
 from verify.questions import BATCH, ask_reference
 from verify.runtime import Answers, Bounds, Missing, RuntimeFailure, Task, load
 from verify.settings import require_lengths
@@ -29,6 +30,7 @@ from verify.verdict import Judged, Result, judge
 
 SHARES = ("greedy_near_ties", "sampling_near_ties")  # of steps; the recipe's bound is for a larger sample than this one
 NOT_THIS_TIME = "left out by --no-runtimes"
+Reply = Answers | RuntimeFailure
 NO_FILES = "no tokenizer or config lies beside the candidate, so no runtime loads it"
 
 
@@ -102,34 +104,65 @@ def examine(
     longest = max(*table.prompts, *table.batch, *BATCH) + table.new_tokens
     require_lengths((longest,), f"{recipe.path}: verify.runtimes: prompts and new_tokens", reference.dimensions.context)
     questions = ask_reference(reference, corpus, table)
-    for runtime in runtimes:
-        if runtime.missing is not None:
-            reason = f"{runtime.missing.what} is not installed; to install it: {runtime.missing.command}"
-            say(f"{runtime.name}: NOT RUN: {reason}")
-            outcome.not_run.append(NotRun(runtime.name, reason, runtime.required))
-            continue
-        for target in targets:
-            for configuration, reason in runtime.module.unsupported(target.path, runtime.settings).items():
-                what = f"{runtime.name}, {configuration}: {target.variant}"
-                outcome.not_run.append(NotRun(what, f"not supported by this runtime: {reason}"))
-        for target, answers in _answers(runtime, targets, questions.asked(), Bounds(table.timeout_s, table.memory_gb)):
-            error = recipe.limit("logits", "max_abs", target.variant).bound
-            judgement = Judgement(questions, reference, error, runtime.module.UNREADABLE)
-            outcome.results += _judged(recipe, runtime, target, answers, judgement)
+    ready = [runtime for runtime in runtimes if runtime.missing is None]
+    outcome.not_run += [_missing(runtime, lacks) for runtime in runtimes if (lacks := runtime.missing) is not None]
+    outcome.not_run += [entry for runtime in ready for entry in _unsupported(runtime, targets)]
+    bounds = Bounds(table.timeout_s, table.memory_gb)
+    count = len(ready) * len(targets)
+    with tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval()) as progress:
+        inquiry = _Inquiry(targets, questions.asked(), bounds, progress)
+        for runtime, found in inquiry.answers(ready):
+            for target, answers in found:
+                error = recipe.limit("logits", "max_abs", target.variant).bound
+                judgement = Judgement(questions, reference, error, runtime.module.UNREADABLE)
+                outcome.results += _judged(recipe, runtime, target, answers, judgement)
     return outcome
 
 
-def _answers(
-    runtime: Runtime, targets: Sequence[Target], asked: Mapping[str, Any], bounds: Bounds
-) -> Iterator[tuple[Target, Answers | RuntimeFailure]]:
-    quiet = 0.2 if sys.stderr.isatty() else 15
-    with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, bounds) as ask:
-        repository = assemble(targets, Path(scratch) / "model")
-        for target in tqdm(targets, desc=runtime.name, unit=" variants", dynamic_ncols=True, mininterval=quiet):
+def _missing(runtime: Runtime, lacks: Missing) -> NotRun:
+    """A runtime that is not installed, said loudly."""
+    reason = f"{lacks.what} is not installed; to install it: {lacks.command}"
+    say(f"{runtime.name}: NOT RUN: {reason}")
+    return NotRun(runtime.name, reason, runtime.required)
+
+
+def _unsupported(runtime: Runtime, targets: Sequence[Target]) -> Iterator[NotRun]:
+    for target in targets:
+        for configuration, reason in runtime.module.unsupported(target.path, runtime.settings).items():
+            what = f"{runtime.name}, {configuration}: {target.variant}"
+            yield NotRun(what, f"not supported by this runtime: {reason}")
+
+
+@dataclass(frozen=True)
+class _Inquiry:
+    """The same questions to several runtimes, AT_A_TIME of them at a time."""
+
+    targets: Sequence[Target]
+    asked: Mapping[str, Any]
+    bounds: Bounds
+    progress: Any
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def answers(self, runtimes: Sequence[Runtime]) -> Iterator[tuple[Runtime, list[tuple[Target, Reply]]]]:
+        """The runtimes in order, each with its answers about every target."""
+        with ThreadPoolExecutor(AT_A_TIME) as threads:
             try:
-                yield target, ask(Task(repository, target.variant, asked))
-            except RuntimeFailure as failure:
-                yield target, failure
+                yield from zip(runtimes, threads.map(lambda runtime: list(self._of(runtime)), runtimes), strict=True)
+            finally:
+                self.stopped.set()  # an interrupted run waits for the present variants only
+
+    def _of(self, runtime: Runtime) -> Iterator[tuple[Target, Reply]]:
+        with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, self.bounds) as ask:
+            repository = assemble(self.targets, Path(scratch) / "model")
+            for target in self.targets:
+                if self.stopped.is_set():
+                    return
+                self.progress.set_description_str(f"{runtime.name}: {target.variant}", refresh=False)
+                try:
+                    yield target, ask(Task(repository, target.variant, self.asked))
+                except RuntimeFailure as failure:
+                    yield target, failure
+                self.progress.update()
 
 
 def assemble(targets: Sequence[Target], directory: Path) -> Path:
@@ -144,9 +177,7 @@ def assemble(targets: Sequence[Target], directory: Path) -> Path:
     return directory
 
 
-def _judged(
-    recipe: Recipe, runtime: Runtime, target: Target, answers: Answers | RuntimeFailure, judgement: Judgement
-) -> list[Result]:
+def _judged(recipe: Recipe, runtime: Runtime, target: Target, answers: Reply, judgement: Judgement) -> list[Result]:
     """A result for each configuration and check, or one failure that says why there are none."""
     variant, name = target.variant, runtime.name
     if isinstance(answers, RuntimeFailure):

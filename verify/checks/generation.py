@@ -31,7 +31,7 @@ from verify.settings import require_lengths, require_positive
 from verify.texts import decoded, parting, rows_to_read
 
 NEEDS = ("logits",)
-PER_LEVEL = True
+PER_LEVEL = False  # choices made of logits; what a level may change in these, `logits` and `cache` see at every step
 TOLERATED = {"greedy_near_ties": "max", "sampling_near_ties": "max", "beam_near_ties": "max"}
 
 
