@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,11 +56,13 @@ class Engine:
         self._log = log
         self._child: subprocess.Popen[str] | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
 
     def measure(self, path: Path) -> Mapping[str, Any]:
         """Seconds of `load`, of `prefill` and in `decode` of each token, and `versions`; EngineError if it fails."""
         child = self._child = self._child or self._start()
-        timer = threading.Timer(self._web.bounds.timeout_s, child.kill)
+        limit_s, begin = self._web.bounds.timeout_s, time.monotonic()
+        timer = threading.Timer(limit_s, child.kill)
         timer.start()
         try:
             print(path.resolve(), file=cast(IO[str], child.stdin), flush=True)
@@ -70,10 +73,9 @@ class Engine:
             timer.cancel()
         if not line:
             self.close()
-            limit = f"{self._web.bounds.timeout_s:g} s"
-            raise EngineError(
-                f"its process died (exit code {child.returncode}; killed after {limit} without an answer)"
-            )
+            late = time.monotonic() - begin >= limit_s
+            died = f"its process died (exit code {child.returncode})"
+            raise EngineError(f"no answer within {limit_s:g} s" if late else died)
         answer: dict[str, Any] = parse_json(line, path)
         if "error" in answer:
             self.close()  # a wasm that has aborted loads nothing any more
@@ -91,6 +93,6 @@ class Engine:
         web = self._web
         script = [NODE, SCRIPT, FOLDER, browser.BUILDS[web.wasm], web.threads, PROMPT, STEPS]
         guarded = [sys.executable, "-m", "verify.launch", web.bounds.memory_gb, *script]
-        with self._log.open("wb") as log:
+        with self._log.open("ab") as log:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
             return subprocess.Popen([*map(str, guarded)], cwd=ROOT, stderr=log, text=True, **pipes)
