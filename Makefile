@@ -30,7 +30,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify faults noise publish reconvert hub serve bench bench-cost benchmarks-accuracy fuzz peers check format test clean
+.PHONY: help setup demo convert quantize verify faults noise publish reconvert hub serve bench bench-cost bench-web benchmarks-accuracy fuzz peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -41,7 +41,7 @@ help: ## print this list
 	@echo '  SOURCE=DIR    convert a checkpoint on this machine instead of the one on the Hub'
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
 	@echo '  RECIPES=FILES what reconvert looks after ($(RECIPE))'
-	@echo '  ROUNDS=N      how often bench measures everything (5)'
+	@echo '  ROUNDS=N      how often bench (5) and bench-web (3) measure everything'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", or the faults to plant (everything)'
 	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
 	@echo '  SEEDS=N       how many copies of each variant noise measures (10)'
@@ -91,6 +91,9 @@ bench: setup ## measure engines side by side on what was built; after `make peer
 
 bench-cost: setup ## measure what convert and verify cost themselves
 	$(BIN)/python -m benchmarks.cost '$(RECIPE)' --build '$(BUILD)'
+
+bench-web: setup ## measure what was built in onnxruntime-web's wasm, in Node: browsers without WebGPU
+	$(BIN)/python -m benchmarks.web '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
 
 benchmarks-accuracy: setup ## the source card's six benchmarks, DATA=... (a directory), LIMIT=...; an interrupted run continues
 	$(BIN)/python -m benchmarks.accuracy '$(RECIPE)' --build '$(BUILD)' --data '$(DATA)' $(variants) $(if $(LIMIT),--limit '$(LIMIT)')

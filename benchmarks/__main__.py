@@ -9,11 +9,8 @@ from pathlib import Path
 
 from artifact import command, registry
 from artifact.command import say
-from artifact.errors import PASSED, ArtifactError, RecipeError
+from artifact.errors import PASSED, RecipeError
 from artifact.recipe import read_recipe
-from artifact.signature import Dimensions
-from artifact.store import open_artifact
-from artifact.typed import build, did_you_mean
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -38,19 +35,15 @@ def main(argv: Sequence[str] | None) -> int:
     from benchmarks.run import Benchmark
     from benchmarks.scenario import SCENARIOS, fitting
 
-    home = arguments.build / recipe.name
-    source = open_artifact(home / "source", made_by=f"python -m convert {recipe.path} --build {arguments.build}")
-    dims = build(
-        Dimensions, source.manifest.facts.get("dimensions"), where=f"{source.path}: facts", error=ArtifactError
-    )
-    site = engine.Site(home, source.digest, dims.layers, dims.hidden, dims.parameters)
-    chosen = _choose(site, arguments.only)
+    site = engine.open_site(recipe, arguments.build)
+    known = [(name, one) for name in registry.names(engine.FOLDER) for one in engine.module(name).names(site)]
+    known.sort(key=lambda pair: pair[0] != "ours")  # ours first, as the tables show them
+    chosen = engine.choose(known, arguments.only)
     threads = len(os.sched_getaffinity(0))
-    scenarios = fitting(SCENARIOS, dims.context)
+    scenarios = fitting(SCENARIOS, site.dims.context)
     left_out = [scenario.name for scenario in SCENARIOS if scenario not in scenarios]
     if left_out:
-        say(f"not measured, because the model's context is {dims.context}: {', '.join(left_out)}")
-    site.directory.mkdir(exist_ok=True)
+        say(f"not measured, because the model's context is {site.dims.context}: {', '.join(left_out)}")
     results = Benchmark(recipe, site, scenarios, threads, arguments.rounds).run(chosen)
     about = {**environment(threads), "text": recipe.text_path.name}
     results = replace(results, environment=about, cost=ratios(site.directory))
@@ -58,21 +51,6 @@ def main(argv: Sequence[str] | None) -> int:
     plots.draw(results, site.directory)
     print(path)
     return PASSED
-
-
-def _choose(site: object, only: Sequence[str] | None) -> list[tuple[str, str]]:
-    """The (engine, configuration) pairs that `only` names, by engine or by both; all of them without it."""
-    from benchmarks import engine
-
-    known = [(name, one) for name in registry.names(engine.FOLDER) for one in engine.module(name).names(site)]
-    known.sort(key=lambda pair: pair[0] != "ours")  # ours first, as the tables show them
-    if only is None:
-        return known
-    keys = {name for name, _ in known} | {f"{name}/{one}" for name, one in known}
-    for name in only:
-        if name not in keys:
-            raise RecipeError(f"unknown engine {name!r}", where="--only", hint=did_you_mean(name, keys))
-    return [(name, one) for name, one in known if name in only or f"{name}/{one}" in only]
 
 
 if __name__ == "__main__":

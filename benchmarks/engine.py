@@ -21,6 +21,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from artifact.errors import ArtifactError, RecipeError
+from artifact.recipe import Recipe
+from artifact.signature import Dimensions
+from artifact.store import open_artifact
+from artifact.typed import build as typed
+from artifact.typed import did_you_mean
+
 Array = np.ndarray[Any, np.dtype[Any]]
 FOLDER = "benchmarks/engines"
 
@@ -31,9 +38,7 @@ class Site:
 
     home: Path
     digest: str
-    layers: int
-    hidden: int
-    parameters: int
+    dims: Dimensions
 
     @property
     def source(self) -> Path:
@@ -72,6 +77,28 @@ class Runner(Protocol):
 
     def rest(self) -> None:
         """Give back memory that the last task needed, so that all engines can wait in memory together."""
+
+
+def open_site(recipe: Recipe, build: Path) -> Site:
+    """The recipe's place in a build directory, with a directory for the benchmark's own files; ArtifactError."""
+    home = build / recipe.name
+    source = open_artifact(home / "source", made_by=f"python -m convert {recipe.path} --build {build}")
+    where = f"{source.path}: facts"
+    dims = typed(Dimensions, source.manifest.facts.get("dimensions"), where=where, error=ArtifactError)
+    site = Site(home, source.digest, dims)
+    site.directory.mkdir(exist_ok=True)
+    return site
+
+
+def choose(known: Sequence[tuple[str, str]], only: Sequence[str] | None) -> list[tuple[str, str]]:
+    """The (engine, configuration) pairs that `only` names, by engine or by both; all of them without it."""
+    if only is None:
+        return list(known)
+    keys = {name for name, _ in known} | {f"{name}/{one}" for name, one in known}
+    for name in only:
+        if name not in keys:
+            raise RecipeError(f"unknown engine {name!r}", where="--only", hint=did_you_mean(name, keys))
+    return [(name, one) for name, one in known if name in only or f"{name}/{one}" in only]
 
 
 def module(name: str) -> ModuleType:

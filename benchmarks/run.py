@@ -180,7 +180,7 @@ class Benchmark:
         bandwidth = spread(self.bandwidth)
         return Results(
             name=self.recipe.name,
-            parameters=self.site.parameters,
+            parameters=self.site.dims.parameters,
             rounds=self.rounds,
             threads=self.threads,
             scenarios=tuple(self.scenarios),
@@ -191,7 +191,7 @@ class Benchmark:
         )
 
     def _entry(self, measured: Measured, bandwidth: float) -> Entry:
-        row = 2 * self.site.layers * self.site.hidden * engine.module(measured.engine).CACHE_WIDTH
+        row = 2 * self.site.dims.layers * self.site.dims.hidden * engine.module(measured.engine).CACHE_WIDTH
         limits: Mapping[str, float] = {
             s.name: bytes_per_step(s, measured.place.read, row) / bandwidth
             for s in self.scenarios

@@ -21,4 +21,4 @@ def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `r
 def place(site: Site, name: str) -> Place:  # noqa: ARG001  # every engine's `place` has one signature
     """The checkpoint. Its file may hold 16-bit numbers; in memory, and so read for every token, are 32-bit ones."""
     size = sum(path.stat().st_size for path in site.source.glob("*.safetensors"))
-    return Place(site.source, size, 4 * site.parameters)
+    return Place(site.source, size, 4 * site.dims.parameters)
