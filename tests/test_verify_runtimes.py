@@ -19,6 +19,7 @@ from verify.check import Measure
 from verify.corpus import Corpus
 from verify.examine import Target
 from verify.reference import Reference
+from verify.runtimes import transformersjs
 from verify.runtimes.browser.server import PACKAGES, application, serving
 from verify.verdict import Judged, Result
 
@@ -59,6 +60,19 @@ def test_what_browsers_ask_for_runs_in_both_builds_of_the_runtime(reference: Ref
     assert failures(found) == []
     assert {result.level for result in found.results} == {"asyncify, 2 threads", "plain, 2 threads"}
     assert found.not_run == []
+
+
+@pytest.mark.slow
+def test_without_a_dtype_the_browser_takes_the_recipes_default(
+    reference: Reference, build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only graph there is int8: Transformers.js' own default, q8, would be missing."""
+    exchange = transformersjs.exchange
+    unnamed = {"dtype": None}
+    monkeypatch.setattr(transformersjs, "exchange", lambda words, asked, *rest: exchange(words, asked | unnamed, *rest))
+    found = outcome(shorter("browser", builds=["plain"], threads=[1]), reference, files(build, ["int8"]))
+    assert (failures(found), found.not_run) == ([], [])
+    assert found.results
 
 
 def axis_renamed(directory: Path) -> None:
