@@ -47,14 +47,14 @@ class Remote(Spawned):
         return value
 
 
-def settle(remotes: Iterable[Remote]) -> bool:
-    """Wait until no process uses the processor; False if one still does after `PATIENCE_S`.
+def settle(pids: Iterable[int], patience_s: float = PATIENCE_S) -> bool:
+    """Wait until no process uses the processor; False if one still does after `patience_s`.
 
     Thread pools spin for some milliseconds after their last task (onnxruntime, OpenMP), on cores that the next engine
     is to be measured on.
     """
-    pids = [remote.pid for remote in remotes]
-    deadline = time.monotonic() + PATIENCE_S
+    pids = list(pids)
+    deadline = time.monotonic() + patience_s
     before = _busy_ns(pids)
     while time.monotonic() < deadline:
         time.sleep(QUIET_S)

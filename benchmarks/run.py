@@ -166,7 +166,7 @@ class Benchmark:
             return None
 
     def _settle(self) -> None:
-        if not settle(measured.remote for measured in self.alive):
+        if not settle(measured.remote.pid for measured in self.alive):
             self.restless += 1
 
     def _leave(self, key: str, reason: str, hint: str) -> None:

@@ -72,4 +72,4 @@ def test_silence_ends_the_process(tmp_path: Path) -> None:
 def test_settling_waits_for_a_busy_process(tmp_path: Path) -> None:
     with Remote(tmp_path / "log", Thing, 5) as remote:
         remote.call("spin", timeout_s=60)
-        assert settle([remote])
+        assert settle([remote.pid])

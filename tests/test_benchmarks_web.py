@@ -26,7 +26,7 @@ def test_the_table_has_medians_ranges_and_ratios_and_says_what_is_absent(tmp_pat
         for key, seconds in rounds.items()
     ]
     gone = Absent("ours/q4", "failed (warm up): no kernel", "see logs/web.txt")
-    path = report.write(Results("made-up", "asyncify", 1, 3, entries, [gone]), tmp_path)
+    path = report.write(Results("made-up", "asyncify", 1, 3, entries, [gone], 0), tmp_path)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in path.read_text().splitlines() if "|" in line]
     assert rows[2] == ["ours/fp32", "2.5", "40.0 ± 12.5", "1.00", "8.00", "0.50 ± 0.00", "0.25 ± 0.00"]
     assert [row[:5] for row in rows[3:5]] == [
@@ -40,7 +40,8 @@ def test_the_table_has_medians_ranges_and_ratios_and_says_what_is_absent(tmp_pat
 
 def test_without_a_yardstick_there_is_no_ratio() -> None:
     answer = {"load": 1.0, "prefill": 1.0, "decode": [0.1]}
-    text = report.markdown(Results("made-up", "plain", 2, 1, [entry("ours/q8", 1, "", [answer])], []))
+    text = report.markdown(Results("made-up", "plain", 2, 1, [entry("ours/q8", 1, "", [answer])], [], 7))
+    assert "still compiling: 7." in text
     assert "2 threads" in text
     row = next(line for line in text.splitlines() if "ours/q8" in line)
     assert [cell.strip() for cell in row.split("|")[4:6]] == ["-", "-"]

@@ -14,6 +14,7 @@ from typing import IO, Any, cast
 from artifact.canonical import parse_json
 from artifact.errors import InputError
 from artifact.registry import ROOT
+from benchmarks.remote import settle
 from verify.runtime import Bounds
 from verify.runtimes import browser, transformersjs
 
@@ -21,6 +22,7 @@ SCRIPT = Path(__file__).resolve().parent / "decode.mjs"
 FOLDER = transformersjs.HERE / "node_modules" / "onnxruntime-web" / "dist"  # the version that Transformers.js loads
 NODE = transformersjs.Settings().node
 PROMPT, STEPS = 16, 12  # tokens
+COMPILING_S = 90.0  # the compiler's last function takes 45 s on a slow core
 MOST = 300  # characters of an error that are shown
 
 
@@ -47,8 +49,8 @@ class Web:
 class Engine:
     """A Node process, started when the first file is measured and again after a file that failed.
 
-    It measures all files, as a page keeps its engine too, and because what a wasm runs often is compiled anew in the
-    background for up to a minute.
+    It measures all files, as a page keeps its engine too: what a wasm runs often is compiled anew in the background,
+    for most of a minute after the start.
     """
 
     def __init__(self, web: Web, log: Path) -> None:
@@ -82,6 +84,10 @@ class Engine:
             raise EngineError(" ".join(answer["error"].split())[:MOST])
         return answer
 
+    def settle(self) -> bool:
+        """Wait for the compiler in the background; False if it is still at work after `COMPILING_S`."""
+        return self._child is None or settle([self._child.pid], COMPILING_S)
+
     def close(self) -> None:
         """End the process at once: by itself it would first finish what it compiles in the background."""
         if self._child is not None:
@@ -94,5 +100,6 @@ class Engine:
         script = [NODE, SCRIPT, FOLDER, browser.BUILDS[web.wasm], web.threads, PROMPT, STEPS]
         guarded = [sys.executable, "-m", "verify.launch", web.bounds.memory_gb, *script]
         with self._log.open("ab") as log:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            return subprocess.Popen([*map(str, guarded)], cwd=ROOT, stderr=log, text=True, **pipes)
+            return subprocess.Popen(
+                [*map(str, guarded)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )

@@ -19,7 +19,8 @@ from benchmarks.web.run import Entry, Results
 YARDSTICKS = ("ours/fp32", "stock/q8")
 NOTES = (
     "One Node process measures all files, without WebGPU: in every round each is loaded, prefilled, decoded and",
-    "released in turn, the first one another each time, after a round that is not counted. Decoding is the median of",
+    "released in turn, the first one another each time. A round that is not counted comes first, and each measurement",
+    "begins when the engine has compiled in the background what it ran often. Decoding is the median of",
     f"{STEPS} greedy tokens behind {PROMPT}; the prefill yields every position's logits, as Transformers.js asks for",
     "them. The file is in memory before it is loaded; the download and the compilation of the wasm are not included.",
     "The engine's JavaScript is the package's own for Node; a browser compiles the same wasm.",
@@ -48,7 +49,8 @@ def markdown(results: Results) -> str:
     if results.absent:
         gone = [(absent.key, absent.reason, absent.hint) for absent in results.absent]
         lines += ["## Absent", "", *table(("configuration", "why", "to do"), gone), ""]
-    lines += ["## How it was measured", "", *NOTES, ""]
+    lines += ["## How it was measured", "", *NOTES]
+    lines += [f"Measurements that began while it was still compiling: {results.restless}.", ""]
     lines += ["```json", json.dumps(results.environment, indent=1, ensure_ascii=False), "```", ""]
     return "\n".join(lines)
 

@@ -43,6 +43,7 @@ class Results:
     rounds: int
     entries: Sequence[Entry]
     absent: Sequence[Absent]
+    restless: int  # measurements that began although the engine was still compiling in the background
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -58,11 +59,12 @@ def measure(site: Site, chosen: Sequence[tuple[str, str]], web: Web, rounds: int
     absent: list[Absent] = []
     places = _places(site, chosen, absent)
     answers: dict[str, list[Mapping[str, Any]]] = {key: [] for key in places}
-    log = site.directory / LOG
-    with closing(Engine(web, log)) as node:
+    restless = 0
+    with closing(Engine(web, site.directory / LOG)) as node:
         for number in range(rounds + 1):
             title = f"round {number} of {rounds}" if number else "warm up"
             for key in progress(title, turns(tuple(answers), number)):
+                restless += number > 0 and not node.settle()
                 try:
                     answers[key].append(node.measure(places[key].path))
                 except EngineError as error:
@@ -70,7 +72,7 @@ def measure(site: Site, chosen: Sequence[tuple[str, str]], web: Web, rounds: int
                     _leave(absent, key, f"failed ({title}): {error}", f"see {LOG}")
     about = answers[next(iter(answers))][0]["versions"] if answers else {}
     entries = [entry(key, places[key].size, file_digest(places[key].path), found[1:]) for key, found in answers.items()]
-    return Results(site.home.name, web.wasm, web.threads, rounds, entries, absent, about)
+    return Results(site.home.name, web.wasm, web.threads, rounds, entries, absent, restless, about)
 
 
 def _places(site: Site, chosen: Sequence[tuple[str, str]], absent: list[Absent]) -> dict[str, Place]:
