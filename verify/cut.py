@@ -92,7 +92,7 @@ class Cuts:
         target = self._value(module)
         if target is None:
             return None
-        nodes, tensors, inputs = self._ancestors(target, HEAD.get(module, module))
+        nodes, tensors, inputs = self._ancestors(target, (module, HEAD.get(module, module)))
         types = {name: self._element_type(name) for name in inputs}
         graph = helper.make_graph(
             nodes,
@@ -113,15 +113,15 @@ class Cuts:
         outputs = [node.output[0] for node in self._model.graph.node if _within(node, name) and node.op_type != "Cast"]
         return outputs[-1] if outputs else None
 
-    def _ancestors(self, target: str, module: str) -> tuple[list[Any], list[str], list[str]]:
-        """Nodes in order, initializers, and inputs of the part of the graph that a module is."""
+    def _ancestors(self, target: str, names: tuple[str, ...]) -> tuple[list[Any], list[str], list[str]]:
+        """Nodes in order, initializers, and inputs of the part of the graph that a module is, by any of its names."""
         chosen, tensors, inputs, waiting = set(), dict[str, None](), dict[str, None](), [target]
         while waiting:
             name = waiting.pop(0)
             node = self._makers.get(name)
             if name in self._tensors:
                 tensors[name] = None
-            elif node is None or not (_within(node, module) or name == target or name not in self._dynamic):
+            elif node is None or not (_within_any(node, names) or name == target or name not in self._dynamic):
                 inputs[name] = None
             elif id(node) not in chosen:
                 chosen.add(id(node))
@@ -172,6 +172,10 @@ def entries_of(cut: Cut, count: int) -> Iterator[tuple[slice, Array]]:
     for start in range(0, count, 4096):
         piece = slice(start, min(start + 4096, count))
         yield piece, cut.run(np.arange(piece.start, piece.stop)[None])[0]
+
+
+def _within_any(node: Any, modules: tuple[str, ...]) -> bool:
+    return any(_within(node, module) for module in modules)
 
 
 def _within(node: Any, module: str) -> bool:
