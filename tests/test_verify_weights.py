@@ -95,6 +95,25 @@ def test_a_module_alone_answers_with_its_weights(tmp_path: Path) -> None:
     assert cuts.find("m.nothing") is None
 
 
+@pytest.mark.parametrize("name", ["/lm_head/MatMul", "logits/MatMul"])  # of the standard form, and of the fused one
+def test_a_head_is_found_behind_the_cast_of_its_logits(name: str, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"], name="/m/wte/Gather"),
+        helper.make_node("MatMul", ["rows", "weight"], ["half"], name=name),
+        helper.make_node("Cast", ["half"], ["logits"], name="cast", to=TensorProto.FLOAT),
+    ]
+    tensors = {"table": TABLE.astype(np.float16), "weight": WEIGHT.astype(np.float16)}
+    stored = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
+    ports = [port("input_ids", TensorProto.INT64)], [port("logits", TensorProto.FLOAT)]
+    made = helper.make_model(helper.make_graph(nodes, "g", *ports, stored), opset_imports=[helper.make_opsetid("", 18)])
+    made.ir_version = 8
+    onnx.save(made, tmp_path / "m.onnx")
+    head = Cuts(Candidate(tmp_path / "m.onnx", "enable_all")).find("lm_head")
+    assert head is not None
+    rows = np.concatenate([found for _, found in rows_of(head, 64)])
+    np.testing.assert_array_equal(rows, WEIGHT.astype(np.float16))
+
+
 def test_a_graph_without_the_names_is_not_judged(tmp_path: Path) -> None:
     with pytest.raises(NotApplicable, match="bears the name"):
         weights.judge(graph(tmp_path / "m.onnx", "foreign"), case())
