@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from verify import check
 from verify.statistics import Divergence, diverge, log_probability, softmax, standard_error
 
 
@@ -78,3 +81,15 @@ def test_log_probabilities_sum_to_one() -> None:
 def test_standard_error_of_the_mean() -> None:
     assert standard_error(np.array([1.0, 3.0])) == pytest.approx(1.0)
     assert standard_error(np.array([1.0])) == 0
+
+
+@given(st.integers(0, 40), st.integers(1, 5), st.integers(1, 30), st.sampled_from([None, np.nan, np.inf, -np.inf]))
+def test_the_largest_difference_is_the_same_in_pieces(rows: int, columns: int, piece: int, odd: float | None) -> None:
+    rng = np.random.default_rng(rows * 31 + columns)
+    a, b = (rng.normal(size=(rows, columns)).astype(np.float32) for _ in range(2))
+    if odd is not None and a.size:
+        a.flat[rng.integers(a.size)] = odd
+        b.flat[rng.integers(b.size)] = odd
+    with mock.patch.object(check, "PIECE", piece):
+        found = check.largest(a, b)
+    assert found == (np.inf if odd is not None and a.size else np.abs(a - b).max(initial=0))

@@ -121,7 +121,8 @@ class Examination:
                     self._judge(worker, slot, group, evidence, progress)
                     worker.stop()  # the next candidate has a process of its own
 
-                for _ in pool.map(one, slots):
+                # The last level has the most work; the least comes last, so that the two end together.
+                for _ in pool.map(one, sorted(slots, key=lambda slot: slot[1] != verify.levels[-1])):
                     pass
         observed: dict[Slot, dict[str, float]] = {slot: {} for slot in slots}
         return [self._conclude(check, slot, own, observed[slot]) for (check, slot), own in evidence.items()]
