@@ -50,7 +50,7 @@ ROWS = [
         'name = "tiny"\ndefaults = { wasm = "int4" }\n',
         "'int4' is not made by this recipe",
         ": defaults.wasm",
-        "known: fp32",
+        "known: fp16, fp32, q4f16",
     ),
     ('"tiny"', "3", "expected str, found int 3", ": name", "write a value of type str"),
     ('"tiny"', '""', "'' cannot name a directory", ": name", "use a-z 0-9 . _ -"),

@@ -119,6 +119,7 @@ async function keyboard() {
     await page.keyboard.press('Tab');
     if (i === 0) await page.keyboard.press('Control+A');
     if (i === 0) await page.keyboard.type('America');
+    if (i === 1) await page.keyboard.type('q4,'); // slow enough here to be stopped in the middle
     order.push(await page.evaluate(() => document.activeElement.id || document.activeElement.localName));
   }
   await page.keyboard.press('Shift+Tab');
