@@ -54,9 +54,9 @@ def files(build: Path) -> Tree:
     """What is served of the embedded model, with three faults: a file missing, one altered, one too big for memory."""
     node()
     tree = dict(serve.tree(read_recipe(EMBEDDED), build / "embedded"))
-    int8 = tree["onnx/model_int8.onnx"]
-    assert isinstance(int8, Path)
-    tree["onnx/model_int8.onnx"] = int8.read_bytes()[:-1] + b"\0"
+    bnb4 = tree["onnx/model_bnb4.onnx"]
+    assert isinstance(bnb4, Path)
+    tree["onnx/model_bnb4.onnx"] = bnb4.read_bytes()[:-1] + b"\0"
     tree["onnx/model_fp16.onnx"] = build / "absent"
     settings = json.loads(bytes(tree[browser.SETTINGS]))  # page.json is made, not a file
     next(entry for entry in settings["variants"] if entry["dtype"] == "uint8")["size"] = 2**52
@@ -145,7 +145,7 @@ def test_it_is_usable_by_keyboard_and_on_a_phone(seen: dict[str, Any]) -> None:
 def test_it_says_what_went_wrong(seen: dict[str, Any]) -> None:
     said = seen["problems"]
     assert said["missing"].startswith("onnx/model_fp16.onnx is not there (404). ")
-    assert said["altered"].startswith("onnx/model_int8.onnx is not the file that was published. ")
+    assert said["altered"].startswith("onnx/model_bnb4.onnx is not the file that was published. ")
     assert said["memory"].startswith("There is not enough memory for these weights. ")
     assert "402 tokens long; this model reads at most 256" in said["long"]
     assert said["empty"].startswith("There is nothing to continue. ")

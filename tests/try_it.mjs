@@ -150,7 +150,7 @@ async function problems() {
   const { page, context } = await open();
   await page.waitForSelector('#run:enabled');
   const said = {};
-  for (const [name, dtype] of [['missing', 'fp16'], ['altered', 'int8'], ['memory', 'uint8']]) {
+  for (const [name, dtype] of [['missing', 'fp16'], ['altered', 'bnb4'], ['memory', 'uint8']]) {
     await page.selectOption('#dtype', dtype);
     await page.click('#run');
     await settled(page);
@@ -195,8 +195,7 @@ async function phone() {
   await shot(page, 'phone-dark-start');
   await sampling(page, { maximum: 40 });
   await page.tap('#run');
-  await until(page, 'loading');
-  await until(page, 'idle');
+  await settled(page); // the shortest texts are written before anybody sees that it writes
   await shot(page, 'phone-dark-written');
   const width = await page.evaluate(() => document.documentElement.scrollWidth);
   const button = await page.locator('#run').boundingBox();
