@@ -119,7 +119,6 @@ async function keyboard() {
     await page.keyboard.press('Tab');
     if (i === 0) await page.keyboard.press('Control+A');
     if (i === 0) await page.keyboard.type('America');
-    if (i === 1) await page.keyboard.type('q4,'); // slow enough here to be stopped in the middle
     order.push(await page.evaluate(() => document.activeElement.id || document.activeElement.localName));
   }
   await page.keyboard.press('Shift+Tab');
@@ -138,7 +137,7 @@ async function keyboard() {
   const focused = await page.evaluate(() => document.activeElement.id);
   await page.keyboard.press('Control+Enter');
   await until(page, 'writing');
-  await page.waitForFunction(() => /^[3-9]/.test(document.querySelector('#figures').textContent));
+  await page.waitForFunction(() => /^([3-9]|\d\d)/.test(document.querySelector('#figures').textContent));
   await page.keyboard.press('Escape');
   await until(page, 'idle');
   const escaped = await text(page, '#figures');
@@ -195,7 +194,8 @@ async function phone() {
   await shot(page, 'phone-dark-start');
   await sampling(page, { maximum: 40 });
   await page.tap('#run');
-  await settled(page); // the shortest texts are written before anybody sees that it writes
+  await until(page, 'loading');
+  await until(page, 'idle');
   await shot(page, 'phone-dark-written');
   const width = await page.evaluate(() => document.documentElement.scrollWidth);
   const button = await page.locator('#run').boundingBox();

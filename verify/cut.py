@@ -121,7 +121,7 @@ class Cuts:
             node = self._makers.get(name)
             if name in self._tensors:
                 tensors[name] = None
-            elif node is None or not (_within_any(node, names) or name == target or name not in self._dynamic):
+            elif node is None or not (_within(node, *names) or name == target or name not in self._dynamic):
                 inputs[name] = None
             elif id(node) not in chosen:
                 chosen.add(id(node))
@@ -174,12 +174,9 @@ def entries_of(cut: Cut, count: int) -> Iterator[tuple[slice, Array]]:
         yield piece, cut.run(np.arange(piece.start, piece.stop)[None])[0]
 
 
-def _within_any(node: Any, modules: tuple[str, ...]) -> bool:
-    return any(_within(node, module) for module in modules)
-
-
-def _within(node: Any, module: str) -> bool:
-    return str(node.name).replace("/", ".").lstrip(".").startswith(f"{module}.")
+def _within(node: Any, *modules: str) -> bool:
+    name = str(node.name).replace("/", ".").lstrip(".")
+    return name.startswith(tuple(f"{module}." for module in modules))
 
 
 def _count(tensor: onnx.TensorProto) -> int:
