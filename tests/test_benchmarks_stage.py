@@ -82,3 +82,14 @@ def test_a_derived_recipe_judges_divergence_alone_over_as_much_text_as_asked_for
     assert (made.variants, made.name) == (recipe.variants, recipe.name)
     assert made.source.expect.layers is None
     assert read_recipe(derive(recipe, tmp_path, chunk=128, chunks=5)).source.expect == recipe.source.expect
+
+
+def test_a_pass_is_shown_by_operator(build: Path, stage: Stage) -> None:
+    files = [build / "embedded" / name / model_file(name) for name in ("fp32", "q8")]
+    found = stage("benchmarks.operators", *files, "--past", 3, "--tokens", 5, "--steps", 2).stdout
+    rows = {cells[0]: cells[1:] for line in found.splitlines() if (cells := [c.strip() for c in line.split("|")[1:-1]])}
+    assert rows["operator"] == ["fp32", "q8"]
+    assert rows["MatMul"][0].endswith("µs, 25")  # four in each of six layers, and the head
+    assert rows["MatMul"][1] == "-"
+    assert rows["MultiHeadAttention"][1].endswith("µs, 6")
+    assert "nothing would be measured" in stage("benchmarks.operators", *files, "--tokens", 0, code=2).stderr

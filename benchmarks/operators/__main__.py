@@ -1,4 +1,4 @@
-"""python -m benchmarks.operators FILE.onnx ... [--past N] [--steps N]: decode time by operator, as Markdown."""
+"""python -m benchmarks.operators FILE.onnx ... [--past N] [--tokens N] [--steps N]: time by operator, as Markdown."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artifact import command
-from artifact.errors import PASSED, InputError
+from artifact.errors import PASSED, InputError, RecipeError
 
 
 def main(argv: Sequence[str] | None) -> int:
     """Profile each file in turn and print one table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.operators", description="Decode time by operator.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.operators", description="Time of a pass by operator.")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx")
     parser.add_argument("--past", type=int, default=64, metavar="N", help="tokens in the cache (64)")
-    parser.add_argument(
-        "--steps", type=int, default=100, metavar="N", help="decode steps, of which medians are shown (100)"
-    )
+    parser.add_argument("--tokens", type=int, default=1, metavar="N", help="tokens of a pass: 1, a decode step (1)")
+    parser.add_argument("--steps", type=int, default=100, metavar="N", help="passes, of which medians are shown (100)")
     arguments = parser.parse_args(argv)
     for path in arguments.files:
         if not path.is_file():
             raise InputError("not a file", where=path, hint="name ONNX files")
+    if arguments.past < 0 or arguments.tokens < 1 or arguments.steps < 1:
+        raise RecipeError("nothing would be measured", where="--past, --tokens, --steps", hint="at least 0, 1 and 1")
 
-    from benchmarks.operators.profile import profile, table  # after parsing, so that --help is instant
+    from benchmarks.operators.profile import Pass, profile, table  # after parsing, so that --help is instant
 
     threads = len(os.sched_getaffinity(0))
-    profiles = [profile(path, arguments.past, arguments.steps, threads) for path in arguments.files]
-    print(table(profiles))
+    work = Pass(arguments.past, arguments.tokens, arguments.steps)
+    print(table([profile(path, work, threads) for path in arguments.files]))
     return PASSED
 
 

@@ -1,4 +1,4 @@
-"""Run decode steps under onnxruntime's profiler and add up what its events say."""
+"""Run passes under onnxruntime's profiler and add up what its events say."""
 
 from __future__ import annotations
 
@@ -13,22 +13,32 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from artifact.signature import LOGITS_TO_KEEP
 from benchmarks import report
 
 KERNEL = "_kernel_time"
 
 
 @dataclass(frozen=True)
+class Pass:
+    """What is run: `tokens` after a cache of `past`, `steps` times."""
+
+    past: int
+    tokens: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class Profile:
-    """One file: microseconds and number of nodes by operator, and of a whole step; medians over the steps."""
+    """One file: microseconds and number of nodes by operator, and of a whole pass; medians over the passes."""
 
     name: str
     operators: dict[str, tuple[float, int]]
     step: float
 
 
-def profile(path: Path, past: int, steps: int, threads: int) -> Profile:
-    """Decode one token `steps` times with the same cache of `past` tokens.
+def profile(path: Path, work: Pass, threads: int) -> Profile:
+    """Run the same pass again and again; the last position's logits only, where the graph offers that.
 
     The profiler's own cost, some microseconds a node, is in every figure.
     """
@@ -39,8 +49,8 @@ def profile(path: Path, past: int, steps: int, threads: int) -> Profile:
         options.enable_profiling = True
         options.profile_file_prefix = f"{scratch}/profile"
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        feeds = _feeds(session, past)
-        for _ in range(steps):
+        feeds = _feeds(session, work)
+        for _ in range(work.steps):
             session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_bytes())
     return Profile(path.parent.parent.name, *_summed(events))
@@ -52,7 +62,7 @@ def table(profiles: list[Profile]) -> str:
     order = sorted(kinds, key=lambda kind: [-entry.operators.get(kind, (0.0, 0))[0] for entry in profiles])
     rows = [[kind, *(_cell(entry.operators.get(kind)) for entry in profiles)] for kind in order]
     nodes = [sum(count for _, count in entry.operators.values()) for entry in profiles]
-    rows.append(["**whole step**", *(f"{e.step:.0f} µs, {n} nodes" for e, n in zip(profiles, nodes, strict=True))])
+    rows.append(["**whole pass**", *(f"{e.step:.0f} µs, {n} nodes" for e, n in zip(profiles, nodes, strict=True))])
     return "\n".join(report.table(("operator", *(entry.name for entry in profiles)), rows))
 
 
@@ -72,15 +82,18 @@ def _cell(entry: tuple[float, int] | None) -> str:
     return "-" if entry is None else f"{entry[0]:.0f} µs, {entry[1]}"
 
 
-def _feeds(session: Any, past: int) -> dict[str, np.ndarray[Any, Any]]:
-    """One token after a cache of noise: which numbers are multiplied changes no time."""
+def _feeds(session: Any, work: Pass) -> dict[str, np.ndarray[Any, Any]]:
+    """Tokens after a cache of noise: which numbers are multiplied changes no time."""
     random = np.random.default_rng(0)
     feeds: dict[str, np.ndarray[Any, Any]] = {}
     for port in session.get_inputs():
         if port.name.startswith("past_key_values."):
             _, heads, _, width = port.shape
-            feeds[port.name] = random.standard_normal((1, heads, past, width)).astype(np.float32)
-    feeds["input_ids"] = np.zeros((1, 1), np.int64)
-    feeds["attention_mask"] = np.ones((1, past + 1), np.int64)
-    feeds["position_ids"] = np.full((1, 1), past, np.int64)
+            feeds[port.name] = random.standard_normal((1, heads, work.past, width)).astype(np.float32)
+    total = work.past + work.tokens
+    feeds["input_ids"] = np.zeros((1, work.tokens), np.int64)
+    feeds["attention_mask"] = np.ones((1, total), np.int64)
+    feeds["position_ids"] = np.arange(work.past, total)[None]
+    if LOGITS_TO_KEEP in {port.name for port in session.get_overridable_initializers()}:
+        feeds[LOGITS_TO_KEEP] = np.array(1, np.int64)
     return feeds
