@@ -2,8 +2,7 @@
 
 onnxruntime's own GatherBlockQuantized does the same in one node, but the build of onnxruntime-web that Transformers.js
 loads by itself has no kernel of it for the processor (decision 0008), and q8 is what browsers ask for. All steps are
-exact: codes are whole numbers below 256, so halving and flooring float32 takes them apart, and
-(code - zero point) * scale is rounded once, as there.
+exact: codes are whole numbers below 256, and (code - zero point) * scale is rounded once, as there.
 """
 
 from __future__ import annotations
@@ -86,35 +85,41 @@ def _row(site: Site, indices: ir.Value | None, item: Stored, shapes: Shapes) -> 
     """(code - zero point) * scale, float32 [..., blocks * block]."""
     bits, count = item.part.bits, shapes.count
     packed = site.op("Gather", "codes", item.codes, indices)
-    codes = _codes(site, packed, bits, "code", shapes.of(count, shapes.block))
     last = site.numbers("axis.last", [-1])
     scales = site.op("Unsqueeze", "scales", site.op("Gather", "scale", item.scales, indices), last)
+    shape = shapes.of(count, shapes.block)
     points = item.part.zero_points
     if item.zero_points is None or points is None:
-        zeros = site.number(1 << (bits - 1))
+        steps = _unpacked(site, packed, bits, "step", shape, less=1 << (bits - 1))
     else:
+        codes = _unpacked(site, packed, bits, "code", shape)
         packed = site.op("Gather", "zeros", item.zero_points, indices)
-        zeros = _codes(site, packed, bits, "zero", shapes.of(points.shape[1] * 8 // bits))
+        zeros = _unpacked(site, packed, bits, "zero", shapes.of(points.shape[1] * 8 // bits))
         limits = (site.numbers("at.0", [0]), site.numbers(f"at.{count}", [count]), last)
         zeros = site.op("Unsqueeze", "zero_points", site.op("Slice", "zero", zeros, *limits), last)
-    values = site.op("Mul", "values", site.op("Sub", "steps", codes, zeros), scales)
+        steps = site.op("Sub", "steps", codes, zeros)
+    values = site.op("Mul", "values", steps, scales)
     return Operation(
         "Reshape", [values, site.numbers(f"{site.name}.width", shapes.of(count * shapes.block))], domain=""
     )
 
 
-def _codes(site: Site, packed: ir.Value, bits: int, name: str, shape: Sequence[int]) -> ir.Value:
-    """The codes in uint8 `packed`, as float32 of this shape; the first of a byte's codes is in its lowest bits."""
-    rest = site.op("Cast", f"{name}/numbers", packed, to=ir.DataType.FLOAT)
+def _unpacked(  # noqa: PLR0913, PLR0917  # what is unpacked, how, and into what
+    site: Site, packed: ir.Value, bits: int, name: str, shape: Sequence[int], less: int = 0
+) -> ir.Value:
+    """The codes in uint8 `packed` less a number, as float32 of this shape.
+
+    A byte of 8 / bits codes, the first of them in its lowest bits, is a row of a small table.
+    """
     if bits == 8:
-        return rest
-    last, base = site.numbers("axis.last", [-1]), site.number(1 << bits)
-    columns = []
-    for place in range(8 // bits - 1):
-        above = site.op("Floor", f"{name}/above{place}", site.op("Div", f"{name}/share{place}", rest, base))
-        taken = site.op("Sub", f"{name}/part{place}", rest, site.op("Mul", f"{name}/whole{place}", above, base))
-        columns.append(site.op("Unsqueeze", f"{name}/column{place}", taken, last))
-        rest = above
-    columns.append(site.op("Unsqueeze", f"{name}/column{8 // bits - 1}", rest, last))
-    both = site.op("Concat", f"{name}/columns", *columns, axis=-1)
-    return site.op("Reshape", f"{name}/flat", both, site.numbers(f"{site.name}.{name}.shape", shape))
+        codes = site.op("Cast", f"{name}/numbers", packed, to=ir.DataType.FLOAT)
+        return site.op("Sub", f"{name}/less", codes, site.number(less)) if less else codes
+    table = initializer(site.model, f"unpacked.{bits}.less.{less}", _table(bits) - np.float32(less))
+    rows = site.op("Gather", f"{name}/rows", table, site.op("Cast", f"{name}/byte", packed, to=ir.DataType.INT32))
+    return site.op("Reshape", f"{name}/flat", rows, site.numbers(f"{site.name}.{name}.shape", shape))
+
+
+def _table(bits: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The codes in every possible byte, float32 [256, 8 / bits]."""
+    places = np.arange(0, 8, bits)
+    return ((np.arange(256)[:, None] >> places) & ((1 << bits) - 1)).astype(np.float32)

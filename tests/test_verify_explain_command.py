@@ -16,7 +16,7 @@ from tests.conftest import Stage
 from tests.planted import store, weight
 from tests.test_verify_faults import SOURCE, shorter_recipe
 
-NODE = "transformer.h.3.ln_1/SkipLayerNormalization"
+NODE = "transformer.h.3.ln_1/LayerNormalization"
 
 
 def recipe_with(home: Path, *checks: str) -> Path:

@@ -80,7 +80,7 @@ def mask_ignored(model: onnx.ModelProto) -> None:
     [
         (weight_of("transformer.h.1.mlp.c_fc.weight", 3, 1.1), "transformer.h.1.mlp.c_fc.product/MatMul", "in 128 of"),
         (weight_of("transformer.h.0.attn.c_proj.bias", 0, 1.0), "transformer.h.0.attn.c_proj/Add", "in 1 of 32"),
-        (late_epsilon, "transformer.h.1.ln_2/SkipLayerNormalization", "epsilon is 0.01, the config says 1e-05"),
+        (late_epsilon, "transformer.h.1.ln_2/LayerNormalization", "epsilon is 0.01, the config says 1e-05"),
         (mask_ignored, "everything", ""),
     ],
 )

@@ -23,7 +23,7 @@ CALIBRATED = False
 LARGEST = 65504.0
 SUFFIX = {ir.DataType.FLOAT16: "/float16", ir.DataType.FLOAT: "/float32"}
 TYPE_BLIND = ("Shape", "Size")  # they read no elements, so they need no cast
-FUSED = ("FastGelu", "FusedMatMul", "MultiHeadAttention", "SkipLayerNormalization")  # of onnxruntime, in fused graphs
+FUSED = ("FastGelu", "FusedMatMul", "MultiHeadAttention")  # of onnxruntime, in fused graphs
 FLOAT32_OPERATORS = (
     "Add",
     "CumSum",
@@ -37,7 +37,6 @@ FLOAT32_OPERATORS = (
     "MultiHeadAttention",
     "Pow",
     "ReduceMean",
-    "SkipLayerNormalization",
     "Softmax",
     "Sqrt",
     "Sub",

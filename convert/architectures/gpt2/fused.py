@@ -5,11 +5,12 @@
     head
 
 A linear layer is MatMul + Add: a quantizer makes it one node, and onnxruntime moves the Add of a float one into the
-operator that follows. Attention takes causality and padding as one additive bias, made once for all layers, because
-onnxruntime's WebGPU kernel knows neither a padding mask nor `unidirectional`. The vocabulary's table is stored as the
-head multiplies with it, [hidden, vocabulary], and the embedding looks up columns: one copy, and no Transpose to run or
-to fold. Operators of com.microsoft are onnxruntime's, defined in its docs/ContribOperators.md. Values carry the names
-of the PyTorch modules that compute them.
+activation that follows. Residual and norm are two nodes: SkipLayerNormalization, which is both, is slower (decision
+0007). Attention takes causality and padding as one additive bias, made once for all layers, because onnxruntime's
+WebGPU kernel knows neither a padding mask nor `unidirectional`. The vocabulary's table is stored as the head
+multiplies with it, [hidden, vocabulary], and the embedding looks up columns: one copy, and no Transpose to run or to
+fold. Operators of com.microsoft are onnxruntime's, defined in its docs/ContribOperators.md. Values carry the names of
+the PyTorch modules that compute them.
 """
 
 from __future__ import annotations
@@ -144,12 +145,10 @@ class _GPT2:
 
     def _norm(self, branch: ir.Value, residual: ir.Value, norm: str, total: str) -> tuple[ir.Value, ir.Value]:
         """Residual + branch, and its layer norm."""
-        inputs = [branch, residual, self._tensor(f"{norm}.weight"), self._tensor(f"{norm}.bias")]
-        epsilon = {"epsilon": float(self.config.get("layer_norm_epsilon", 1e-5))}
-        # Outputs 2 and 3 are for training; a name left empty says that they are not wanted.
-        names = [norm, "", "", total]
-        hidden, _, _, stream = self.graph.ops("SkipLayerNormalization", inputs, names, epsilon, domain=MICROSOFT)
-        return stream, hidden
+        stream = self.graph.op("Add", [branch, residual], total)
+        inputs = [stream, self._tensor(f"{norm}.weight"), self._tensor(f"{norm}.bias")]
+        epsilon = float(self.config.get("layer_norm_epsilon", 1e-5))
+        return stream, self.graph.op("LayerNormalization", inputs, norm, {"axis": -1, "epsilon": epsilon})
 
     def _linear(self, value: ir.Value, name: str) -> ir.Value:
         product = self.graph.op("MatMul", [value, self._tensor(f"{name}.weight")], f"{name}.product")

@@ -29,12 +29,12 @@ def activation_clipped(subject: Subject, magnitude: float) -> None:
 @fault(node="transformer.h.0.ln_1", magnitude=1e-3)
 def large_epsilon(subject: Subject, magnitude: float) -> None:
     """All norms divide by the root of the variance plus this much more than the config's epsilon."""
-    for node in operators(subject.model, "SkipLayerNormalization"):
+    for node in operators(subject.model, "LayerNormalization"):
         set_attribute(node, "epsilon", 1e-5 + magnitude)
 
 
 @fault(node="transformer.ln_f")
 def final_norm_of_the_first(subject: Subject) -> None:
     """The last norm uses the weights of the first."""
-    node = operators(subject.model, "SkipLayerNormalization")[-1]
-    node.input[2], node.input[3] = "transformer.h.0.ln_1.weight", "transformer.h.0.ln_1.bias"
+    node = operators(subject.model, "LayerNormalization")[-1]
+    node.input[1], node.input[2] = "transformer.h.0.ln_1.weight", "transformer.h.0.ln_1.bias"

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from verify.faults.fault import Subject, fault
-from verify.faults.surgery import constant, must_make, operators, read, read_instead, rewire
+from verify.faults.surgery import constant, must_make, read, read_instead, rewire
 
 
 def _port(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
@@ -105,8 +105,8 @@ def _zeros(model: onnx.ModelProto, value: str) -> str:
 @fault(node="transformer.h.3")
 def residual_before_attention(subject: Subject) -> None:
     """Block 3's second residual adds to what the block was given, not to what its attention left."""
-    nodes = operators(subject.model, "SkipLayerNormalization")
-    nodes[8].input[1] = nodes[7].input[1]
+    after = must_make(subject.model, "transformer.h.3")
+    after.input[1] = must_make(subject.model, "transformer.h.3.middle").input[1]
 
 
 @fault(node="transformer.h.2.mlp.c_fc")
