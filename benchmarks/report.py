@@ -41,7 +41,9 @@ def markdown(results: Results) -> str:
     lines += [
         f"Medians over {results.rounds} rounds, {results.threads} threads; ± is half the range.",
         f"Memory bandwidth {results.bandwidth.median / 1e9:.1f} GB/s",
-        f"({results.bandwidth.low / 1e9:.1f} to {results.bandwidth.high / 1e9:.1f}), measured in every round.",
+        f"({results.bandwidth.low / 1e9:.1f} to {results.bandwidth.high / 1e9:.1f}), products of float32",
+        f"{results.arithmetic.median / 1e9:.0f} GFLOP/s ({results.arithmetic.low / 1e9:.0f} to",
+        f"{results.arithmetic.high / 1e9:.0f}), measured in every round.",
         "Ratios hold within this run; absolute speeds are this machine's in this hour.",
         "",
     ]
@@ -69,8 +71,10 @@ HOW = (
     "when no other process uses the processor. Every round runs every scenario, every engine in turn, the first one",
     "another each time. Prefill asks for the next token's logits only, where the engine can leave the others out",
     "(`-all`: every position's). A decoded token includes the choice of the likeliest. The limit of decoding is the",
-    "bandwidth over the bytes of the weights and of the cache. Memory is the process's peak resident set. Divergence",
-    "is that of verify, from PyTorch float32 with eager attention, teacher-forced on held-out text.",
+    "bandwidth over the bytes of the weights and of the cache; of prefill, the rate at which numpy multiplies large",
+    "float32 matrices over the operations that cannot be left out (products of int8 may be beyond it). Memory is the process's",
+    "peak resident set. Divergence is that of verify, from PyTorch float32 with eager attention, teacher-forced on",
+    "held-out text.",
     "",
 )
 
@@ -121,8 +125,7 @@ def _speed(entry: Entry, scenario: str) -> str:
         return "-"
     found = entry.speeds[scenario]
     rates = found.tokens_per_s
-    limit = f", {found.of_limit:.0%} of limit" if found.of_limit is not None else ""
-    return f"{rates.median:,.0f} ± {(rates.high - rates.low) / 2:,.0f}{limit}"
+    return f"{rates.median:,.0f} ± {(rates.high - rates.low) / 2:,.0f}, {found.of_limit:.0%} of limit"
 
 
 def _ratios(results: Results) -> list[str]:

@@ -27,10 +27,14 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens per second over the whole batch; for a decoding, also its share of what the memory's bandwidth allows."""
+    """Tokens per second over the whole batch, and as a share of a limit.
+
+    The limit is what the memory's bandwidth allows a decoding, and the rate of float32 products a prefill: an engine
+    that multiplies with int8 may be beyond the latter.
+    """
 
     tokens_per_s: Spread
-    of_limit: float | None = None
+    of_limit: float
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Results:
     threads: int
     scenarios: Sequence[Scenario]
     bandwidth: Spread  # bytes per second
+    arithmetic: Spread  # float32 operations per second
     entries: Sequence[Entry]
     absent: Sequence[Absent]
     restless: int  # measurements that began although some other engine still used the processor
@@ -84,12 +89,10 @@ class Results:
         return next((entry for entry in self.entries if entry.key == key), None)
 
 
-def speed(scenario: Scenario, seconds: Sequence[float], limit_s: float | None) -> Speed:
-    """Speed from the seconds of each round; `limit_s` is what the bytes of one step take at the bandwidth measured."""
+def speed(scenario: Scenario, seconds: Sequence[float], limit_s: float) -> Speed:
+    """Speed from the seconds of each round; `limit_s` is what one call of the engine takes at least."""
     rates = spread([scenario.tokens / value for value in seconds])
-    if limit_s is None:
-        return Speed(rates)
-    return Speed(rates, limit_s * rates.median / scenario.batch)
+    return Speed(rates, limit_s * rates.median / scenario.call_tokens)
 
 
 def bytes_per_step(scenario: Scenario, read: int, row: int) -> float:

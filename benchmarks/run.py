@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from artifact.errors import InputError
 from artifact.recipe import Recipe
 from artifact.typed import build
 from benchmarks import engine
+from benchmarks.arithmetic import Products, operations
 from benchmarks.bandwidth import Memory
 from benchmarks.engine import Array, Place, Site
 from benchmarks.progress import progress
@@ -65,6 +66,7 @@ class Benchmark:
     alive: list[Measured] = field(default_factory=list)
     absent: list[Absent] = field(default_factory=list)
     bandwidth: list[float] = field(default_factory=list)
+    arithmetic: list[float] = field(default_factory=list)
     restless: int = 0
 
     def run(self, chosen: Sequence[tuple[str, str]]) -> Results:
@@ -131,10 +133,11 @@ class Benchmark:
                 measured.peak = peak if scenario.batch == 1 else measured.peak
 
     def _measure(self, text: Array) -> None:
-        memory = Memory(self.threads)
+        memory, products = Memory(self.threads), Products()
         for number in range(self.rounds):
             self._settle()
             self.bandwidth.append(memory.read())
+            self.arithmetic.append(products.rate())
             for place, scenario in enumerate(progress(f"round {number + 1} of {self.rounds}", self.scenarios)):
                 for measured in turns(tuple(self.alive), number + place):
                     self._settle()
@@ -177,7 +180,7 @@ class Benchmark:
         return self.site.directory / "logs" / f"{name}.txt"
 
     def _results(self) -> Results:
-        bandwidth = spread(self.bandwidth)
+        bandwidth, arithmetic = spread(self.bandwidth), spread(self.arithmetic)
         return Results(
             name=self.recipe.name,
             parameters=self.site.dims.parameters,
@@ -185,17 +188,20 @@ class Benchmark:
             threads=self.threads,
             scenarios=tuple(self.scenarios),
             bandwidth=bandwidth,
-            entries=tuple(self._entry(measured, bandwidth.median) for measured in self.alive),
+            arithmetic=arithmetic,
+            entries=tuple(self._entry(measured, bandwidth.median, arithmetic.median) for measured in self.alive),
             absent=tuple(self.absent),
             restless=self.restless,
         )
 
-    def _entry(self, measured: Measured, bandwidth: float) -> Entry:
-        row = 2 * self.site.dims.layers * self.site.dims.hidden * engine.module(measured.engine).CACHE_WIDTH
-        limits: Mapping[str, float] = {
+    def _entry(self, measured: Measured, bandwidth: float, arithmetic: float) -> Entry:
+        dims = self.site.dims
+        row = 2 * dims.layers * dims.hidden * engine.module(measured.engine).CACHE_WIDTH
+        limits = {
             s.name: bytes_per_step(s, measured.place.read, row) / bandwidth
-            for s in self.scenarios
             if s.kind == "decode"
+            else operations(s, dims) / arithmetic
+            for s in self.scenarios
         }
         return Entry(
             engine=measured.engine,
@@ -205,7 +211,7 @@ class Benchmark:
             load_s=measured.load_s,
             peak=measured.peak,
             peak_batch=measured.peak_batch,
-            speeds={s.name: speed(s, measured.seconds[s.name], limits.get(s.name)) for s in self.scenarios},
+            speeds={s.name: speed(s, measured.seconds[s.name], limits[s.name]) for s in self.scenarios},
             fidelity=fidelity(measured.partials),
             sha256=file_digest(measured.place.path) if measured.place.path.is_file() else None,
         )

@@ -29,6 +29,11 @@ class Scenario:
         return self.batch * (self.length * self.repeats if self.kind == "prefill" else self.steps)
 
     @property
+    def call_tokens(self) -> int:
+        """Tokens of one call of the engine, over the whole batch: a pass over the prompt, or a step."""
+        return self.batch * (self.length if self.kind == "prefill" else 1)
+
+    @property
     def positions(self) -> int:
         """Positions of one row when it is over: the context that the model must have."""
         return self.length + self.steps

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from artifact.signature import Dimensions
+from benchmarks.arithmetic import operations
 from benchmarks.results import bytes_per_step, fidelity, speed
 from benchmarks.scenario import SCENARIOS, Scenario, fitting
 from benchmarks.schedule import spread, turns
@@ -46,10 +48,19 @@ def test_the_share_of_the_limit_is_the_limit_s_time_over_the_time_taken() -> Non
     assert found.tokens_per_s.median == pytest.approx(8 / (8 * read / bandwidth))
 
 
-def test_a_prefill_has_no_limit_and_counts_every_row_and_repeat() -> None:
-    found = speed(Scenario("prefill", "prefill", 128, batch=8, repeats=3), [2.0], None)
-    assert found.of_limit is None
+def test_a_prefill_counts_every_row_and_repeat_and_its_limit_is_one_pass_s() -> None:
+    found = speed(Scenario("prefill", "prefill", 128, batch=8, repeats=3), [2.0], 0.5)
     assert found.tokens_per_s.median == 128 * 8 * 3 / 2
+    assert found.of_limit == pytest.approx(0.5 * 3 / 2)
+
+
+def test_the_operations_of_a_prefill_are_those_of_its_weights_and_of_what_it_looks_at() -> None:
+    parameters = 100 * 8 + 16 * 8 + 1000
+    dims = Dimensions(2, hidden=8, heads=2, context=16, vocabulary=100, parameters=parameters, tied=True)
+    attention = 2 * 8 * 2 * (1 + 2 + 3)  # layers, width, keys and values, tokens that each of three may look at
+    assert operations(Scenario("x", "prefill", 3), dims) == 2 * (3 * 1000 + 100 * 8 + attention)
+    everything = operations(Scenario("x", "prefill", 3, batch=5, every=True), dims)
+    assert everything == 5 * 2 * (3 * 1000 + 3 * 100 * 8 + attention)
 
 
 def test_a_divergence_that_is_not_finite_is_infinite() -> None:

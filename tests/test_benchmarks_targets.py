@@ -16,7 +16,7 @@ from benchmarks.targets import TARGETS, evaluate, peers_below_frontier
 
 def entry(key: str, size: int, kld: float, rate: float) -> Entry:
     engine, name = key.split("/")
-    speeds = {s.name: Speed(spread([rate]), 0.95 if s.kind == "decode" else None) for s in SCENARIOS}
+    speeds = {s.name: Speed(spread([rate]), 0.95) for s in SCENARIOS}
     return Entry(engine, name, size, size, 0.1, 2**20, 2**21, speeds, Fidelity(kld, kld / 10, 9 * kld, 0.99, 1000))
 
 
@@ -34,7 +34,7 @@ def made_up() -> Results:
         entry("llamacpp/Q4_0", 595, 1e-3, 320),
         entry("ctranslate2/int8", 1000, 6e-4, 100),
     )
-    return Results("x", 1000, 3, 2, SCENARIOS, spread([3e10]), entries, (), 0)
+    return Results("x", 1000, 3, 2, SCENARIOS, spread([3e10]), spread([2e11]), entries, (), 0)
 
 
 def outcome(results: Results, name: str) -> tuple[float | None, bool | None]:
