@@ -21,7 +21,7 @@ class Products:
         self._product = np.empty_like(self._matrix)
 
     def rate(self) -> float:
-        """Float32 operations per second, product and sum counted as two; the best of a few passes, because it is a limit."""
+        """Float32 operations per second, product and sum counted as two; the best of a few: it is a limit."""
         return max(self._pass() for _ in range(PASSES))
 
     def _pass(self) -> float:

@@ -72,9 +72,9 @@ HOW = (
     "another each time. Prefill asks for the next token's logits only, where the engine can leave the others out",
     "(`-all`: every position's). A decoded token includes the choice of the likeliest. The limit of decoding is the",
     "bandwidth over the bytes of the weights and of the cache; of prefill, the rate at which numpy multiplies large",
-    "float32 matrices over the operations that cannot be left out (products of int8 may be beyond it). Memory is the process's",
-    "peak resident set. Divergence is that of verify, from PyTorch float32 with eager attention, teacher-forced on",
-    "held-out text.",
+    "float32 matrices over the operations that cannot be left out (products of int8 may be beyond it). Memory is the",
+    "process's peak resident set. Divergence is that of verify, from PyTorch float32 with eager attention,",
+    "teacher-forced on held-out text.",
     "",
 )
 
