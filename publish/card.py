@@ -11,7 +11,7 @@ import jinja2
 import yaml
 from huggingface_hub import RepoCard
 
-from artifact.canonical import file_digest, read_json
+from artifact.canonical import file_digest, parse_json
 from artifact.errors import InputError
 from artifact.signature import FILES, model_file
 from publish import converter
@@ -49,7 +49,7 @@ def render(published: Published) -> str:
     """README.md of the published repository; InputError when the source's own card cannot be read."""
     timed = timing(published.home, {entry.path: entry.sha256 for entry in published.files})
     rows = [_row(published, variant, timed) for variant in FILES if variant in published.variants]
-    data, body = _source_card(published.source_directory / CARD)
+    data, body = _source_card(published)
     report = published.report
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -73,7 +73,7 @@ def render(published: Published) -> str:
         wasm=published.recipe.defaults.get("wasm"),
         timed=timed,
         dimensions=published.variants[rows[0].variant].facts["dimensions"],
-        end_token=read_json(published.source_directory / "config.json").get("eos_token_id"),
+        end_token=_config(published).get("eos_token_id"),
         compared=_measured(report, rows[0].variant, "mean_kld", "compared"),
         report=report,
         report_digest=next(entry.sha256 for entry in published.files if entry.path == REPORT),
@@ -141,12 +141,18 @@ def _front_matter(published: Published, data: Mapping[str, Any], rows: Sequence[
     return kept | ours | {"model-index": [{"name": published.repository.rpartition("/")[2], "results": [result]}]}
 
 
-def _source_card(path: Path) -> tuple[dict[str, Any], str]:
+def _config(published: Published) -> dict[str, Any]:
+    config: dict[str, Any] = parse_json(published.source_file("config.json") or b"{}", "config.json of the source")
+    return config
+
+
+def _source_card(published: Published) -> tuple[dict[str, Any], str]:
     """The source card's front matter and its text."""
-    if not path.is_file():
+    path, content = published.source_directory / CARD, published.source_file(CARD)
+    if content is None:
         return {}, ""
     try:
-        card = RepoCard(path.read_text(encoding="utf-8"))
+        card = RepoCard(content.decode("utf-8"))
     except (ValueError, yaml.YAMLError) as error:  # not UTF-8, not YAML, or not a table
         hint = "mend the card's front matter in the source"
         raise InputError(f"the source's card cannot be read: {error}", where=path, hint=hint) from error
