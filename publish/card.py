@@ -13,6 +13,7 @@ from huggingface_hub import RepoCard
 
 from artifact.canonical import file_digest, parse_json
 from artifact.errors import InputError
+from artifact.publication import REPOSITORY
 from artifact.signature import FILES, model_file
 from publish import converter
 from publish.markdown import without_html
@@ -115,6 +116,10 @@ def _front_matter(published: Published, data: Mapping[str, Any], rows: Sequence[
     """The source's own keys, but for its model index: those results were not measured on these files."""
     source = published.source.source
     license_name = data.get("license", source["license"])
+    if license_name != source["license"]:
+        hint = "read the card; run: python -m convert with this recipe, then the stages after it"
+        what = f"the source's card says {license_name!r}, not the licence {source['license']!r} that was looked at"
+        raise InputError(what, where=published.source_directory / CARD, hint=hint)
     kept = {key: value for key, value in data.items() if key != "model-index"}
     tags = data.get("tags") or []
     ours = {
@@ -165,7 +170,9 @@ def _favourite(rows: Sequence[Row], variant: str) -> Row:
 
 
 def _link(repository: str) -> str:
-    return f"[{repository}](https://huggingface.co/{repository})" if "/" in repository else f"`{repository}`"
+    if "/" in repository and REPOSITORY.fullmatch(repository):
+        return f"[{repository}](https://huggingface.co/{repository})"
+    return f"`{repository.replace('`', ' ')}`"  # of a directory it may be any text, which is not to be Markdown
 
 
 def _yaml(data: Mapping[str, Any]) -> str:

@@ -45,6 +45,7 @@ checks = ["structure"]
 [publish]
 repository = "small-ONNX"
 """
+SOURCE = "someone/small"  # where the recipe says that it comes from
 FIRST = {"fp32": b"fp32 " * 1000, "q8": b"q8 " * 900, "q4": b"q4 " * 700}
 DIMENSIONS = {"layers": 1, "hidden": 4, "heads": 1, "context": 8, "vocabulary": 9, "parameters": 100, "tied": True}
 SHARED = ("config.json", "tokenizer.json", "vocab.json")
@@ -178,7 +179,7 @@ class Build:
     ) -> store.Artifact:
         target = self.home / "small" / name
         kind = name if name in ("source", "report") else "model"
-        source = {"origin": "hub", "repository": "someone/small", "commit": "1" * 40, "license": license_}
+        source = {"origin": "hub", "repository": SOURCE, "commit": "1" * 40, "license": license_}
         manifest = Manifest(kind, "small", name, source, recipe, code, dict(parents), {}, {"dimensions": DIMENSIONS})
         with store.staging(target) as staged:
             for path, content in files.items():

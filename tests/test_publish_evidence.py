@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from artifact import store
 from publish import assemble, evidence
@@ -155,6 +156,27 @@ def test_recipe_that_expects_no_licence(tmp_path: Path, monkeypatch: pytest.Monk
     made = Build(tmp_path)
     made.make(FIRST)
     assert "the recipe does not say which licence it expects" in offline(made, code=3)
+
+
+def test_card_with_another_licence_than_the_one_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsing, "RECIPE", rehearsing.RECIPE.replace('"mit"', '"gpl-3.0"'))
+    made = Build(tmp_path)
+    made.make(FIRST, license_="gpl-3.0")
+    assert "the source's card says 'mit', not the licence 'gpl-3.0'" in offline(made, code=3)
+
+
+@pytest.mark.parametrize("name", ["x](javascript:alert(1)) <img src=x>", "a`<b>/`c"])
+def test_name_of_the_source_is_no_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(rehearsing, "RECIPE", rehearsing.RECIPE.replace("someone/small", name))
+    monkeypatch.setattr(rehearsing, "SOURCE", name)
+    made = Build(tmp_path)
+    made.make(FIRST)
+    offline(made)
+    text = (made.home / "small" / "repo" / "README.md").read_text().split("---", 2)[2]
+    tokens = MarkdownIt("commonmark").parse(text)
+    children = [child for token in tokens for child in (token, *(token.children or ()))]
+    assert not {child.type for child in children} & {"html_inline", "html_block"}
+    assert not [child for child in children if str(child.attrs.get("href", "")).startswith("javascript:")]
 
 
 def test_recipe_without_a_repository(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
