@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,26 +59,35 @@ def _arguments(argv: Sequence[str] | None) -> Namespace:
 
 def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Order:
     """Assemble the tree, sign it if asked to, and say where it goes."""
+    from artifact.canonical import canonical_json
     from artifact.manifest import FILE_NAME as MANIFEST
     from publish import assemble, evidence, plan, signed, signing
     from publish.push import Order
-    from publish.tree import SIGNATURE
+    from publish.tree import SIGNATURE, changed
 
     repository = _repository(recipe, arguments, api)
     tree = assemble.assemble(evidence.gather(recipe, target.parent, repository), target, api.token)
-    places = {entry.path: tree.path / entry.path for entry in tree.manifest.files}
-    places[MANIFEST] = tree.path / MANIFEST
+    places = {path: tree.path / path for path in (*(entry.path for entry in tree.manifest.files), MANIFEST)}
+    digests = {entry.path: entry.sha256 for entry in tree.manifest.files}
+    digests[MANIFEST] = hashlib.sha256(canonical_json(asdict(tree.manifest)) + b"\n").hexdigest()
+    settings = recipe.publish
+    tag = f"{settings.tag if settings else 'verified-'}{tree.digest[:12]}"
     key = signing.configured_key()
     if key is not None:
         places[SIGNATURE] = target.with_name(f"repo.{SIGNATURE}")  # beside the artifact, whose manifest it signs
         published = None if arguments.offline else api.read(repository, SIGNATURE)
         kept = places[SIGNATURE].read_bytes() if places[SIGNATURE].is_file() else None
         known = [content for content in (published, kept) if content is not None]
-        places[SIGNATURE].write_bytes(signed.signature(tree.path, key, known))
-    settings = recipe.publish
-    tag = f"{settings.tag if settings else 'verified-'}{tree.digest[:12]}"
+        signature = signed.signature(tree.path, key, known)
+        places[SIGNATURE].write_bytes(signature)
+        digests[SIGNATURE] = hashlib.sha256(signature).hexdigest()
+        tag += f"-{digests[SIGNATURE][:8]}"  # the manifest knows nothing of it, and a tag names one tree
+    files = {path: plan.local(place) for path, place in sorted(places.items())}
+    for path, file in files.items():
+        if file.sha256 != digests[path]:
+            raise changed(file.place)
     return Order(
-        files={path: plan.local(place) for path, place in sorted(places.items())},
+        files=files,
         repository=repository,
         private=settings.private if settings else False,
         tag=tag,
@@ -109,6 +120,7 @@ def _publish(arguments: Namespace, order: Order, api: Hub) -> str | None:
         api.namespace()  # a token that has expired is said so before anything is sent
     head = None if arguments.offline else _head(order, api)
     new = " (the Hub was not asked)" if arguments.offline else "" if head else " (a new repository)"
+    command.say(f"Hub: {api.redact(api.endpoint)}")  # HF_ENDPOINT may lead elsewhere than one thinks
     show(push.planned(order, head), order.files, head, f"{order.repository}{new}")
     if arguments.push:
         return f"{order.repository}@{push.push(api, order)}"

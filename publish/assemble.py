@@ -13,10 +13,11 @@ from artifact.canonical import code_digest, digest, file_digest
 from artifact.command import say
 from artifact.errors import ArtifactError
 from artifact.manifest import FileEntry, Manifest
+from artifact.recipe import read_recipe
 from artifact.registry import ROOT
 from artifact.signature import model_file
 from publish import browser, card, provenance, secrets
-from publish.tree import CARD, PROVENANCE, REPORT, Published, known
+from publish.tree import CARD, PROVENANCE, REPORT, Published, changed, known
 
 OWN = "genai_config.json"  # names its variant's graph; a repository has one, of the first variant
 
@@ -27,9 +28,11 @@ def assemble(published: Published, target: Path, token: str | None) -> store.Art
     Raises ArtifactError when variants disagree about a file they share or a file is unknown, InputError for a secret.
     """
     with store.staging(target) as staged:
-        for name, origin in _sources(published).items():
+        for name, (origin, sha256) in _sources(published).items():
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(origin, staged / name)
+            if sha256 is not None and file_digest(staged / name) != sha256:
+                raise changed(origin)
         published = replace(published, files=_entries(staged))
         (staged / browser.SETTINGS).write_text(_page(published), encoding="utf-8")
         published = replace(published, files=_entries(staged))
@@ -43,40 +46,50 @@ def assemble(published: Published, target: Path, token: str | None) -> store.Art
                 hint = "add it to LAYOUT in publish/tree.py if it belongs there"
                 raise ArtifactError(f"file {entry.path} is unknown", where=published.home, hint=hint)
         secrets.refuse(staged, [entry.path for entry in entries], token)
+        if read_recipe(published.recipe.path) != published.recipe:  # card and statement have read the file again
+            raise changed(published.recipe.path)
         wanted = _manifest(published)
         there = store.up_to_date(target, wanted)
         if there is not None and there.manifest.files == entries:
             say("repo: unchanged")
             return there
         say(f"repo: {len(entries)} files, {sum(entry.size for entry in entries):,} bytes")
-        return store.seal(staged, target, wanted)
+        made = store.seal(staged, target, wanted)
+        if made.manifest.files != entries:
+            raise changed(target)
+        return made
 
 
-def _sources(published: Published) -> dict[str, Path]:
-    """Where every file that is copied comes from, by its path in the repository."""
-    found: dict[str, Path] = {}
+def _sources(published: Published) -> dict[str, tuple[Path, str | None]]:
+    """Where every file that is copied comes from, by its path in the repository, and its SHA-256.
+
+    That is the one which its artifact's manifest lists and the report is about: what lies there now may be another
+    file. None for the page's own, which are code.
+    """
+    found: dict[str, tuple[Path, str | None]] = {}
     digests: dict[str, str] = {}
     shared = None
     for variant, manifest in published.variants.items():
-        own = {entry.path: entry.sha256 for entry in manifest.files if entry.path != model_file(variant)}
+        listed = {entry.path: entry.sha256 for entry in manifest.files}
+        graph = listed.pop(model_file(variant))
         where = published.home / variant
-        if shared is not None and own.keys() != shared:
-            names = ", ".join(sorted(own.keys() ^ shared))
+        if shared is not None and listed.keys() != shared:
+            names = ", ".join(sorted(listed.keys() ^ shared))
             hint = "run: python -m quantize with this recipe, then verify"
             raise ArtifactError(f"the variants do not agree about having {names}", where=where, hint=hint)
-        shared = own.keys()
-        for name, sha256 in own.items():
+        shared = listed.keys()
+        for name, sha256 in listed.items():
             if digests.setdefault(name, sha256) != sha256 and name != OWN:
                 hint = "run: python -m quantize with this recipe, then verify"
                 raise ArtifactError(f"the variants do not agree about {name}", where=where, hint=hint)
-            found.setdefault(name, where / name)
-        found[model_file(variant)] = where / model_file(variant)
+            found.setdefault(name, (where / name, sha256))
+        found[model_file(variant)] = where / model_file(variant), graph
     for entry in published.source.files:
         if entry.path.startswith("LICENSE"):
-            found[entry.path] = published.source_directory / entry.path
+            found[entry.path] = published.source_directory / entry.path, entry.sha256
     for entry in published.report_manifest.files:
-        found[f"{REPORT}/{entry.path}"] = published.home / REPORT / entry.path
-    return {**found, **browser.assets()}
+        found[f"{REPORT}/{entry.path}"] = published.home / REPORT / entry.path, entry.sha256
+    return {**found, **{name: (path, None) for name, path in browser.assets().items()}}
 
 
 def _page(published: Published) -> str:

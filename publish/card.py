@@ -11,8 +11,9 @@ import jinja2
 import yaml
 from huggingface_hub import RepoCard
 
-from artifact.canonical import file_digest, read_json
+from artifact.canonical import file_digest, parse_json
 from artifact.errors import InputError
+from artifact.publication import REPOSITORY
 from artifact.signature import FILES, model_file
 from publish import converter
 from publish.markdown import without_html
@@ -49,7 +50,7 @@ def render(published: Published) -> str:
     """README.md of the published repository; InputError when the source's own card cannot be read."""
     timed = timing(published.home, {entry.path: entry.sha256 for entry in published.files})
     rows = [_row(published, variant, timed) for variant in FILES if variant in published.variants]
-    data, body = _source_card(published.source_directory / CARD)
+    data, body = _source_card(published)
     report = published.report
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -73,7 +74,7 @@ def render(published: Published) -> str:
         wasm=published.recipe.defaults.get("wasm"),
         timed=timed,
         dimensions=published.variants[rows[0].variant].facts["dimensions"],
-        end_token=read_json(published.source_directory / "config.json").get("eos_token_id"),
+        end_token=_config(published).get("eos_token_id"),
         compared=_measured(report, rows[0].variant, "mean_kld", "compared"),
         report=report,
         report_digest=next(entry.sha256 for entry in published.files if entry.path == REPORT),
@@ -115,6 +116,10 @@ def _front_matter(published: Published, data: Mapping[str, Any], rows: Sequence[
     """The source's own keys, but for its model index: those results were not measured on these files."""
     source = published.source.source
     license_name = data.get("license", source["license"])
+    if license_name != source["license"]:
+        hint = "read the card; run: python -m convert with this recipe, then the stages after it"
+        what = f"the source's card says {license_name!r}, not the licence {source['license']!r} that was looked at"
+        raise InputError(what, where=published.source_directory / CARD, hint=hint)
     kept = {key: value for key, value in data.items() if key != "model-index"}
     tags = data.get("tags") or []
     ours = {
@@ -141,12 +146,18 @@ def _front_matter(published: Published, data: Mapping[str, Any], rows: Sequence[
     return kept | ours | {"model-index": [{"name": published.repository.rpartition("/")[2], "results": [result]}]}
 
 
-def _source_card(path: Path) -> tuple[dict[str, Any], str]:
+def _config(published: Published) -> dict[str, Any]:
+    config: dict[str, Any] = parse_json(published.source_file("config.json") or b"{}", "config.json of the source")
+    return config
+
+
+def _source_card(published: Published) -> tuple[dict[str, Any], str]:
     """The source card's front matter and its text."""
-    if not path.is_file():
+    path, content = published.source_directory / CARD, published.source_file(CARD)
+    if content is None:
         return {}, ""
     try:
-        card = RepoCard(path.read_text(encoding="utf-8"))
+        card = RepoCard(content.decode("utf-8"))
     except (ValueError, yaml.YAMLError) as error:  # not UTF-8, not YAML, or not a table
         hint = "mend the card's front matter in the source"
         raise InputError(f"the source's card cannot be read: {error}", where=path, hint=hint) from error
@@ -159,7 +170,9 @@ def _favourite(rows: Sequence[Row], variant: str) -> Row:
 
 
 def _link(repository: str) -> str:
-    return f"[{repository}](https://huggingface.co/{repository})" if "/" in repository else f"`{repository}`"
+    if "/" in repository and REPOSITORY.fullmatch(repository):
+        return f"[{repository}](https://huggingface.co/{repository})"
+    return f"`{repository.replace('`', ' ')}`"  # of a directory it may be any text, which is not to be Markdown
 
 
 def _yaml(data: Mapping[str, Any]) -> str:

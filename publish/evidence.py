@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from artifact import lineage, store
-from artifact.canonical import read_json
+from artifact.canonical import code_digest, parse_json
 from artifact.errors import ArtifactError, InputError
 from artifact.recipe import Recipe
+from artifact.registry import ROOT
 from artifact.signature import model_file
 from artifact.store import Artifact
 from publish.tree import REPORT, Published
+
+OF_FOREIGN_FILES = ("twin",)  # checks that verify leaves out for a variant, which is its own twin
 
 
 def gather(recipe: Recipe, home: Path, repository: str) -> Published:
@@ -28,7 +32,7 @@ def gather(recipe: Recipe, home: Path, repository: str) -> Published:
         variants[name] = lineage.open_variant(home, recipe, name, base)
     _check_license(recipe, source)
     report = store.open_artifact(home / REPORT, made_by=_again(recipe))
-    document = read_json(report.path / "report.json")
+    document = _document(recipe, report)
     complaint = _about_others(recipe, report, source, variants) or _not_passed(recipe, document, variants)
     if complaint is not None:
         raise ArtifactError(complaint, where=report.path, hint=f"run: {_again(recipe)}")
@@ -48,6 +52,16 @@ def not_run(report: Mapping[str, Any]) -> list[str]:
     """What the report says did not run although it had to, with the reason; a bare name had to."""
     entries = [{"what": e, "reason": "", "required": True} if isinstance(e, str) else e for e in report["not_run"]]
     return [f"{e['what']}{e['reason'] and ': '}{e['reason']}" for e in entries if e["required"]]
+
+
+def _document(recipe: Recipe, report: Artifact) -> Any:
+    """report.json as the artifact's manifest has it: read once, for the file may be another by now."""
+    place = report.path / "report.json"
+    listed = {entry.path: entry.sha256 for entry in report.manifest.files}
+    content = place.read_bytes()
+    if listed.get(place.name) != hashlib.sha256(content).hexdigest():
+        raise ArtifactError("the report changed while it was read", where=place, hint=f"run: {_again(recipe)}")
+    return parse_json(content, place)
 
 
 def _again(recipe: Recipe) -> str:
@@ -74,6 +88,8 @@ def _about_others(recipe: Recipe, report: Artifact, source: Artifact, variants: 
         return f"it is a {manifest.kind} of {manifest.name}, not the report of {recipe.name}"
     if manifest.recipe != recipe.verdict_digest:
         return "the report was judged by other settings, tolerances or text than the recipe has now"
+    if manifest.code != code_digest(ROOT / "verify", ROOT / "artifact"):
+        return "the report was judged by another version of verify than this one"
     there = {"source": source.digest, **{name: artifact.digest for name, artifact in variants.items()}}
     for name in sorted(there.keys() | manifest.parents.keys()):
         if name not in manifest.parents:
@@ -108,7 +124,8 @@ def _not_run_on(recipe: Recipe, variant: str, results: Sequence[Mapping[str, Any
         if not result["passed"]:
             return f"{variant}: {result['check']} did not pass"
     ran = {result.get(key) for result in results for key in ("check", "runtime")}
-    for name in (*recipe.verify.checks, *(recipe.publish.require if recipe.publish else ())):
+    checks = [check for check in recipe.verify.checks if check not in OF_FOREIGN_FILES]
+    for name in (*checks, *recipe.verify.runtimes.require, *(recipe.publish.require if recipe.publish else ())):
         if name not in ran:
             return f"a required check or runtime did not run: {name} on {variant}"
     return None

@@ -23,9 +23,11 @@ T = TypeVar("T")
 ATTEMPTS = 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between attempts, doubled each time
 PATIENCE = 300.0  # seconds without an answer; the client alone would wait for ever
-TRANSIENT = (408, 429, 500, 502, 503, 504)
+TRANSIENT = (408, 425, 429)  # and whatever says that it is the server's own fault: 5xx
+REGULAR = 10 * 2**20  # bytes; the Hub takes nothing larger but as a large file
 DAMAGED = (400, 422)  # a storage's answers to an upload whose digest is not the one announced
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
+USER = re.compile(r"//[^/@\s]+@")
 LOG_IN = "put a valid token with write access into HF_TOKEN, or run `hf auth login`"
 
 
@@ -47,10 +49,11 @@ class MovedError(InputError):
 
 @dataclass(frozen=True)
 class Head:
-    """A revision: its commit and its files by path."""
+    """A revision: its commit, its files by path, and whether only its owners may read it."""
 
     commit: str
     files: dict[str, Remote]
+    private: bool
 
 
 class Patient(requests.Session):
@@ -77,7 +80,7 @@ class Hub:
     def namespace(self) -> str:
         """The user whom the token belongs to; RefusedError without a valid token."""
         if self.token is None:
-            raise RefusedError("no token", where=self.endpoint, hint=LOG_IN)
+            raise RefusedError("no token", where=self.redact(self.endpoint), hint=LOG_IN)
         return str(self._read(self.endpoint, self._api.whoami)["name"])
 
     def head(self, repository: str, revision: str = "main") -> Head | None:
@@ -95,7 +98,7 @@ class Hub:
             file.rfilename: Remote(file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id)
             for file in info.siblings or ()
         }
-        return Head(str(info.sha), files)
+        return Head(str(info.sha), files, private=info.private is True)
 
     def create(self, repository: str, *, private: bool) -> None:
         """Make the repository if it is not there."""
@@ -165,9 +168,9 @@ class Hub:
             return Path(found).read_bytes()
 
     def redact(self, text: str) -> str:
-        """The text without this token, or anything that looks like one."""
+        """The text without this token, anything that looks like one, and the user of an address with a password."""
         text = text.replace(self.token, "[token]") if self.token else text
-        return TOKEN.sub("[token]", text)
+        return USER.sub("//", TOKEN.sub("[token]", text))
 
     def retrying(self, kinds: tuple[type[Exception], ...]) -> Retrying:
         """Attempts with growing waits in between, each said on stderr."""
@@ -209,18 +212,20 @@ class Hub:
                 raise self._error(error, where) from error
             if _status(cause) in DAMAGED:
                 hint = "run it again; if it stays so, look for a broken proxy or memory"
-                raise DamagedError(f"{error} It did not arrive as it was sent", where=where, hint=hint) from cause
+                raise DamagedError(
+                    f"{self.redact(str(error))} It did not arrive as it was sent", where=where, hint=hint
+                ) from cause
             raise self._error(cause, where) from cause
         except ValueError as error:  # what the Hub says of a card, or in its answer to a batch of uploads
             raise self._error(error, where) from error
 
     def _error(self, error: Exception, where: str) -> PipelineError:
-        where = f"{self.endpoint} {where}"
+        where = self.redact(f"{self.endpoint} {where}")
         lines = self.redact(str(error)).strip().splitlines() or [type(error).__name__]
         status = _status(error)
         if status == 412:
             return MovedError("somebody else has committed in the meantime", where=where, hint="run it again")
-        if status in TRANSIENT or (status is None and isinstance(error, OSError)):
+        if status in TRANSIENT or (status or 0) >= 500 or (status is None and isinstance(error, OSError)):
             offline = isinstance(error, errors.OfflineModeIsEnabled)
             kind = RefusedError if offline else UnreachableError
             what = "the client is switched off by HF_HUB_OFFLINE" if offline else f"the Hub does not answer: {lines[0]}"
@@ -236,8 +241,12 @@ class Hub:
 
 
 def add(path: str, place: Path) -> CommitOperationAdd:
-    """The operation that adds or replaces a file."""
-    return CommitOperationAdd(path, place)
+    """The operation that adds or replaces a file.
+
+    What may go into the commit itself is read once, here: the client would hash the file now and read it again later.
+    A large file is sent by its digest, and the Hub refuses other bytes.
+    """
+    return CommitOperationAdd(path, place if place.stat().st_size > REGULAR else place.read_bytes())
 
 
 def delete(path: str) -> CommitOperationDelete:

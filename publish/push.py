@@ -15,6 +15,7 @@ from artifact.errors import ArtifactError, InputError
 from publish import hub, plan
 from publish.hub import Head, Hub, MovedError, UnreachableError
 from publish.plan import Local, Plan
+from publish.tree import changed
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ class Order:
 
 
 def planned(order: Order, head: Head | None) -> Plan:
-    """The plan against a head (None: no repository yet); InputError if the repository holds what nobody here knows."""
+    """The plan against a head (None: no repository yet); InputError if it is public or holds what it must not."""
+    if order.private and head is not None and not head.private:
+        hint = "make it private in its settings on the Hub, or write private = false if everybody may read it"
+        raise InputError("the recipe says private, the repository is public", where=order.repository, hint=hint)
     made = plan.make(order.files, head.files if head else {})
     if made.foreign:
         hint = "move it elsewhere; a published repository holds only what was verified"
@@ -102,13 +106,13 @@ def _attempt(api: Hub, order: Order) -> str:
 
 def _upload(api: Hub, order: Order, made: Plan) -> list[Any]:
     """Send what is large; the commit's operations."""
-    changed = (*made.add, *made.replace)
-    say(f"uploading {len(changed)} files, {plan.size(order.files, changed):,} bytes")
-    additions = [hub.add(path, order.files[path].place) for path in changed]
+    paths = (*made.add, *made.replace)
+    say(f"uploading {len(paths)} files, {plan.size(order.files, paths):,} bytes")
+    additions = [hub.add(path, order.files[path].place) for path in paths]
     for addition in additions:
-        if addition.upload_info.sha256.hex() != order.files[addition.path_in_repo].sha256:
-            hint = "run it again, and let nothing write there meanwhile"
-            raise ArtifactError("the file changed while it was published", where=addition.path_or_fileobj, hint=hint)
+        file = order.files[addition.path_in_repo]
+        if addition.upload_info.sha256.hex() != file.sha256:
+            raise changed(file.place)
     api.upload(order.repository, additions)
     return [*additions, *(hub.delete(path) for path in made.delete)]
 
@@ -130,8 +134,10 @@ def _tag(api: Hub, order: Order, commit: str) -> None:
     named = api.tags(order.repository).get(order.tag)
     if named is None:
         raise ArtifactError(f"the Hub has no tag {order.tag}", where=order.repository, hint="run it again")
-    if named != commit:  # the same tree was published before, or somebody else set the tag
-        _compare(api, order, named)
+    if named != commit and not planned(order, api.head(order.repository, named)).empty:
+        what = f"the tag {order.tag} names another tree, at {named}"
+        hint = "main is published and as verified; look who set the tag, delete it, and run it again"
+        raise ArtifactError(what, where=order.repository, hint=hint)
     say(f"tag: {order.tag}")
 
 

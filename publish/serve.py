@@ -25,6 +25,7 @@ from starlette.routing import Route
 from artifact import command
 from artifact.canonical import read_json
 from artifact.errors import PASSED, ArtifactError, RecipeError
+from artifact.manifest import FILE_NAME as MANIFEST
 from artifact.recipe import Recipe, read_recipe
 from artifact.signature import FILES
 from artifact.store import open_artifact
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def tree(recipe: Recipe, home: Path) -> Tree:
     """What is served, by path: the assembled repository if there is one, else the page and the variants built.
 
-    Raises ArtifactError when nothing was built, or the library's npm packages are not installed.
+    Raises ArtifactError when nothing was built, what was is damaged, or the library's npm packages are not installed.
     """
     code, places = browser.local_code()
     for path in places.values():
@@ -79,8 +80,9 @@ def tree(recipe: Recipe, home: Path) -> Tree:
             hint = "run: make setup, where npm is installed"
             raise ArtifactError("the page's library is not installed", where=path, hint=hint)
     repository = home / "repo"
-    if (repository / browser.SETTINGS).is_file():
-        files = {path.relative_to(repository).as_posix(): path for path in repository.rglob("*") if path.is_file()}
+    if repository.is_dir():
+        whole = open_artifact(repository, made_by="python -m publish, with this recipe")
+        files = {name: repository / name for name in (MANIFEST, *(entry.path for entry in whole.manifest.files))}
         settings = {**read_json(repository / browser.SETTINGS), "code": code}
     else:
         files, settings = _built(recipe, home, code)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from artifact.command import say
-from artifact.errors import ArtifactError
+from artifact.errors import ArtifactError, RecipeError
 from publish import signing
 from publish.tree import SIGNATURE
 
@@ -18,7 +18,8 @@ from publish.tree import SIGNATURE
 def signature(tree: Path, key: Path, known: Iterable[bytes]) -> bytes:
     """The first of the known signatures that holds for the tree and this private key, or a new one that does.
 
-    Raises ArtifactError when even the new one does not verify. The tree is left as it was.
+    Raises ArtifactError when even the new one does not verify, RecipeError for a key that cannot sign. The tree is left
+    as it was.
     """
     place = tree / SIGNATURE
     with tempfile.TemporaryDirectory(prefix="publish-key-") as temporary:
@@ -47,8 +48,13 @@ def _holds(tree: Path, public: Path) -> bool:
 
 
 def _public(key: Path) -> bytes:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
-    private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    try:
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # no key, one with a password, an unknown kind
+        hint = f"name an unencrypted private key, in PEM, in {signing.KEY}"
+        raise RecipeError("not a key that can sign", where=signing.KEY, hint=hint) from error
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return private.public_key().public_bytes(serialization.Encoding.PEM, form)

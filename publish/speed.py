@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from artifact.canonical import read_json
+from artifact.errors import InputError
 from artifact.signature import model_file
 
 RESULTS = Path("benchmarks", "bench.json")
@@ -24,10 +26,20 @@ class Timing:
 
 
 def timing(home: Path, digests: Mapping[str, str]) -> Timing | None:
-    """Speeds of the files with these SHA-256 (by path in the repository); None unless fp32 and another were timed."""
+    """Speeds of the files with these SHA-256 (by path in the repository); None unless fp32 and another were timed.
+
+    Raises InputError when the results are not in the form that `benchmarks` gives them.
+    """
     if not (home / RESULTS).is_file():
         return None
-    results = read_json(home / RESULTS)
+    try:
+        return _timing(read_json(home / RESULTS), digests)
+    except (LookupError, TypeError, AttributeError) as error:
+        hint = "run: python -m benchmarks with this recipe, or remove the file, and publish without speeds"
+        raise InputError(f"not the benchmark's results: {error!r}", where=home / RESULTS, hint=hint) from error
+
+
+def _timing(results: Any, digests: Mapping[str, str]) -> Timing | None:
     scenario = next((s for s in results["scenarios"] if s["kind"] == "decode" and s["batch"] == 1), None)
     if scenario is None:
         return None

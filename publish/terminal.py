@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from publish.hub import Head
@@ -21,7 +22,7 @@ def show(made: Plan, here: Mapping[str, Local], head: Head | None, title: str) -
     rows = [(path, change) for change, paths in changes.items() for path in paths]
     for path, change in sorted(rows):
         size = here[path].size if path in here else head.files[path].size if head else 0
-        table.add_row(path, change, f"{size:,}")
+        table.add_row(escape(path), change, f"{size:,}")
     console = Console(stderr=True, highlight=False)
     console.print(table)
     counts = ", ".join(f"{len(paths)} {change}" for change, paths in changes.items())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from artifact.errors import ArtifactError
 from artifact.manifest import FILE_NAME as MANIFEST
 from artifact.manifest import FileEntry, Manifest
 from artifact.recipe import Recipe
@@ -41,6 +43,22 @@ class Published:
         """The source checkpoint, with its own card, README.md."""
         return self.home / "source"
 
+    def source_file(self, name: str) -> bytes | None:
+        """A file of the source, None if it has none; ArtifactError if it is not the one that its manifest lists."""
+        for entry in self.source.files:
+            if entry.path == name:
+                content = (self.source_directory / name).read_bytes()
+                if hashlib.sha256(content).hexdigest() != entry.sha256:
+                    raise changed(self.source_directory / name)
+                return content
+        return None
+
+
+def changed(where: object) -> ArtifactError:
+    """The error about a file that is not the one which was looked at before."""
+    hint = "run it again, and let nothing write there meanwhile"
+    return ArtifactError("the file changed while it was published", where=where, hint=hint)
+
 
 # Every file that a published repository may hold. What is in the repository already and not in this list was put
 # there by somebody else, and is never deleted.
@@ -64,10 +82,14 @@ LAYOUT = (
     "vocab.json",
     "index.html",  # the page that runs the model in the reader's browser, and what it is made of
     "page.json",
-    "assets/*",
+    "assets/*.css",
+    "assets/*.js",
 )
 
 
 def known(path: str) -> bool:
     """Whether a path belongs to the layout of a published repository."""
-    return any(fnmatch.fnmatchcase(path, pattern) for pattern in LAYOUT)
+    return any(
+        path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)  # a * is no folder
+        for pattern in LAYOUT
+    )

@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None) -> int:
     for name, times in Counter(recipe.name for recipe in recipes).items():
         if times > 1:
             raise RecipeError(f"{times} recipes are named {name!r}", where="RECIPE", hint="give each its own name")
+    if arguments.way is not None:
+        _require_places(recipes)
     for flag in ("attempts", "tries"):
         if getattr(arguments, flag) < 1:
             raise RecipeError(f"{getattr(arguments, flag)} is not possible", where=f"--{flag}", hint="write 1 or more")
@@ -44,12 +46,30 @@ def main(argv: Sequence[str] | None) -> int:
     own = arguments.build / OWN
     own.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(own / "lock", timeout=0):
+        # Never a lock that is a mere file: it would outlive a machine that goes down, and stop every run after it.
+        with FileLock(own / "lock", timeout=0, fallback_to_soft=False):
             return _run(recipes, arguments, own / "summary.json")
     except Timeout as error:
         show([Row(recipe.name, "busy", "another run is at work in this build directory") for recipe in recipes])
         hint = "let it end, or name another build directory with --build"
         raise BusyError("another run is at work in this build directory", where=own / "lock", hint=hint) from error
+
+
+def _require_places(recipes: Sequence[Recipe]) -> None:
+    """RecipeError, before hours of work, for a recipe that names no repository, or one that another publishes in."""
+    taken: dict[str, Recipe] = {}
+    for recipe in recipes:
+        if recipe.publish is None:
+            hint = 'add [publish] with repository = "OWNER/NAME", or leave --push and --pr away'
+            raise RecipeError("the recipe does not say where to publish", where=recipe.path, hint=hint)
+        name = recipe.publish.repository.casefold()  # as the Hub compares them
+        for known, other in taken.items():
+            mine = name if "/" in known else name.rpartition("/")[2]
+            if mine == (known if "/" in name else known.rpartition("/")[2]):
+                hint = "they would replace each other's files: give each its own; write OWNER/NAME if owners differ"
+                what = f"{recipe.publish.repository} is where {other.path} publishes too"
+                raise RecipeError(what, where=recipe.path, hint=hint)
+        taken[name] = recipe
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,10 +106,12 @@ def _run(recipes: Sequence[Recipe], arguments: argparse.Namespace, path: Path) -
     for name in SECRETS:  # not even this process's own look-ups use them
         os.environ.pop(name, None)
     rows, time = asyncio.run(_cycle(recipes, arguments, everything))
-    for removed in prune(arguments.build, arguments.keep_bytes, time):
-        say(f"pruned: {removed}")
-    write_whole(path, document(rows, time))
-    show(rows)
+    try:
+        for removed in prune(arguments.build, arguments.keep_bytes, time):
+            say(f"pruned: {removed}")
+    finally:  # what became of the recipes is told, whatever lies in the way of tidying up
+        write_whole(path, document(rows, time))
+        show(rows)
     print(path)
     return PASSED if all(row.good for row in rows) else CHECK_FAILED
 

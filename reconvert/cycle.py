@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,10 +15,19 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from artifact import command
 from artifact.command import say
-from artifact.errors import INTERRUPTED, PASSED, UNAVAILABLE, ArtifactError, PipelineError, UnavailableError
+from artifact.errors import (
+    BROKEN_INPUT,
+    INTERRUPTED,
+    PASSED,
+    UNAVAILABLE,
+    ArtifactError,
+    PipelineError,
+    UnavailableError,
+)
 from artifact.recipe import Recipe
-from reconvert.folder import REPORT, Folder, keep, members, verified
+from reconvert.folder import REPORT, Folder, keep, members, read_as_looked_up, verified
 from reconvert.key import content_key
 from reconvert.origin import Origin, look_up
 from reconvert.pruning import stamped
@@ -24,6 +35,9 @@ from reconvert.retry import Patience
 from reconvert.state import Done, Published, State, Way, read_state, write_state
 from reconvert.task import Executor, StageError, Task, last_words, plan, publication
 
+# A stage that was stopped: it says so, or it had no time to.
+STOPPED = (INTERRUPTED, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+UNWRITABLE = {os.strerror(number) for number in command.WRITE_ERRORS}  # what a stage says of a place it cannot write
 Action = Literal["skipped", "converted", "published", "failed", "quarantined", "busy"]
 
 
@@ -143,6 +157,8 @@ class Course:
             for step in plan(self.recipe, origin, self.job.build, prefix, spreads=self.job.executor.spreads):
                 await self._step(step)
             report = await asyncio.to_thread(verified, self.recipe, folder.home)
+            read_as_looked_up(folder, origin)
+            keep(folder, members(self.recipe), folder.kept / prefix.name)
         except StageError as error:
             write_state(folder.state, state.failed(error.stage, error.what, str(error.where)))
             if (folder.home / REPORT).is_dir() and error.stage == "verify":
@@ -151,7 +167,6 @@ class Course:
         except BaseException:  # the network, the disk, a person: says nothing of the key
             write_state(folder.state, before)
             raise
-        keep(folder, members(self.recipe), folder.kept / prefix.name)
         state = state.finished(Done(key, self.commit, report))
         write_state(folder.state, state)
         return state
@@ -183,8 +198,10 @@ class Course:
             hint = f"read {task.log}"
             if code == UNAVAILABLE:
                 raise UnavailableError(f"{task.label}: {words}", where=where, hint=hint)
-            if code == INTERRUPTED:  # by a person or a machine that is shut down: it says nothing of the model
+            if code in STOPPED:  # by a person or a machine that is shut down: it says nothing of the model
                 raise PipelineError(f"{task.label}: interrupted", where=where, hint=hint)
+            if code == BROKEN_INPUT and words.removeprefix("error: ") in UNWRITABLE:  # nor does a full disk
+                raise PipelineError(f"{task.label}: {words}", where=where, hint=hint)
             raise StageError(f"{task.label}: exit code {code}: {words}", where=where, hint=hint, stage=task.stage)
 
         await self.job.patience.persist(f"{self.recipe.name}: {task.label}", once)

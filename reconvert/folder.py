@@ -8,9 +8,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact.errors import ArtifactError
+from artifact.errors import ArtifactError, PipelineError
 from artifact.recipe import Recipe
 from artifact.store import open_artifact
+from reconvert.origin import CARD, Origin
 
 MADE_BY = "python -m reconvert"
 PART = ".part-"  # begins the name of a copy that is not finished
@@ -62,6 +63,19 @@ def verified(recipe: Recipe, home: Path) -> str:
         what = "the report is not a complete pass of the artifacts beside it"
         raise ArtifactError(what, where=home / REPORT, hint=f"run: {MADE_BY}")
     return found[REPORT].digest
+
+
+def read_as_looked_up(folder: Folder, origin: Origin) -> None:
+    """PipelineError unless the source was read as it was when its key was made: a directory may have changed since.
+
+    A commit cannot, and `convert` was told which.
+    """
+    if origin.commit is not None:
+        return
+    source = open_artifact(folder.home / "source", made_by=MADE_BY)
+    if {entry.path: entry.sha256 for entry in source.manifest.files if entry.path != CARD} != dict(origin.content):
+        hint = "the next run converts what is there then"
+        raise PipelineError("the source changed while it was converted", where=source.path, hint=hint)
 
 
 def keep(folder: Folder, names: list[str], target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from reconvert.folder import PART, Folder
 from reconvert.state import State, read_state
 
 DIGITS = 12  # of a key in a name
+STAMPED = re.compile(rf"\d{{8}}T\d{{6}}Z-[0-9a-f]{{{DIGITS}}}(-|$)")  # how `stamped` begins a name
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def prune(build: Path, bound: int, time: str) -> list[Path]:
     for folder in folders:
         for place in (folder.kept, folder.failed):
             for left in place.glob(f"{PART}*"):
-                shutil.rmtree(left)
+                shutil.rmtree(left, ignore_errors=True)
     items = [item for folder in folders for item in _of(folder, time)]
     chosen = doomed(items, bound)
     for item in chosen:
@@ -85,7 +87,8 @@ def _key(path: Path) -> str:
 
 
 def _entries(place: Path) -> list[Path]:
-    return sorted(place.iterdir()) if place.is_dir() else []
+    """What runs have left in a folder; what somebody else put there is not ours to count or remove."""
+    return sorted(path for path in place.glob("*") if STAMPED.match(path.name) and not path.is_symlink())
 
 
 def _inodes(folder: Folder) -> set[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from artifact.errors import ArtifactError, InputError
 from artifact.typed import build
 
 SCHEMA = 1
+DIGEST = re.compile(r"[0-9a-f]{64}")
 UNFINISHED = "the run did not come to its end"
 Way = Literal["push", "pr"]
 
@@ -90,7 +92,11 @@ def read_state(path: Path) -> State:
         raise ArtifactError(error.what, where=path, hint=hint) from error
     if not isinstance(table, dict) or table.get("schema") != SCHEMA:
         raise ArtifactError(f"not a state of schema {SCHEMA}", where=path, hint=hint)
-    return build(State, table, where=str(path), error=ArtifactError)
+    state = build(State, table, where=str(path), error=ArtifactError)
+    keys = [known.key for known in (state.done, state.published, state.failing) if known is not None]
+    if not all(map(DIGEST.fullmatch, keys)) or (state.failing is not None and state.failing.count < 1):
+        raise ArtifactError("not a state that a run has left", where=path, hint=hint)
+    return state
 
 
 def write_state(path: Path, state: State) -> None:

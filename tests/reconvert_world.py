@@ -41,6 +41,7 @@ class Runner:
     codes: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     runs: list[tuple[str, str]] = field(default_factory=list)
     commands: list[tuple[str, ...]] = field(default_factory=list)
+    words: str = "it went wrong"
 
     async def run(self, task: Task) -> int:
         recipe = read_recipe(Path(task.command[1]))
@@ -51,7 +52,7 @@ class Runner:
         codes = self.codes.get((recipe.name, task.label), [])
         code = codes.pop(0) if codes else 0
         with task.log.open("a") as stream:
-            stream.write("working\nerror: it went wrong\nbye\n" if code else "done\n")
+            stream.write(f"working\nerror: {self.words}\nbye\n" if code else "done\n")
         if code == -9:
             raise KeyboardInterrupt
         if task.stage == "convert" and not code:

@@ -24,7 +24,7 @@ from huggingface_hub import HfApi
 from tqdm import tqdm
 
 from artifact import command, store
-from artifact.canonical import file_digest
+from artifact.canonical import code_digest, file_digest
 from artifact.manifest import Manifest
 from artifact.recipe import Recipe, read_recipe
 from artifact.signature import model_file
@@ -45,9 +45,11 @@ checks = ["structure"]
 [publish]
 repository = "small-ONNX"
 """
+SOURCE = "someone/small"  # where the recipe says that it comes from
 FIRST = {"fp32": b"fp32 " * 1000, "q8": b"q8 " * 900, "q4": b"q4 " * 700}
 DIMENSIONS = {"layers": 1, "hidden": 4, "heads": 1, "context": 8, "vocabulary": 9, "parameters": 100, "tied": True}
 SHARED = ("config.json", "tokenizer.json", "vocab.json")
+VERIFY = code_digest(ROOT / "verify", ROOT / "artifact")  # the version of it that judges here
 Tree = dict[str, tuple[int, str]]  # path -> size, SHA-256 (large) or git's blob id
 
 
@@ -141,7 +143,7 @@ class Build:
     def variant(self, name: str, recipe: str, parents: Mapping[str, str]) -> store.Artifact:
         return self.seal(name, recipe, parents, {**self.shared, model_file(name): self.contents[name]})
 
-    def report(self, parents: Mapping[str, str], **changes: Any) -> None:
+    def report(self, parents: Mapping[str, str], code: str = VERIFY, **changes: Any) -> None:
         files = {name: self.home / "small" / name / model_file(name) for name in self.contents}
         document = {
             "schema": 1,
@@ -164,7 +166,7 @@ class Build:
             **changes,
         }
         content = {"report.json": json.dumps(document).encode(), "report.md": b"# small: passed\n"}
-        self.seal("report", self.recipe.verdict_digest, parents, content)
+        self.seal("report", self.recipe.verdict_digest, parents, content, code=code)
 
     def seal(
         self,
@@ -173,11 +175,12 @@ class Build:
         parents: Mapping[str, str],
         files: Mapping[str, bytes],
         license_: str | None = "mit",
+        code: str = "code",
     ) -> store.Artifact:
         target = self.home / "small" / name
         kind = name if name in ("source", "report") else "model"
-        source = {"origin": "hub", "repository": "someone/small", "commit": "1" * 40, "license": license_}
-        manifest = Manifest(kind, "small", name, source, recipe, "code", dict(parents), {}, {"dimensions": DIMENSIONS})
+        source = {"origin": "hub", "repository": SOURCE, "commit": "1" * 40, "license": license_}
+        manifest = Manifest(kind, "small", name, source, recipe, code, dict(parents), {}, {"dimensions": DIMENSIONS})
         with store.staging(target) as staged:
             for path, content in files.items():
                 (staged / path).parent.mkdir(parents=True, exist_ok=True)

@@ -17,17 +17,19 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from hypothesis import given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from artifact.canonical import file_digest
-from artifact.errors import InputError
+from artifact.errors import ArtifactError, InputError
 from artifact.signature import model_file
 from publish import card
 from publish.markdown import without_html
 from publish.tree import CARD, Published
 from tests.conftest import ROOT
-from tests.publication import MEASURES, REPOSITORY, assembled
+from tests.publication import MEASURES, REPOSITORY, assembled, entries
 
 COMMIT = "0" * 40
 NODE_MODULES = ("verify/runtimes/transformersjs/node_modules", "publish/page/node_modules")
@@ -159,13 +161,19 @@ def test_speeds_are_shown_only_of_these_bytes(published: Published, tmp_path: Pa
 def test_a_hostile_source_card_stays_below_and_shown(published: Published, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(published.source_directory, home / "source")
+
+    def about() -> Published:
+        return replace(published, home=home, source=replace(published.source, files=entries(home / "source")))
+
     hostile = (
         "---\nlicense: apache-2.0\nbase_model: other/model\nmodel-index:\n- name: x\n  results: []\n---\n"
         "<!-- never closed\n<script>alert(1)</script>\n{{ 7 * 7 }} {% raw %} `<b>` <https://example.com>\n"
         "```html\n<b>\n```\n"
     )
     (home / "source" / CARD).write_text(hostile)
-    found = card.render(replace(published, home=home))
+    with pytest.raises(ArtifactError, match="the file changed while it was published"):
+        card.render(replace(published, home=home))
+    found = card.render(about())
     data = ModelCard(found).data.to_dict()
     assert data["base_model"] == ["embedded"]
     assert data["model-index"][0]["name"] == "embedded-ONNX"
@@ -181,9 +189,9 @@ def test_a_hostile_source_card_stays_below_and_shown(published: Published, tmp_p
     ]
     (home / "source" / CARD).write_text("---\n: [\n---\n")
     with pytest.raises(InputError, match="the source's card cannot be read"):
-        card.render(replace(published, home=home))
+        card.render(about())
     (home / "source" / CARD).unlink()
-    assert "The source has none." in card.render(replace(published, home=home))
+    assert "The source has none." in card.render(about())
 
 
 @pytest.mark.parametrize("text", ["a < b", "`<p>`", "    <p>", "~~~\n<p>\n~~~", "<https://example.com>"])
@@ -191,11 +199,42 @@ def test_what_is_not_html_stays(text: str) -> None:
     assert without_html(text) == text
 
 
-@pytest.mark.parametrize("text", ["<p>", "</p", "<!-- x", "x `a` <p> `b`", "<?php", "> <img src=x>", "<httpsx>"])
+PIECES = [
+    "<b>",
+    "</b>",
+    "<!--",
+    "`",
+    "``",
+    "\\`",
+    "```",
+    "~~~",
+    "    ",
+    "\n",
+    "\n\n",
+    "\r",
+    "\x0c",
+    "\u2028",
+    "> ",
+    "- ",
+    "x",
+]
+HTML = ["<p>", "</p", "<!-- x", "x `a` <p> `b`", "<?php", "> <img src=x>", "<httpsx>"]
+LOOKS_LIKE_CODE = ["\\`<p>\\`", "`a\nb` <p> `c`", "\x0c\x0c\n<p>\n\n```\na\nb\n```", "\u2028\n<p>\n\n    a\n"]
+
+
+def kinds(text: str) -> set[str]:
+    parsed = MarkdownIt("commonmark").parse(text)
+    return {child.type for token in parsed for child in [token, *(token.children or [])]}
+
+
+@pytest.mark.parametrize("text", [*HTML, *LOOKS_LIKE_CODE])
 def test_html_is_shown(text: str) -> None:
-    parsed = MarkdownIt("commonmark").parse(without_html(text))
-    kinds = {child.type for token in parsed for child in [token, *(token.children or [])]}
-    assert not kinds & {"html_block", "html_inline"}
+    assert not kinds(without_html(text)) & {"html_block", "html_inline"}
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_no_text_is_html_in_the_end(text: str) -> None:
+    assert not kinds(without_html(text)) & {"html_block", "html_inline"}
 
 
 @pytest.mark.slow

@@ -65,3 +65,35 @@ def test_signature_is_proved_and_made_once(
     assert "signature: made" in publish("--push")
     assert check(publish.repository, "--public-key", public) == 0
     assert len(hub.history(publish.repository)) == 2
+
+
+def test_a_signature_that_comes_changes_or_goes_is_a_publication_of_its_own(
+    hub: LocalHub, publish: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest, whose digest names the tag, knows nothing of it."""
+    publish("--push")
+    for name in ("first", "second"):
+        private, public = make_key(tmp_path, name)
+        monkeypatch.setenv("PIPELINE_SIGNING_KEY", str(private))
+        publish("--push")
+        assert check(publish.repository, "--public-key", public) == 0
+        named = {
+            tag for tag, commit in hub.tags(publish.repository).items() if commit in hub.history(publish.repository)[0]
+        }
+        assert [check(f"{publish.repository}@{tag}", "--public-key", public) for tag in named] == [0]
+    monkeypatch.delenv("PIPELINE_SIGNING_KEY")
+    publish("--push")
+    assert len(hub.history(publish.repository)) == 4
+    assert len(hub.tags(publish.repository)) == 3, "without a signature it is the first tree again"
+
+
+@pytest.mark.parametrize("content", [b"no key", b"", "password"])
+def test_a_key_that_cannot_sign_is_refused(
+    publish: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | str
+) -> None:
+    if isinstance(content, str):
+        key, secret = ec.generate_private_key(ec.SECP256R1()), serialization.BestAvailableEncryption(content.encode())
+        content = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret)
+    (tmp_path / "key.pem").write_bytes(content)
+    monkeypatch.setenv("PIPELINE_SIGNING_KEY", str(tmp_path / "key.pem"))
+    assert "not a key that can sign" in publish(code=2)

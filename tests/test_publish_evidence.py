@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
+from artifact import store
+from publish import assemble, evidence
 from publish.evidence import not_run
+from publish.tree import Published
 from tests import rehearsing
 from tests.rehearsing import FIRST, SHARED, Build, Publisher
 
@@ -103,6 +107,10 @@ CASES: dict[str, tuple[Change, str]] = {
         "did not run: optimum on fp32",
     ),
     "other text": (edit("text.txt", "some", "other"), "judged by other settings, tolerances or text"),
+    "older verify": (
+        lambda b: b.report(b.parents(), code="0" * 64),
+        "judged by another version of verify than this one",
+    ),
     "no licence": (lambda b: b.make(FIRST, license_=None), "the source states no licence"),
     "changed licence": (lambda b: b.make(FIRST, license_="gpl-3.0"), "the source's licence is 'gpl-3.0'"),
     "unknown file": (lambda b: b.make(FIRST, {"config.json": b"{}", "run.py": b"x"}), "file run.py is unknown"),
@@ -150,6 +158,27 @@ def test_recipe_that_expects_no_licence(tmp_path: Path, monkeypatch: pytest.Monk
     assert "the recipe does not say which licence it expects" in offline(made, code=3)
 
 
+def test_card_with_another_licence_than_the_one_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsing, "RECIPE", rehearsing.RECIPE.replace('"mit"', '"gpl-3.0"'))
+    made = Build(tmp_path)
+    made.make(FIRST, license_="gpl-3.0")
+    assert "the source's card says 'mit', not the licence 'gpl-3.0'" in offline(made, code=3)
+
+
+@pytest.mark.parametrize("name", ["x](javascript:alert(1)) <img src=x>", "a`<b>/`c"])
+def test_name_of_the_source_is_no_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(rehearsing, "RECIPE", rehearsing.RECIPE.replace("someone/small", name))
+    monkeypatch.setattr(rehearsing, "SOURCE", name)
+    made = Build(tmp_path)
+    made.make(FIRST)
+    offline(made)
+    text = (made.home / "small" / "repo" / "README.md").read_text().split("---", 2)[2]
+    tokens = MarkdownIt("commonmark").parse(text)
+    children = [child for token in tokens for child in (token, *(token.children or ()))]
+    assert not {child.type for child in children} & {"html_inline", "html_block"}
+    assert not [child for child in children if str(child.attrs.get("href", "")).startswith("javascript:")]
+
+
 def test_recipe_without_a_repository(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     from artifact import command
     from publish.__main__ import main
@@ -163,3 +192,124 @@ def test_what_did_not_run() -> None:
     optional = {"what": "browser", "reason": "no Chromium", "required": False}
     assert not_run({"not_run": [optional]}) == []
     assert not_run({"not_run": ["a", {**optional, "required": True}]}) == ["a", "browser: no Chromium"]
+
+
+def verify(table: str) -> Change:
+    """The recipe's table [verify] changed, and a report by the changed recipe, which says nothing of it."""
+
+    def change(build: Build) -> None:
+        edit("small.toml", 'checks = ["structure"]\n', table)(build)
+        build.report(build.parents())
+
+    return change
+
+
+def test_a_runtime_without_which_verify_gives_no_pass_is_asked_for_again(build: Build) -> None:
+    verify('checks = ["structure"]\nruntimes = { run = ["optimum"], require = ["optimum"] }\n')(build)
+    assert "a required check or runtime did not run: optimum on fp32" in offline(build, code=3)
+
+
+def test_the_check_of_foreign_files_is_not_missed(build: Build) -> None:
+    """`verify` leaves it out for what the recipe makes; a recipe that names it could never be published."""
+    verify('checks = ["structure", "twin"]\n')(build)
+    offline(build)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("small.toml", 'checks = ["structure"]', 'checks = ["tokenizer"]'),
+        ("small.toml", "[publish]", '[tolerances.structure.x]\nreason = "wide"\nq8 = {max=9, measured=1}\n[publish]'),
+        ("small.toml", 'checks = ["structure"]', 'checks = ["structure"]\nlevels = ["enable_all"]'),
+    ],
+)
+def test_a_recipe_that_judges_otherwise_now_is_not_what_was_verified(
+    build: Build, name: str, old: str, new: str
+) -> None:
+    edit(name, old, new)(build)
+    assert "the report was judged by other settings, tolerances or text" in offline(build, code=3)
+
+
+def swap(place: Path, *, link: bool) -> None:
+    """Another file where one lies, put there in one step, as whoever means it would."""
+    aside = place.with_name("aside")
+    if link:
+        (place.parents[3] / "elsewhere").write_bytes(b"swapped")
+        aside.symlink_to(place.parents[3] / "elsewhere")
+    else:
+        aside.write_bytes(b"swapped")
+    aside.replace(place)
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize(
+    "name", ["q8/onnx/model_quantized.onnx", "fp32/config.json", "report/report.json", "source/README.md"]
+)
+def test_a_file_that_is_swapped_once_it_was_looked_at_is_not_published(
+    build: Build, monkeypatch: pytest.MonkeyPatch, name: str, link: bool
+) -> None:
+    gather = evidence.gather
+
+    def late(*words: Any) -> Published:
+        found = gather(*words)
+        swap(build.home / "small" / name, link=link)
+        return found
+
+    offline(build)
+    before = Publisher(build, "someone/small").expected
+    monkeypatch.setattr(evidence, "gather", late)
+    assert "the file changed while it was published" in offline(build, code=3)
+    assert Publisher(build, "someone/small").expected == before
+
+
+def test_the_report_is_the_one_whose_digest_was_looked_at(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that failed, with one that passed put in its place for as long as it is read."""
+    other_report(verdict="failed")(build)
+    place = build.home / "small" / "report" / "report.json"
+    failed, open_artifact = place.read_text(), store.open_artifact
+
+    def late(path: Path, *, made_by: str) -> store.Artifact:
+        found = open_artifact(path, made_by=made_by)
+        if path == place.parent:
+            place.write_text(failed.replace('"failed"', '"passed"'))
+        return found
+
+    monkeypatch.setattr(store, "open_artifact", late)
+    assert "the report changed while it was read" in offline(build, code=3)
+
+
+@pytest.mark.parametrize("name", ["onnx/model_quantized.onnx", "README.md", "manifest.json"])
+def test_a_file_that_is_swapped_in_the_assembled_tree_is_not_published(
+    build: Build, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    make = assemble.assemble
+
+    def late(*words: Any) -> store.Artifact:
+        found = make(*words)
+        swap(found.path / name, link=False)
+        return found
+
+    monkeypatch.setattr(assemble, "assemble", late)
+    assert "the file changed while it was published" in offline(build, code=3)
+
+
+def test_a_recipe_that_is_edited_meanwhile_is_not_the_one_that_was_verified(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather = evidence.gather
+
+    def late(*words: Any) -> Published:
+        found = gather(*words)
+        edit("small.toml", 'checks = ["structure"]', 'checks = ["tokenizer"]')(build)
+        return found
+
+    monkeypatch.setattr(evidence, "gather", late)
+    assert "the file changed while it was published" in offline(build, code=3)
+
+
+@pytest.mark.parametrize("text", ['{"scenarios": [{}]}', "[]", '{"scenarios": null}', "{"])
+def test_benchmarks_of_another_form_are_refused_by_name(build: Build, text: str) -> None:
+    place = build.home / "small" / "benchmarks" / "bench.json"
+    place.parent.mkdir()
+    place.write_text(text)
+    assert "bench.json" in offline(build, code=3)

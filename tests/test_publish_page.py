@@ -21,8 +21,10 @@ import torch
 import uvicorn
 from transformers import AutoModelForCausalLM, AutoTokenizer, TopKLogitsWarper, TopPLogitsWarper
 
+from artifact import store
 from artifact.canonical import file_digest
 from artifact.errors import ArtifactError, RecipeError
+from artifact.manifest import Manifest
 from artifact.recipe import read_recipe
 from publish import browser, serve
 from tests.conftest import EMBEDDED, ROOT
@@ -210,14 +212,18 @@ def test_server_refuses_what_it_cannot_serve(tmp_path: Path, monkeypatch: pytest
 def test_assembled_repository_is_served_with_the_local_library(tmp_path: Path) -> None:
     node()
     repository = tmp_path / "repo"
-    repository.mkdir()
-    (repository / "page.json").write_text(json.dumps({"name": "x", "code": browser.published_code()}))
-    (repository / "index.html").write_text("page")
+    with store.staging(repository) as staged:
+        (staged / "page.json").write_text(json.dumps({"name": "x", "code": browser.published_code()}))
+        (staged / "index.html").write_text("page")
+        store.seal(staged, repository, Manifest("repository", "x", "repo", {}, "r", "c", {}, {}))
     tree = serve.tree(read_recipe(EMBEDDED), tmp_path)
     assert tree["index.html"] == repository / "index.html"
     content = tree[browser.SETTINGS]
     assert isinstance(content, bytes)
     assert json.loads(content) == {"name": "x", "code": browser.local_code()[0]}
+    (repository / "secrets.txt").symlink_to("/etc/passwd")
+    with pytest.raises(ArtifactError, match=r"secrets\.txt is a link"):
+        serve.tree(read_recipe(EMBEDDED), tmp_path)
 
 
 def test_library_is_the_one_installed() -> None:

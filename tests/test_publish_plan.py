@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,3 +49,18 @@ def test_blob_is_what_git_says(tmp_path: Path) -> None:
     assert same(found, Remote(found.size, None, found.blob))
     assert not same(found, Remote(found.size, None, None))
     assert not same(found, Remote(found.size + 1, found.sha256, found.blob))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "assets/photo.png",
+        "assets/own/page.js",
+        "report/report.d/notes.md",
+        "LICENSES/mit.txt",
+        "readme.md",
+        "Config.json",
+    ],
+)
+def test_what_only_looks_like_the_layout_is_somebody_elses(path: str) -> None:
+    assert make({}, {path: there(1, large=False)}).foreign == (path,)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import resource
 import signal
+from typing import Any
 
 import pytest
 
+from publish.hub import Hub
 from publish.rehearsal.access import EXPIRED, READ, WRITE
 from tests import rehearsing
 from tests.rehearsing import FIRST, LocalHub, Publisher
@@ -231,3 +233,73 @@ def test_network_is_not_left_out_silently(hub: LocalHub, publish: Publisher, mon
     assert "add --offline" in publish(code=69)
     assert "the Hub was not asked" in publish("--offline")
     assert hub.requests() == []
+
+
+def test_what_is_sent_is_what_was_hashed(hub: LocalHub, publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client hashes a file when it is added, and reads it again to send it."""
+    publish()
+    expected, upload = publish.expected, Hub.upload
+
+    def late(*words: Any) -> None:
+        for name in ("README.md", "onnx/model_q4.onnx"):
+            (publish.build.home / "small" / "repo" / name).write_bytes(b"swapped")
+        upload(*words)
+
+    monkeypatch.setattr(Hub, "upload", late)
+    publish("--push")
+    assert hub.tree(publish.repository) == expected
+
+
+@pytest.mark.parametrize("status", [425, 500, 507, 520, 524])
+def test_every_fault_of_the_server_is_the_networks(hub: LocalHub, publish: Publisher, status: int) -> None:
+    hub.fault("fail", COMMIT, status=status)
+    assert "trying again" in publish("--push")
+    published(hub, publish, 1)
+    hub.fault("fail", "/revision/", status=status, times=5)
+    assert "the Hub does not answer" in publish("--push", code=69)
+
+
+def test_what_is_to_be_private_is_not_sent_where_everybody_reads(hub: LocalHub, publish: Publisher) -> None:
+    hub.api.create_repo(publish.repository, private=False)
+    path = publish.build.home / "small.toml"
+    path.write_text(path.read_text().replace("[publish]\n", "[publish]\nprivate = true\n"))
+    before = hub.tree(publish.repository)
+    hub.clear()
+    for words in ((), ("--push",), ("--pr",)):
+        assert "the recipe says private, the repository is public" in publish(*words, code=3)
+    assert not hub.requests("PUT|commit/")
+    assert hub.tree(publish.repository) == before
+    publish.repository += "-private"
+    publish("--push")
+    assert hub.api.model_info(publish.repository).private is True
+    published(hub, publish, 1)
+
+
+def test_a_name_of_somebody_else_is_no_markup(hub: LocalHub, publish: Publisher) -> None:
+    publish("--push")
+    hub.api.upload_file(path_or_fileobj=b"x", path_in_repo="LICENSE[red]", repo_id=publish.repository)
+    assert "LICENSE[red]" in publish()
+
+
+def test_a_tag_that_names_another_tree_is_said(hub: LocalHub, publish: Publisher) -> None:
+    publish("--push")
+    other = f"{publish.repository}-other"
+    tagged = Hub.tag
+
+    def squatted(api: Hub, repository: str, name: str, commit: str) -> None:
+        first = hub.api.list_repo_commits(repository)[-1].commit_id
+        tagged(api, repository, name, first)
+        tagged(api, repository, name, commit)
+
+    publish.repository = other
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hub, "tag", squatted)
+        assert "names another tree" in publish("--push", code=3)
+    assert hub.tree(other) == publish.expected
+
+
+def test_the_password_of_an_address_is_not_shown(publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://somebody:s3cret@127.0.0.1:9")
+    said = publish(code=69) + publish("--offline")
+    assert "http://127.0.0.1:9" in said
+    assert "s3cret" not in said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from artifact.store import open_artifact
 from reconvert.cycle import Row
 from reconvert.folder import verified
 from reconvert.origin import Origin
-from reconvert.state import read_state
+from reconvert.state import State, read_state
 from reconvert.task import Task, last_words, memory
 from tests.reconvert_world import NAMES, Runner, World, make
 
@@ -145,6 +147,45 @@ def test_a_run_that_is_stopped_is_not_counted_and_the_next_one_completes(world: 
     assert actions(world.cycle()) == ["skipped", "failed", "converted"]
     assert read_state(world.folder("two").state).failing is None
     assert actions(world.cycle()) == ["skipped", "converted", "skipped"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(-15, ""), (-2, ""), (-1, ""), (3, "No space left on device"), (3, "Disk quota exceeded")],
+)
+def test_what_says_nothing_of_the_key_is_not_counted(world: World, code: int, words: str) -> None:
+    """A stage that was stopped before it could say so, and a disk that is full: night after night, if it must be."""
+    for _ in range(4):
+        world.runner.codes["one", "quantize"] = [code]
+        world.runner.words = words or world.runner.words
+        row = world.cycle()["one"]
+        assert (row.action, words in row.reason) == ("failed", True)
+        assert read_state(world.folder("one").state).failing is None
+    assert world.cycle()["one"].action == "converted"
+
+
+def test_what_cannot_be_kept_is_not_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reconvert.cycle.keep", full)
+        for _ in range(4):
+            assert actions(world.cycle()) == ["failed"] * 3
+            assert read_state(world.folder("one").state).failing is None
+    assert actions(world.cycle()) == ["converted"] * 3
+
+
+def test_a_directory_that_changes_meanwhile_is_not_what_the_key_stands_for(world: World) -> None:
+    copied = hashlib.sha256(f"source{world.build.resolve()}".encode()).hexdigest()
+    world.sources["one"] = Origin(None, {"file": "0" * 64}, "mit", 1000)
+    for _ in range(4):
+        row = world.cycle(way="push")["one"]
+        assert (row.action, row.reason.split(" (")[0]) == ("failed", "the source changed while it was converted")
+        assert read_state(world.folder("one").state) == State()
+    assert ("one", "publish") not in world.publisher.runs
+    world.sources["one"] = Origin(None, {"file": copied}, "mit", 1000)
+    assert world.cycle()["one"].action == "converted"
 
 
 def published(world: World, name: str) -> str | None:

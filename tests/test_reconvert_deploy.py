@@ -68,7 +68,12 @@ def test_the_workflow_keeps_githubs_schema_and_runs_one_at_a_time() -> None:
     assert workflow["permissions"] == {"contents": "read"}
     [(schedule,)] = [workflow[True]["schedule"]]  # YAML 1.1 reads the key `on` as true
     assert croniter.is_valid(schedule["cron"])
-    secrets = [step.get("name") for step in workflow["jobs"]["reconvert"]["steps"] if "HF_TOKEN" in json.dumps(step)]
+    steps = workflow["jobs"]["reconvert"]["steps"]
+    caches = {step["uses"].split("@")[0]: step for step in steps if "cache" in step.get("uses", "")}
+    assert set(caches) == {"actions/cache/restore", "actions/cache/save"}
+    assert caches["actions/cache/save"]["if"] == "always()", "what failed must be counted, or nothing is quarantined"
+    assert len({step["with"]["key"] for step in caches.values()}) == 1
+    secrets = [step.get("name") for step in steps if "HF_TOKEN" in json.dumps(step)]
     assert secrets == ["reconvert"], "no other step sees the token"
 
 

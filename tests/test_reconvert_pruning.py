@@ -76,3 +76,16 @@ def test_a_kept_artifact_takes_no_room_while_it_is_current_and_stays_what_it_was
     assert (kept / "tiny/q8/onnx/model").read_text() == "w" * 1000
     assert prune(tmp_path, 1000, "20260105T000000Z") == []
     assert prune(tmp_path, 999, "20260105T000000Z") == [kept]
+
+
+def test_what_somebody_else_put_there_is_left_alone(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "tiny")
+    names = ("notes.txt", ".DS_Store", "20260101-notes", "mine")
+    for place in (folder.logs, folder.kept, folder.failed):
+        place.mkdir(parents=True)
+        for name in names:
+            (place / name).mkdir() if name == "mine" else (place / name).write_text("x" * 10)
+        (place / f"{stamped('20260101T000000Z', OLD)}-convert.log").symlink_to("nowhere")
+    write_state(folder.state, State())
+    assert prune(tmp_path, 0, "20260105T000000Z") == []
+    assert {path.name for path in folder.logs.iterdir()} > set(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from artifact import command
 from artifact.store import open_artifact
+from reconvert.__main__ import main
+from reconvert.cycle import Row
+from reconvert.execution import SECRETS
 from tests.conftest import ROOT, Stage
 from tests.loopback_hub import SECOND, Hub, serving
 from tests.test_convert_tiny import write_checkpoint
@@ -210,6 +215,54 @@ def test_a_wrong_command_line_is_refused(job: Job, more: list[str], message: str
 
 def test_two_recipes_of_one_name_are_refused(job: Job) -> None:
     assert "2 recipes are named 'one'" in job.stage("reconvert", job.recipes[0], *job.command[1:], code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [("a/small", "A/small", 2), ("a/small", "small", 2), ("small", "small", 2), ("small", "b/small", 2), ("", "", 2)],
+)
+def test_two_recipes_never_publish_in_one_place(
+    job: Job, capsys: pytest.CaptureFixture[str], first: str, second: str, code: int
+) -> None:
+    for path, place in zip(job.recipes, (first, second), strict=False):
+        path.write_text(path.read_text() + (f'[publish]\nrepository = "{place}"\n' if place else ""))
+    words = [*map(str, job.recipes[:2]), "--build", str(job.build), "--push"]
+    assert command.run(main, words) == code
+    assert ("publishes too" if first else "does not say where to publish") in capsys.readouterr().err
+
+
+def test_owners_of_their_own_may_name_alike(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, place in zip(job.recipes, ("a/small", "b/small", "a/other"), strict=True):
+        path.write_text(path.read_text() + f'[publish]\nrepository = "{place}"\n')
+    monkeypatch.setattr("reconvert.__main__._run", lambda *_: 0)
+    assert main([*map(str, job.recipes), "--build", str(job.build), "--push"]) == 0
+
+
+def test_a_file_system_without_locks_gets_no_lock_that_outlives_its_owner(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    monkeypatch.setattr("reconvert.__main__._run", lambda *_: 0)
+    with pytest.raises(OSError, match="not implemented"):
+        main([str(job.recipes[0]), "--build", str(job.build)])
+
+
+def test_the_summary_is_written_whatever_is_in_the_way_of_tidying_up(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> tuple[list[Row], str]:
+        return [Row("one", "skipped", "unchanged")], "20260101T000000Z"
+
+    def refused(*_: object) -> list[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied", "kept")
+
+    for name in SECRETS:  # which a run takes out of its environment: here, the tests' own
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("reconvert.__main__._cycle", nothing)
+    monkeypatch.setattr("reconvert.pruning.prune", refused)
+    assert command.run(main, [str(job.recipes[0]), "--build", str(job.build)]) == 3
+    assert json.loads((job.build / ".reconvert" / "summary.json").read_text())["rows"][0]["action"] == "skipped"
 
 
 def test_help_is_there_before_any_library(stage: Stage) -> None:

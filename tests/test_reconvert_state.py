@@ -46,6 +46,23 @@ def test_state_is_read_as_it_was_written_and_keeps_its_schema(
     assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"failing": {"key": digest("a"), "count": 0}},
+        {"failing": {"key": digest("a"), "count": -(10**9)}},
+        {"done": {"key": "", "commit": None, "report": digest("r")}},
+        {"published": {"key": "../..", "way": "push"}},
+    ],
+)
+def test_a_state_that_no_run_has_left_is_refused(tmp_path: Path, table: dict[str, object]) -> None:
+    """A count below zero would try a key for ever; a key that is none would unpin what is published."""
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps({"schema": 1, **table}))
+    with pytest.raises(ArtifactError):
+        read_state(path)
+
+
 def test_state_of_another_form_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     assert read_state(path) == State()
