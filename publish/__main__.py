@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from artifact import command
 from artifact.errors import PASSED, RecipeError, UnavailableError
-from artifact.publication import REPOSITORY
+from artifact.publication import REPOSITORY, Publish
 from artifact.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -73,12 +73,12 @@ def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Orde
         kept = places[SIGNATURE].read_bytes() if places[SIGNATURE].is_file() else None
         known = [content for content in (published, kept) if content is not None]
         places[SIGNATURE].write_bytes(signed.signature(tree.path, key, known))
-    settings = recipe.publish
-    tag = f"{settings.tag if settings else 'verified-'}{tree.digest[:12]}"
+    settings = recipe.publish or Publish(repository)  # --repository alone: published in the default manner
+    tag = f"{settings.tag}{tree.digest[:12]}"
     return Order(
         files={path: plan.local(place) for path, place in sorted(places.items())},
         repository=repository,
-        private=settings.private if settings else False,
+        private=settings.private,
         tag=tag,
         title=f"Publish {recipe.name} {tag}",
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from artifact import store
+from artifact import genai, store
 from artifact.canonical import code_digest, digest, file_digest
 from artifact.command import say
 from artifact.errors import ArtifactError
@@ -17,8 +17,6 @@ from artifact.registry import ROOT
 from artifact.signature import model_file
 from publish import browser, card, provenance, secrets
 from publish.tree import CARD, PROVENANCE, REPORT, Published, known
-
-OWN = "genai_config.json"  # names its variant's graph; a repository has one, of the first variant
 
 
 def assemble(published: Published, target: Path, token: str | None) -> store.Artifact:
@@ -31,7 +29,7 @@ def assemble(published: Published, target: Path, token: str | None) -> store.Art
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(origin, staged / name)
         published = replace(published, files=_entries(staged))
-        (staged / browser.SETTINGS).write_text(_page(published), encoding="utf-8")
+        (staged / browser.SETTINGS).write_text(browser.page_json(published), encoding="utf-8")
         published = replace(published, files=_entries(staged))
         (staged / CARD).write_text(card.render(published), encoding="utf-8")
         published = replace(published, files=_entries(staged))
@@ -66,7 +64,7 @@ def _sources(published: Published) -> dict[str, Path]:
             raise ArtifactError(f"the variants do not agree about having {names}", where=where, hint=hint)
         shared = own.keys()
         for name, sha256 in own.items():
-            if digests.setdefault(name, sha256) != sha256 and name != OWN:
+            if digests.setdefault(name, sha256) != sha256 and name != genai.FILE:
                 hint = "run: python -m quantize with this recipe, then verify"
                 raise ArtifactError(f"the variants do not agree about {name}", where=where, hint=hint)
             found.setdefault(name, where / name)
@@ -77,13 +75,6 @@ def _sources(published: Published) -> dict[str, Path]:
     for entry in published.report_manifest.files:
         found[f"{REPORT}/{entry.path}"] = published.home / REPORT / entry.path
     return {**found, **browser.assets()}
-
-
-def _page(published: Published) -> str:
-    """page.json: what the page may load, by digest."""
-    context = published.source.facts["dimensions"]["context"]
-    table = browser.settings(published.recipe, context, published.files, browser.published_code())
-    return json.dumps(table, indent=1, ensure_ascii=False) + "\n"
 
 
 def _manifest(published: Published) -> Manifest:

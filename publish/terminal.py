@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from publish import plan
 from publish.hub import Head
 from publish.plan import Local, Plan
 
@@ -25,5 +26,5 @@ def show(made: Plan, here: Mapping[str, Local], head: Head | None, title: str) -
     console = Console(stderr=True, highlight=False)
     console.print(table)
     counts = ", ".join(f"{len(paths)} {change}" for change, paths in changes.items())
-    sent = sum(here[path].size for path in (*made.add, *made.replace))
+    sent = plan.size(here, (*made.add, *made.replace))
     console.print(f"{counts}; at most {sent:,} bytes to send")
