@@ -35,7 +35,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
 	@echo
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 	@echo
 	@echo '  RECIPE=FILE   what to convert, quantize and verify ($(RECIPE))'
 	@echo '  SOURCE=DIR    convert a checkpoint on this machine instead of the one on the Hub'

@@ -1,1 +1,1 @@
-"""Measure engines side by side on what the pipeline has built. Imports artifact, and the judge's formulas of verify."""
+"""Measure engines side by side on what the pipeline has built. Imports artifact, and of the stages verify alone."""

@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None) -> int:
         raise RecipeError(f"{arguments.rounds} rounds measure nothing", where="--rounds", hint="write 1 or more")
     recipe = read_recipe(arguments.recipe)
     if arguments.text is not None:
+        if not arguments.text.is_file():
+            raise RecipeError("not a file", where=f"--text {arguments.text}", hint="name a UTF-8 text file")
         recipe = replace(recipe, verify=replace(recipe.verify, text=str(arguments.text.resolve())))
     os.environ["HF_HUB_OFFLINE"] = "1"  # every file is here; a look-up would only wait
 

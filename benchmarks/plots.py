@@ -26,22 +26,18 @@ def draw(results: Results, directory: Path) -> list[Path]:
     judged = [entry for entry in results.entries if entry.fidelity is not None]
     small = [entry for entry in judged if entry.size <= LARGEST * results.parameters]
     if judged:
-        paths += _save(_frontier(small or judged), directory / "size-against-kld")
+        paths += save(_frontier(small or judged), directory / "size-against-kld")
     timed = [entry for entry in judged if "decode-64" in entry.speeds]
     if timed:
-        paths += _save(_speed_against_kld(timed), directory / "decode-against-kld")
+        paths += save(_speed_against_kld(timed), directory / "decode-against-kld")
     decodings = [s.name for s in results.scenarios if s.kind == "decode" and s.batch == 1]
     if decodings and results.entries:
-        paths += _save(_bars(results.entries, decodings), directory / "decode")
+        paths += save(_bars(results.entries, decodings), directory / "decode")
     return paths
 
 
 def save(figure: Any, path: Path) -> list[Path]:
     """Write a figure as SVG and PNG, without a date; the paths."""
-    return _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> list[Path]:
     paths = [path.with_suffix(suffix) for suffix in (".svg", ".png")]
     figure.savefig(paths[0], metadata={"Date": None})
     figure.savefig(paths[1], dpi=150, metadata={"Software": None})

@@ -1,7 +1,7 @@
 """The reference, in a process of its own: PyTorch, float32, eager attention, as `verify` has it.
 
-This and benchmarks/subject.py are the only places that import another stage: what a peer's divergence is must be
-computed by the very code that judges our own files, or the two columns of one table would not be one figure.
+This and benchmarks/subject.py judge by verify's own code: a peer's divergence must be computed as that of our files is,
+or the two columns of one table would not be one figure.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ MIB = 2**20
 
 def document(results: Results) -> dict[str, Any]:
     """The results and the targets as JSON values; what is not finite is null, which passes nothing."""
-    made: dict[str, Any] = _finite({**asdict(results), "targets": [asdict(outcome) for outcome in evaluate(results)]})
+    made: dict[str, Any] = finite({**asdict(results), "targets": [asdict(outcome) for outcome in evaluate(results)]})
     return made
 
 
@@ -141,9 +141,10 @@ def _ratios(results: Results) -> list[str]:
     return table(("peer, scenario", *(entry.key for entry in ours)), rows)
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+def finite(value: Any) -> Any:
+    """JSON values with null for each number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

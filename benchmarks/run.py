@@ -77,7 +77,7 @@ class Benchmark:
         placed = [(key, place) for key in chosen if (place := self._place(*key)) is not None]
         with contextlib.ExitStack() as stack:
             judge = self._judge(stack, settings)
-            text = judge.call("text", max(s.length for s in self.scenarios), timeout_s=WARM_S)
+            text = self._consult(judge, "text", max(s.length for s in self.scenarios))
             for (name, configuration), place in placed:
                 self._start(stack, name, configuration, place)
             self._warm(text)
@@ -109,6 +109,14 @@ class Benchmark:
             source.allow_pickle,
         )
         return stack.enter_context(Remote(self._log("reference"), Judge, *arguments))
+
+    def _consult(self, judge: Remote, method: str, *arguments: object) -> Any:
+        """What the reference says; InputError when it cannot, for without it nothing is measured or compared."""
+        try:
+            return judge.call(method, *arguments, timeout_s=WARM_S)
+        except RemoteError as error:
+            log = self._log("reference")
+            raise InputError(f"the reference failed: {error}", where=self.site.source, hint=f"see {log}") from error
 
     def _start(self, stack: contextlib.ExitStack, name: str, configuration: str, place: Place) -> None:
         """Start a configuration's process and load its model there while all others wait."""
@@ -150,7 +158,7 @@ class Benchmark:
         with tempfile.TemporaryDirectory(dir=self.site.directory) as scratch:
             for number in progress("fidelity", range(chunks)):
                 case = Path(scratch) / "case"
-                judge.call("case", number, case, timeout_s=WARM_S)
+                self._consult(judge, "case", number, case)
                 for measured in list(self.alive):
                     answer = self._ask(measured, "judge", case, timeout_s=WARM_S)
                     if answer is not None:

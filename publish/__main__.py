@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from artifact import command
 from artifact.errors import PASSED, RecipeError, UnavailableError
-from artifact.publication import REPOSITORY
+from artifact.publication import REPOSITORY, Publish
 from artifact.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Orde
     places = {path: tree.path / path for path in (*(entry.path for entry in tree.manifest.files), MANIFEST)}
     digests = {entry.path: entry.sha256 for entry in tree.manifest.files}
     digests[MANIFEST] = hashlib.sha256(canonical_json(asdict(tree.manifest)) + b"\n").hexdigest()
-    settings = recipe.publish
-    tag = f"{settings.tag if settings else 'verified-'}{tree.digest[:12]}"
+    settings = recipe.publish or Publish(repository)  # --repository alone: published in the default manner
+    tag = f"{settings.tag}{tree.digest[:12]}"
     key = signing.configured_key()
     if key is not None:
         places[SIGNATURE] = target.with_name(f"repo.{SIGNATURE}")  # beside the artifact, whose manifest it signs
@@ -89,7 +89,7 @@ def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Orde
     return Order(
         files=files,
         repository=repository,
-        private=settings.private if settings else False,
+        private=settings.private,
         tag=tag,
         title=f"Publish {recipe.name} {tag}",
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from artifact import store
+from artifact import genai, store
 from artifact.canonical import code_digest, digest, file_digest
 from artifact.command import say
 from artifact.errors import ArtifactError
@@ -18,8 +18,6 @@ from artifact.registry import ROOT
 from artifact.signature import model_file
 from publish import browser, card, provenance, secrets
 from publish.tree import CARD, PROVENANCE, REPORT, Published, changed, known
-
-OWN = "genai_config.json"  # names its variant's graph; a repository has one, of the first variant
 
 
 def assemble(published: Published, target: Path, token: str | None) -> store.Artifact:
@@ -34,7 +32,7 @@ def assemble(published: Published, target: Path, token: str | None) -> store.Art
             if sha256 is not None and file_digest(staged / name) != sha256:
                 raise changed(origin)
         published = replace(published, files=_entries(staged))
-        (staged / browser.SETTINGS).write_text(_page(published), encoding="utf-8")
+        (staged / browser.SETTINGS).write_text(browser.page_json(published), encoding="utf-8")
         published = replace(published, files=_entries(staged))
         (staged / CARD).write_text(card.render(published), encoding="utf-8")
         published = replace(published, files=_entries(staged))
@@ -79,7 +77,7 @@ def _sources(published: Published) -> dict[str, tuple[Path, str | None]]:
             raise ArtifactError(f"the variants do not agree about having {names}", where=where, hint=hint)
         shared = listed.keys()
         for name, sha256 in listed.items():
-            if digests.setdefault(name, sha256) != sha256 and name != OWN:
+            if digests.setdefault(name, sha256) != sha256 and name != genai.FILE:
                 hint = "run: python -m quantize with this recipe, then verify"
                 raise ArtifactError(f"the variants do not agree about {name}", where=where, hint=hint)
             found.setdefault(name, (where / name, sha256))
@@ -90,13 +88,6 @@ def _sources(published: Published) -> dict[str, tuple[Path, str | None]]:
     for entry in published.report_manifest.files:
         found[f"{REPORT}/{entry.path}"] = published.home / REPORT / entry.path, entry.sha256
     return {**found, **{name: (path, None) for name, path in browser.assets().items()}}
-
-
-def _page(published: Published) -> str:
-    """page.json: what the page may load, by digest."""
-    context = published.source.facts["dimensions"]["context"]
-    table = browser.settings(published.recipe, context, published.files, browser.published_code())
-    return json.dumps(table, indent=1, ensure_ascii=False) + "\n"
 
 
 def _manifest(published: Published) -> Manifest:

@@ -19,12 +19,8 @@ from publish.tree import Published
 HOME = Path(__file__).resolve().parent / "page"
 SETTINGS = "page.json"
 CDN = "https://cdn.jsdelivr.net/npm"  # the one that Transformers.js documents
-READ = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)  # what Transformers.js reads
+# What Transformers.js reads beside the graph.
+READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def assets() -> dict[str, Path]:
@@ -33,19 +29,17 @@ def assets() -> dict[str, Path]:
     return {path.relative_to(HOME).as_posix(): path for path in sorted(files)}
 
 
-def page(published: Published) -> dict[str, bytes]:
-    """The page in the published repository, by path: its own files, and page.json about the model's files."""
+def page_json(published: Published) -> str:
+    """page.json of the published repository: the model's files there, and the code from where it is published."""
     context = next(iter(published.variants.values())).facts["dimensions"]["context"]
     about = settings(published.recipe, context, published.files, published_code())
-    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-    return {**{name: path.read_bytes() for name, path in assets().items()}, SETTINGS: text.encode()}
+    return json.dumps(about, indent=1, ensure_ascii=False) + "\n"
 
 
 def settings(recipe: Recipe, context: int, files: Iterable[FileEntry], code: Mapping[str, Any]) -> dict[str, Any]:
     """page.json: the model's name, its context in tokens, its files and variants, and the library (`code`).
 
     The variant `preferred` is what Transformers.js itself takes in a browser: the recipe's default, else its own.
-
     `files` are those of the repository, of which only what the page reads is listed; `code` is `published_code()` or
     what a server gives in its place.
     """

@@ -18,10 +18,9 @@ from artifact.signature import FILES, model_file
 from publish import converter
 from publish.markdown import without_html
 from publish.speed import Timing, timing
-from publish.tree import CARD, Published
+from publish.tree import CARD, DOCUMENT, Published
 
 TEMPLATE = "card.md.j2"
-REPORT = "report/report.json"
 CHECK = "divergence"  # whose measures the table and the model index show
 
 
@@ -77,7 +76,7 @@ def render(published: Published) -> str:
         end_token=_config(published).get("eos_token_id"),
         compared=_measured(report, rows[0].variant, "mean_kld", "compared"),
         report=report,
-        report_digest=next(entry.sha256 for entry in published.files if entry.path == REPORT),
+        report_digest=next(entry.sha256 for entry in published.files if entry.path == DOCUMENT),
         recipe_digest=file_digest(published.recipe.path),
         checks=list(dict.fromkeys(result["check"] for result in report["results"])),
         packages=[f"{name} {version}" for name, version in sorted(report["environment"]["packages"].items())],

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 from artifact.canonical import code_digest, file_digest
+from artifact.registry import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 NAME = "PyTorch to ONNX, verified"
 PACKAGES = ("artifact", "convert", "quantize", "verify", "publish")  # what takes part in making a published tree
 
@@ -19,7 +18,7 @@ class Converter:
 
     commit: str | None
     changed: bool
-    code: str  # digest of the Python files of the stages
+    code: str  # digest of the code of PACKAGES
     constraints: str  # SHA-256 of constraints.txt
 
 

@@ -49,9 +49,8 @@ def gather(recipe: Recipe, home: Path, repository: str) -> Published:
 
 
 def not_run(report: Mapping[str, Any]) -> list[str]:
-    """What the report says did not run although it had to, with the reason; a bare name had to."""
-    entries = [{"what": e, "reason": "", "required": True} if isinstance(e, str) else e for e in report["not_run"]]
-    return [f"{e['what']}{e['reason'] and ': '}{e['reason']}" for e in entries if e["required"]]
+    """What the report says did not run although it had to, with the reason."""
+    return [f"{entry['what']}: {entry['reason']}" for entry in report["not_run"] if entry["required"]]
 
 
 def _document(recipe: Recipe, report: Artifact) -> Any:

@@ -16,13 +16,12 @@ from artifact.errors import ArtifactError
 from artifact.manifest import FILE_NAME
 from publish.converter import Converter, converter
 from publish.foreign import files_of
-from publish.tree import PROVENANCE, SIGNATURE, Published
+from publish.tree import DOCUMENT, PROVENANCE, SIGNATURE, Published
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 PIPELINE = "urn:pytorch-to-onnx-verified"  # no page describes it: a name, as SLSA's TypeURI allows
 BUILD_TYPE = f"{PIPELINE}:recipe:v1"
-REPORT = "report/report.json"
 UNLISTED = (PROVENANCE, FILE_NAME, SIGNATURE)  # the statement itself, and what is written after it
 HINT = "do not use this tree; download it again, or publish it again"
 
@@ -60,7 +59,7 @@ def statement(published: Published) -> dict[str, Any]:
             "runDetails": {
                 "builder": {"id": PIPELINE, "version": {"code": made_by.code}},
                 "byproducts": [
-                    _resource(entry.path, entry.sha256) for entry in published.files if entry.path == REPORT
+                    _resource(entry.path, entry.sha256) for entry in published.files if entry.path == DOCUMENT
                 ],
             },
         },
@@ -101,7 +100,7 @@ def _subjects(found: Mapping[str, Any], directory: Path) -> dict[str, str]:
         raise ProvenanceError("the statement lists a file twice", where=where, hint=HINT)
     if hashlib.sha256(content).hexdigest() != recipe_digest:
         raise ProvenanceError("the recipe in the statement differs from its digest", where=where, hint=HINT)
-    if reports != {REPORT: subjects.get(REPORT)}:
+    if reports != {DOCUMENT: subjects.get(DOCUMENT)}:
         raise ProvenanceError("the report in the statement is not the one in the tree", where=where, hint=HINT)
     return subjects
 

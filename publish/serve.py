@@ -7,9 +7,7 @@ at the start, by name; no address is ever turned into a path.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,14 +22,14 @@ from starlette.routing import Route
 
 from artifact import command
 from artifact.canonical import read_json
-from artifact.errors import PASSED, ArtifactError, RecipeError
+from artifact.errors import PASSED, ArtifactError
 from artifact.manifest import FILE_NAME as MANIFEST
 from artifact.recipe import Recipe, read_recipe
 from artifact.signature import FILES
 from artifact.store import open_artifact
 from publish import browser
+from publish.loopback import ADDRESS, listen
 
-ADDRESS = "127.0.0.1"
 PORT = 8000
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -105,17 +103,6 @@ def application(files: Tree) -> Starlette:
     # A page elsewhere whose name resolves to this machine must not be able to read what is served.
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[ADDRESS, "localhost"])
     return Starlette(routes=[Route("/{name:path}", answer)], middleware=[hosts])
-
-
-def listen(port: int) -> socket.socket:
-    """A listening socket on 127.0.0.1; RecipeError when the port cannot be had."""
-    try:
-        return socket.create_server((ADDRESS, port))
-    except (OSError, OverflowError) as error:
-        if isinstance(error, OSError) and error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise
-        hint = "name another with --port; 0 takes any that is free"
-        raise RecipeError(f"port {port} cannot be used: {error}", where="--port", hint=hint) from error
 
 
 def _built(recipe: Recipe, home: Path, code: Mapping[str, object]) -> tuple[dict[str, Path], dict[str, object]]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from publish import plan
 from publish.hub import Head
 from publish.plan import Local, Plan
 
@@ -26,5 +27,5 @@ def show(made: Plan, here: Mapping[str, Local], head: Head | None, title: str) -
     console = Console(stderr=True, highlight=False)
     console.print(table)
     counts = ", ".join(f"{len(paths)} {change}" for change, paths in changes.items())
-    sent = sum(here[path].size for path in (*made.add, *made.replace))
+    sent = plan.size(here, (*made.add, *made.replace))
     console.print(f"{counts}; at most {sent:,} bytes to send")

@@ -18,6 +18,7 @@ from artifact.signature import FILES, model_file
 CARD = "README.md"
 PROVENANCE = "provenance.json"
 REPORT = "report"  # folder: report.json, report.md, and what else the report's artifact holds
+DOCUMENT = f"{REPORT}/report.json"
 SIGNATURE = "model.sig"  # signs every other file, manifest.json included, and so cannot be in the manifest
 
 

@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None) -> int:
     for flag in ("attempts", "tries"):
         if getattr(arguments, flag) < 1:
             raise RecipeError(f"{getattr(arguments, flag)} is not possible", where=f"--{flag}", hint="write 1 or more")
+    for flag, value in (("wait", arguments.wait), ("keep-bytes", arguments.keep_bytes)):
+        if not value >= 0:  # NaN is refused too
+            raise RecipeError(f"{value} is not possible", where=f"--{flag}", hint="write 0 or more")
     registry.require(EXECUTORS, arguments.executor, where="--executor")
 
     from reconvert.cycle import Row  # after parsing, so that --help is instant
@@ -84,9 +87,7 @@ def parser() -> argparse.ArgumentParser:
     ways.add_argument("--pr", dest="way", action="store_const", const="pr", help="propose it as a pull request")
     known = ", ".join(registry.names(EXECUTORS))
     result.add_argument("--executor", default="local", metavar="NAME", help=f"where the stages run: {known} (local)")
-    result.add_argument(
-        "--address", metavar="HOST:PORT", help="the executor's cluster; without it, one on this machine"
-    )
+    result.add_argument("--address", metavar="HOST:PORT", help="the cluster that --executor ray runs on")
     result.add_argument("--attempts", type=int, default=3, metavar="N", help="failures that quarantine a key (3)")
     result.add_argument("--release", action="store_true", help="try quarantined keys once more")
     result.add_argument("--tries", type=int, default=5, metavar="N", help="tries when the network fails (5)")

@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 
+from artifact.errors import INTERRUPTED
+
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-GONE = 130
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):  # it died before the call above
-        raise SystemExit(GONE)
+        raise SystemExit(INTERRUPTED)
     os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606  # no shell is wanted
 
 

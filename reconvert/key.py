@@ -6,7 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 
 from artifact.canonical import code_digest, digest, file_digest
-from artifact.errors import RecipeError
 from artifact.recipe import Recipe
 from artifact.registry import ROOT
 from reconvert.origin import Origin
@@ -17,18 +16,16 @@ CONSTRAINTS = "constraints.txt"  # the environment that the figures were measure
 
 def content_key(recipe: Recipe, origin: Origin) -> str:
     """SHA-256 (hexadecimal) of what decides the artifacts and the verdict on them; the source's commit is not in it."""
-    try:
-        text = file_digest(recipe.text_path)
-    except OSError as error:
-        hint = "set verify.text to a text file, relative to the recipe"
-        raise RecipeError(f"text cannot be read: {error.strerror}", where=recipe.text_path, hint=hint) from error
     return digest(
         {
             "source": {"files": origin.content, "license": origin.license},
             "recipe": {
                 field.name: repr(getattr(recipe, field.name)) for field in fields(recipe) if field.name != "path"
             },
-            "texts": {"verify": text, **{name: recipe.variant_digest(name) for name in recipe.variants}},
+            "texts": {
+                "verify": recipe.verdict_digest,
+                **{name: recipe.variant_digest(name) for name in recipe.variants},
+            },
             "constraints": file_digest(ROOT / CONSTRAINTS),
             "code": converter_digest(),
         }
@@ -36,7 +33,7 @@ def content_key(recipe: Recipe, origin: Origin) -> str:
 
 
 def converter_digest() -> str:
-    """Digest of the stages' source: their Python files, and what else `publish` writes a repository with."""
+    """Digest of the stages' code, and of what else `publish` writes a repository with (the page's scripts)."""
     code = code_digest(*(ROOT / stage for stage in STAGES))
     return digest({"code": code, "templates": {name: file_digest(ROOT / name) for name in _others(ROOT / "publish")}})
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,11 @@ from types import TracebackType
 import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 
+from artifact import command
 from artifact.command import say
-from artifact.errors import PipelineError
+from artifact.errors import PipelineError, RecipeError
 from artifact.registry import ROOT
+from artifact.typed import did_you_mean
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
@@ -137,9 +139,9 @@ def with_atheris(target: Target, place: Path, seed: int) -> int:
         (corpus / f"{number}").write_bytes(content)
     longest = max(map(len, target.seeds)) + 4096
     options = [f"-runs={target.files}", f"-seed={seed + 1}", f"-max_len={longest}", "-timeout=20", "-rss_limit_mb=6144"]
-    command = [sys.executable, "-m", "tests.fuzz_atheris", target.name, place, *options, f"-artifact_prefix={place}/"]
+    words = [sys.executable, "-m", "tests.fuzz_atheris", target.name, place, *options, f"-artifact_prefix={place}/"]
     result = subprocess.run(
-        [*map(str, command), str(corpus)], cwd=ROOT, capture_output=True, text=True, errors="replace", check=False
+        [*map(str, words), str(corpus)], cwd=ROOT, capture_output=True, text=True, errors="replace", check=False
     )
     done = re.search(r"Done (\d+) runs", result.stderr)
     if result.returncode != 0 or done is None:
@@ -149,9 +151,17 @@ def with_atheris(target: Target, place: Path, seed: int) -> int:
 
 @contextmanager
 def prepared(home: Path, files: int, only: list[str] | None = None) -> Iterator[list[Target]]:
-    """The targets with their share of so many files; two tiny models are converted as seeds."""
+    """The targets with their share of so many files; two tiny models are converted as seeds.
+
+    RecipeError for a name in `only` that is no target: a run that reads nothing would look like one without findings.
+    """
     from tests.fuzz_targets import WEIGHTS, OnnxReader, readers, seeds
     from tests.test_convert_tiny import convert, write_checkpoint
+
+    read = readers()
+    for name in only or ():
+        if name not in read:
+            raise RecipeError(f"no target {name!r}", where="--only", hint=did_you_mean(name, read))
 
     models = []
     for graph in ("fused", "standard"):
@@ -159,7 +169,7 @@ def prepared(home: Path, files: int, only: list[str] | None = None) -> Iterator[
         if convert(write_checkpoint(home / f"{graph}-checkpoint"), home / graph, graph=graph) != 0:
             raise FoundError("the seeds could not be converted")
         models.append(home / graph / "tiny" / "fp32" / "onnx" / "model.onnx")
-    real, read = seeds(tuple(models), home), readers()
+    real = seeds(tuple(models), home)
     names = [name for name in read if not only or name in only]
     total = sum(WEIGHTS.get(name, 1) for name in names)
     yield [Target(name, real[name], read[name], -(-files * WEIGHTS.get(name, 1) // total)) for name in names]
@@ -168,14 +178,18 @@ def prepared(home: Path, files: int, only: list[str] | None = None) -> Iterator[
             reader.close()
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None) -> int:
     """Run the engines on every target; exit code 1 after a finding."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Read mutated files.")
-    parser.add_argument("--files", type=int, default=10_000, metavar="N", help="in all, over targets and engines")
-    parser.add_argument("--engine", nargs="+", choices=ENGINES, default=list(ENGINES), help="both")
-    parser.add_argument("--only", nargs="+", metavar="TARGET", help="these targets")
+    parser.add_argument(
+        "--files", type=int, default=10_000, metavar="N", help="in all, over targets and engines (10000)"
+    )
+    parser.add_argument("--engine", nargs="+", choices=ENGINES, default=list(ENGINES), help="only these (both)")
+    parser.add_argument("--only", nargs="+", metavar="TARGET", help="only these targets (all)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of both engines (0)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
+    if arguments.files < 1:
+        parser.error(f"--files {arguments.files}: nothing would be read")
     engines = {"hypothesis": with_hypothesis, "atheris": with_atheris}
     found = files = 0
     begin = time.monotonic()
@@ -201,4 +215,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command.run(main))

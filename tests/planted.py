@@ -8,8 +8,6 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-HIDDEN, HEADS = 128, 4
-
 
 def weight(model: onnx.ModelProto, name: str) -> np.ndarray:
     (tensor,) = (t for t in model.graph.initializer if t.name == name)
@@ -41,20 +39,6 @@ def replace_input(node: onnx.NodeProto, old: str, new: str) -> None:
     node.input[list(node.input).index(old)] = new
 
 
-def perturbed_row(model: onnx.ModelProto) -> None:
-    name = "transformer.h.2.mlp.c_fc.weight"
-    value = weight(model, name)
-    value[17] *= 1.02
-    store(model, name, value)
-
-
-def heads_swapped(model: onnx.ModelProto) -> None:
-    name, width = "transformer.h.1.attn.c_attn.weight", HIDDEN // HEADS
-    value = weight(model, name)
-    value[:, : 2 * width] = np.roll(value[:, : 2 * width], width, axis=1)
-    store(model, name, value)
-
-
 def key_and_value_swapped(model: onnx.ModelProto) -> None:
     for part in ("weight", "bias"):
         name = f"transformer.h.0.attn.c_attn.{part}"
@@ -65,16 +49,6 @@ def key_and_value_swapped(model: onnx.ModelProto) -> None:
 def mask_ignored(model: onnx.ModelProto) -> None:
     (both,) = (n for n in model.graph.node if n.op_type == "And")
     both.input[1] = both.input[0]
-
-
-def positions_ignored(model: onnx.ModelProto) -> None:
-    """Positions 0, 1, 2, ... whatever position_ids says: right for a full pass of one unpadded row."""
-    gather = consumer(model, "Gather", "position_ids")
-    counted = helper.make_node("CumSum", ["ones", constant(model, "axis_one", np.int64(1))], ["counted"], exclusive=1)
-    ones = helper.make_node("Sub", ["position_ids", "position_ids"], ["zeros"])
-    plus = helper.make_node("Add", ["zeros", constant(model, "one", np.int64(1))], ["ones"])
-    insert(model, gather, ones, plus, counted)
-    replace_input(gather, "position_ids", "counted")
 
 
 def past_off_by_one(model: onnx.ModelProto) -> None:
@@ -105,13 +79,6 @@ def exact_gelu(model: onnx.ModelProto) -> None:
         tanh.op_type, tanh.input[0] = "Erf", f"scaled_{layer}"
 
 
-def large_epsilon(model: onnx.ModelProto) -> None:
-    for node in model.graph.node:
-        if node.op_type == "LayerNormalization":
-            (epsilon,) = (a for a in node.attribute if a.name == "epsilon")
-            epsilon.f = 1e-3
-
-
 def layer_dropped(model: onnx.ModelProto) -> None:
     """Everything after block 3 reads what block 3 read."""
     output, before = "/transformer/h.3/Add_1_output_0", "/transformer/h.2/Add_1_output_0"
@@ -121,51 +88,11 @@ def layer_dropped(model: onnx.ModelProto) -> None:
                 node.input[i] = before
 
 
-def embedding_row_zeroed(model: onnx.ModelProto) -> None:
-    value = weight(model, "transformer.wte.weight")
-    (value if value.shape[1] == HIDDEN else value.T)[1234] = 0  # the fused graph stores it transposed
-    store(model, "transformer.wte.weight", value)
-
-
-def weight_not_a_number(model: onnx.ModelProto) -> None:
-    value = weight(model, "transformer.wpe.weight")
-    value[250, 3] = np.nan
-    store(model, "transformer.wpe.weight", value)
-
-
-def constant_not_a_number(model: onnx.ModelProto) -> None:
-    """A weight that is a Constant node, as other exporters write them, with a NaN that the text never reads."""
-    gather = consumer(model, "Gather", "position_ids")
-    table = weight(model, "transformer.wpe.weight")
-    table[255, 0] = np.nan
-    value = numpy_helper.from_array(table, "table")
-    insert(model, gather, helper.make_node("Constant", [], ["constant_table"], value=value))
-    gather.input[0] = "constant_table"
-
-
-def last_position_wrong(model: onnx.ModelProto) -> None:
-    """Only the very last position of the context: nothing shorter shows it."""
-    value = weight(model, "transformer.wpe.weight")
-    value[255] = value[254]
-    store(model, "transformer.wpe.weight", value)
-
-
 def cache_of_one_layer_stale(model: onnx.ModelProto) -> None:
     """present.5.value returns what present.5.key should."""
     value = next(n for n in model.graph.node if "present.5.value" in n.output)
     key = next(n for n in model.graph.node if "present.5.key" in n.output)
     value.input[0], value.input[1] = "past_key_values.5.value", key.input[1]
-
-
-def batch_axis_renamed(model: onnx.ModelProto) -> None:
-    for port in model.graph.input:
-        if port.name == "input_ids":
-            port.type.tensor_type.shape.dim[0].dim_param = "batch"
-
-
-def opset_too_new(model: onnx.ModelProto) -> None:
-    model.opset_import[0].version = 22
-    model.ir_version = 11
 
 
 def embedding_twice(model: onnx.ModelProto) -> None:

@@ -56,9 +56,10 @@ def assembled(home: Path, tree: Path) -> Published:
         report=read_json(tree / "report" / "report.json"),
         files=entries(tree),
     )
-    for path, content in browser.page(published).items():
+    for path, origin in browser.assets().items():
         (tree / path).parent.mkdir(exist_ok=True)
-        (tree / path).write_bytes(content)
+        shutil.copyfile(origin, tree / path)
+    (tree / browser.SETTINGS).write_text(browser.page_json(published), encoding="utf-8")
     return replace(published, files=entries(tree))
 
 

@@ -43,10 +43,12 @@ def test_our_engine_is_measured_and_judged_and_absent_peers_are_named(build: Pat
     [
         (["--rounds", "0"], 2, "measure nothing"),
         (["--only", "lamacpp"], 2, "did you mean 'llamacpp'"),
+        (["--text", "absent.txt"], 2, "--text absent.txt"),
+        (["--text", EMBEDDED.with_name("embedded") / "model.safetensors", "--only", "ours"], 3, "reference failed"),
     ],
 )
 def test_a_wrong_command_line_is_refused(
-    arguments: list[str], code: int, message: str, build: Path, stage: Stage
+    arguments: list[str | Path], code: int, message: str, build: Path, stage: Stage
 ) -> None:
     assert message in stage("benchmarks", EMBEDDED, "--build", build, *arguments, code=code).stderr
 
@@ -54,6 +56,10 @@ def test_a_wrong_command_line_is_refused(
 def test_without_a_source_the_command_that_makes_it_is_named(tmp_path: Path, stage: Stage) -> None:
     for name in ("benchmarks", "benchmarks.cost"):
         assert "python -m convert" in stage(name, EMBEDDED, "--build", tmp_path, code=3).stderr
+
+
+def test_the_profiler_refuses_what_is_no_decoder(stage: Stage) -> None:
+    assert "cannot run it" in stage("benchmarks.operators", EMBEDDED, code=3).stderr
 
 
 def test_a_session_decodes_what_its_full_pass_says(build: Path) -> None:

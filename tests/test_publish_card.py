@@ -27,7 +27,7 @@ from artifact.errors import ArtifactError, InputError
 from artifact.signature import model_file
 from publish import card
 from publish.markdown import without_html
-from publish.tree import CARD, Published
+from publish.tree import CARD, DOCUMENT, Published
 from tests.conftest import ROOT
 from tests.publication import MEASURES, REPOSITORY, assembled, entries
 
@@ -123,7 +123,7 @@ def test_the_table_is_about_the_files(rendered: str, tree: Path, published: Publ
         bits = 8 * graph.size / 1_478_656
         assert cells[2:8] == [f"{graph.size:,}", f"{bits:.2f}", "0.00012", "0.003", "97.5 %", f"{95 / 94:.4f}"]
     assert len(MEASURES) == 5
-    assert file_digest(tree / card.REPORT) in rendered
+    assert file_digest(tree / DOCUMENT) in rendered
     assert "decode speed" not in rendered
     assert rendered == card.render(published)  # equal input, equal bytes
 

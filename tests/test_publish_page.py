@@ -27,6 +27,7 @@ from artifact.errors import ArtifactError, RecipeError
 from artifact.manifest import Manifest
 from artifact.recipe import read_recipe
 from publish import browser, serve
+from publish.loopback import listen
 from tests.conftest import EMBEDDED, ROOT
 
 PROMPT = "I believe that"
@@ -68,7 +69,7 @@ def files(build: Path) -> Tree:
 
 @pytest.fixture(scope="module")
 def address(files: Tree) -> Iterator[str]:
-    with serve.listen(0) as listener:
+    with listen(0) as listener:
         server = uvicorn.Server(uvicorn.Config(serve.application(files), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -199,10 +200,10 @@ def test_server_refuses_what_it_cannot_serve(tmp_path: Path, monkeypatch: pytest
     recipe = read_recipe(EMBEDDED)
     with pytest.raises(ArtifactError, match="nothing is built"):
         serve.tree(recipe, tmp_path)
-    with serve.listen(0) as taken, pytest.raises(RecipeError, match="cannot be used"):
-        serve.listen(taken.getsockname()[1])
+    with listen(0) as taken, pytest.raises(RecipeError, match="cannot be used"):
+        listen(taken.getsockname()[1])
     with pytest.raises(RecipeError, match="cannot be used"):
-        serve.listen(65536)
+        listen(65536)
     monkeypatch.setattr(browser, "HOME", tmp_path)
     shutil.copy(ROOT / "publish" / "page" / "library.json", tmp_path)
     with pytest.raises(ArtifactError, match="library is not installed"):

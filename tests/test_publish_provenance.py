@@ -18,7 +18,7 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from artifact.canonical import digest, file_digest
 from artifact.errors import RecipeError
 from publish import provenance, signing
-from publish.tree import PROVENANCE, SIGNATURE, Published
+from publish.tree import DOCUMENT, PROVENANCE, SIGNATURE, Published
 from tests.publication import assembled
 
 Change = Callable[[Path], object]
@@ -186,7 +186,7 @@ def test_unusable_keys_are_refused(small: Path, tmp_path: Path, monkeypatch: pyt
 def minimal(tree: Path) -> dict[str, Any]:
     """A statement about a small tree, in the form that `statement` gives it."""
     (tree / "report").mkdir()
-    (tree / provenance.REPORT).write_text("{}")
+    (tree / DOCUMENT).write_text("{}")
     files = {p.relative_to(tree).as_posix(): file_digest(p) for p in tree.rglob("*") if p.is_file()}
     content = "name = 'x'"
     (tree / "recipe").write_text(content)
@@ -199,6 +199,6 @@ def minimal(tree: Path) -> dict[str, Any]:
         "subject": subject,
         "predicate": {
             "buildDefinition": {"buildType": provenance.BUILD_TYPE, "externalParameters": {"recipe": recipe}},
-            "runDetails": {"byproducts": [item for item in subject if item["name"] == provenance.REPORT]},
+            "runDetails": {"byproducts": [item for item in subject if item["name"] == DOCUMENT]},
         },
     }

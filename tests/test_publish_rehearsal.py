@@ -10,6 +10,8 @@ from huggingface_hub import CommitOperationAdd as Add
 from huggingface_hub import CommitOperationDelete as Delete
 from huggingface_hub import HfApi, errors
 
+from artifact import command
+from publish.rehearsal.__main__ import main
 from publish.rehearsal.access import EXPIRED, READ, WRITE
 from publish.rehearsal.lfs import KEY
 from tests import rehearsing
@@ -110,3 +112,9 @@ def test_content_outlives_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_storage_wants_its_signature(hub: LocalHub) -> None:
     found = requests.get(f"{hub.endpoint}/storage/{'0' * 64}?key={KEY}", timeout=9)  # this process's, not the server's
     assert found.status_code == 403
+
+
+@pytest.mark.parametrize("words", [("--port", "65536"), ("--data", __file__)])
+def test_a_place_that_cannot_be_is_a_usage_error(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(main, words) == 2
+    assert f"where: {words[0]}" in capsys.readouterr().err

@@ -206,6 +206,8 @@ def test_a_refusal_of_the_stage_is_the_reason_given(job: Job, hub: Hub) -> None:
         (["--executor", "slurm"], "'slurm' does not exist"),
         (["--address", "127.0.0.1:1"], "the local executor has no address"),
         (["--attempts", "0"], "where: --attempts"),
+        (["--wait", "-1"], "where: --wait"),
+        (["--keep-bytes", "-1"], "where: --keep-bytes"),
         (["--push", "--pr"], "not allowed with"),
     ],
 )

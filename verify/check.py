@@ -30,9 +30,8 @@ from artifact.canonical import canonical_json, read_json
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Partial = dict[str, Any]
-PIECE = (
-    1 << 20
-)  # numbers compared at a time: temporaries of a whole context would be got from the system anew each time
+# Numbers compared at a time: temporaries of a whole context would be got from the system anew each time.
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True)

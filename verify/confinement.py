@@ -10,11 +10,16 @@ import sys
 import time
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
-def die_with_parent() -> None:
-    """End this process when its parent ends: a killed parent cannot end a child that hangs; the kernel can."""
+
+def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """End this process when its parent ends: a killed parent cannot end a child that hangs; the kernel can.
+
+    It leaves no core dump. Both are remembered across exec.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,17 @@ class Batch:
     ids: Array
     mask: Array
     positions: Array
+
+
+def left_padded(rows: Sequence[Array], pad: int) -> Batch:
+    """Rows int64 [length], each of its own length, as a batch padded on the left with the token `pad`."""
+    longest = max(map(len, rows))
+    ids = np.full((len(rows), longest), pad, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, own in enumerate(rows):
+        ids[row, longest - len(own) :] = own
+        mask[row, longest - len(own) :] = 1
+    return Batch(ids, mask, positions_of(mask))
 
 
 def read_text(path: Path) -> str:
@@ -63,10 +75,4 @@ class Corpus:
 
     def batch(self, lengths: tuple[int, ...], place: int, pad: int) -> Batch:
         """One row per length, padded on the left with the token `pad`, as every loader does for generation."""
-        longest = max(lengths)
-        ids = np.full((len(lengths), longest), pad, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, length in enumerate(lengths):
-            ids[row, longest - length :] = self.piece(length, place + row)
-            mask[row, longest - length :] = 1
-        return Batch(ids, mask, positions_of(mask))
+        return left_padded([self.piece(length, place + row) for row, length in enumerate(lengths)], pad)

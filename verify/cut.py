@@ -17,13 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from verify.candidate import Candidate
 from verify.check import Array
+from verify.embedding import INTEGERS
 
 HEAD = {"lm_head": "logits"}  # the value that a head computes is the graph's output
 TYPE_OF = {"GatherBlockQuantized": 2, "DequantizeLinear": 1, "Where": 1}  # the input whose type the output has
 UNKNOWN = int(TensorProto.FLOAT)  # of a constant that is no tensor: no module is fed with one
 BLOCK = 32  # of weights that are stored one by one: the smallest block of the quantized ones
 QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "DequantizeLinear", "MatMulInteger")
-INTEGERS = (TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT4, TensorProto.INT4)
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
@@ -156,7 +156,7 @@ class Cuts:
 def rows_of(cut: Cut, width: int, *, every: int = 1) -> Iterator[tuple[slice, Array]]:
     """What a linear module makes of an identity matrix, a piece of whole blocks at a time: float32 [rows, out].
 
-    `every` leaves out all rows but each so manieth.
+    `every` n asks for one row in n.
     """
     step = max(256 // cut.block, 1) * cut.block * every
     for start in range(0, width, step):

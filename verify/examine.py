@@ -86,8 +86,8 @@ class Saved:
 class Examination:
     """Everything the candidates are judged with. `run` may be called once: cases draw on the reference's state.
 
-    The reference computes cases until GROUP bytes of them lie on disk; then one candidate after the other judges them.
-    So AT_A_TIME sessions are in memory, whatever the number of candidates, and the disk holds one group.
+    The reference computes cases until GROUP bytes of them lie on disk; then the candidates judge them, AT_A_TIME at
+    once. So many sessions are in memory, whatever the number of candidates, and the disk holds one group.
     """
 
     recipe: Recipe

@@ -10,7 +10,7 @@ from typing import Any
 from artifact import store
 from artifact.canonical import code_digest, digest, file_digest
 from artifact.command import say
-from artifact.errors import InputError, RecipeError
+from artifact.errors import InputError
 from artifact.manifest import Manifest
 from artifact.recipe import Recipe
 from artifact.registry import ROOT
@@ -138,17 +138,12 @@ def manifest_of(
     recipe: Recipe, source: Mapping[str, Any], parents: Mapping[str, str], place: Mapping[str, Any], *, complete: bool
 ) -> Manifest:
     """The report's manifest, without its files and verdict. RecipeError when the text cannot be read."""
-    try:
-        text = file_digest(recipe.text_path)
-    except OSError as error:
-        hint = "set verify.text to a UTF-8 text file, relative to the recipe"
-        raise RecipeError(f"text cannot be read: {error.strerror}", where=recipe.text_path, hint=hint) from error
     return Manifest(
         kind="report",
         name=recipe.name,
         variant="report",
         source=source,
-        recipe=digest([repr(recipe.verify), repr(recipe.tolerances), text]),
+        recipe=recipe.verdict_digest,
         code=code_digest(ROOT / "verify", ROOT / "artifact"),
         parents=parents,
         tools=place["packages"],

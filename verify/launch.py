@@ -6,7 +6,6 @@ RLIMIT_DATA, because JavaScript engines reserve far more addresses than they use
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -16,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from artifact.registry import ROOT
+from verify import confinement
 from verify.runtime import Bounds, RuntimeFailure
 
 LAST_WORDS = 600  # characters of a program's own last output that a failure quotes
@@ -58,12 +58,9 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def _become(memory_gb: float, command: Sequence[str]) -> None:
-    if sys.platform == "linux":
-        # The kernel ends the program when its parent is killed (prctl's PR_SET_PDEATHSIG is 1); exec keeps that.
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    confinement.die_with_parent(signal.SIGTERM)
     limit = int(memory_gb * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.execvp(command[0], list(command))  # noqa: S606  # no shell is the point
 
 

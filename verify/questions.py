@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from artifact.runtimes import Runtimes
-from verify.candidate import positions_of
 from verify.check import Array
 from verify.checks.tokenizer import HARD
-from verify.corpus import Batch, Corpus
+from verify.corpus import Batch, Corpus, left_padded
 from verify.decoding import Beam, ReferenceDecoder, Sampling, beam_search
 
 BEAMS = 4
@@ -177,24 +176,14 @@ def _pieces(text: str) -> list[str]:
     return [text[start : start + PIECE] for start in range(0, len(text), spare)][:PIECES]
 
 
-def _left_padded(rows: Sequence[Array], pad: int) -> Batch:
-    longest = max(map(len, rows))
-    ids = np.full((len(rows), longest), pad, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for row, own in enumerate(rows):
-        ids[row, longest - len(own) :] = own
-        mask[row, longest - len(own) :] = 1
-    return Batch(ids, mask, positions_of(mask))
-
-
 def _greedy(reference: Any, texts: tuple[str, ...], new_tokens: int) -> Group:
-    batch = _left_padded([_ids(reference, text) for text in texts], reference.end or 0)
+    batch = left_padded([_ids(reference, text) for text in texts], reference.end or 0)
     tokens, logits = reference.greedy(batch.ids, batch.mask, new_tokens)
     return Group(texts, batch, tokens, logits, active(tokens, reference.end))
 
 
 def _sampled(reference: Any, texts: tuple[str, ...], sampling: Sampling, seed: int, new_tokens: int) -> Group:
     """The texts continued together by transformers' own sampling, after torch.manual_seed(seed)."""
-    batch = _left_padded([_ids(reference, text) for text in texts], reference.end or 0)
+    batch = left_padded([_ids(reference, text) for text in texts], reference.end or 0)
     tokens, logits = reference.sampled(batch.ids, batch.mask, new_tokens, asdict(sampling), seed)
     return Group(texts, batch, tokens, logits, active(tokens, reference.end))

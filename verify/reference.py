@@ -48,9 +48,8 @@ class Reference:
             )
         except (KeyboardInterrupt, SystemExit):
             raise
-        except (
-            BaseException
-        ) as error:  # the tokenizers library raises bare Exception, and a panic in Rust, which is none
+        except BaseException as error:
+            # The tokenizers library raises bare Exception, and a panic in Rust, which is none.
             hint = "name the checkpoint's directory with --source"
             raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
         self.model: Any

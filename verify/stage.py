@@ -36,9 +36,8 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
     missing = [variant for variant in known if variant not in artifacts]
     wanted = manifest_of(recipe, origin.manifest.source, parents, place, complete=not missing and manner.runtimes)
     target, past = home / "report", history.read(home / history.FILE)
-    done = store.up_to_date(
-        target, with_verdict(wanted, "passed")
-    )  # a failure is tried again: it may have been a time-out
+    # Only a pass is kept: a failure is tried again, for it may have been a time-out.
+    done = store.up_to_date(target, with_verdict(wanted, "passed"))
     if done is not None:
         say("report: unchanged")
         made = read_json(target / "report.json")

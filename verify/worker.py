@@ -12,12 +12,8 @@ from verify.candidate import Candidate
 from verify.check import Case, NotApplicable, Partial, load
 from verify.spawned import Spawned, describe
 
-NO_MEMORY = (
-    "bad_alloc",
-    "bad allocation",
-    "llocate memory",
-    "lloc failed",
-)  # how libraries say it, within their messages
+# How libraries say within their messages that there is no memory.
+NO_MEMORY = ("bad_alloc", "bad allocation", "llocate memory", "lloc failed")
 
 
 # The file and its level, its twin and the level of that; and a number, because another file may lie at the same path.

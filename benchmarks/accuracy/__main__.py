@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None) -> int:
     """Score the reference and the variants; prints the path of accuracy.md."""
     parser = command.parser("benchmarks.accuracy", "Run the source card's benchmarks on what was built.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="directory of the data, JSON lines")
-    parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help="these; all that are built")
+    parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help="only these (all that are built)")
     parser.add_argument("--only", nargs="+", action="extend", metavar="NAME", help="only these benchmarks")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N items of each benchmark")
     arguments = parser.parse_args(argv)

@@ -15,7 +15,7 @@ from benchmarks.accuracy.compare import Accuracy, accuracy, agreement
 from benchmarks.accuracy.scores import Item
 from benchmarks.accuracy.suite import BENCHMARKS, CARD_AVERAGE, Benchmark
 from benchmarks.plots import save
-from benchmarks.report import table
+from benchmarks.report import finite, table
 
 REFERENCE = "reference"
 ALL = "all"
@@ -48,7 +48,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
             entry["agreement"] = {name: asdict(agreement(*pair)) for name, pair in pairs.items()}
         models[model] = entry
     card = {benchmark.name: benchmark.card for benchmark in BENCHMARKS} | {"average": CARD_AVERAGE}
-    made: dict[str, Any] = _finite(
+    made: dict[str, Any] = finite(
         {"name": outcome.name, "limit": outcome.limit, "card": card, "models": models,
          "environment": outcome.environment}
     )  # fmt: skip
@@ -137,9 +137,3 @@ def _joined(by_benchmark: Mapping[str, Sequence[Item]], names: Mapping[str, Any]
 def _accuracy(found: Accuracy) -> str:
     error = "" if math.isnan(found.error) else f" ± {found.error:.2f}"
     return f"{found.per_cent:.2f}{error}"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

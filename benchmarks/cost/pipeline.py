@@ -29,14 +29,15 @@ def optimum(source: Path, target: Path, log: Path) -> Usage:
     return timed([command, "export", "onnx", "--model", source, *task, target], log)
 
 
-def quantize(recipe: Path, build: Path, log: Path, variants: Sequence[str] = ()) -> Usage:
-    """`python -m quantize` of the named variants, or all."""
-    return timed([PYTHON, "-m", "quantize", recipe.resolve(), "--build", build, *_named(variants)], log)
+def quantize(recipe: Path, build: Path, log: Path, variants: Sequence[str]) -> Usage:
+    """`python -m quantize` of the named variants."""
+    return timed([PYTHON, "-m", "quantize", recipe.resolve(), "--build", build, "--variant", *variants], log)
 
 
 def verify(recipe: Path, build: Path, log: Path, variants: Sequence[str] = ()) -> Usage:
     """`python -m verify`; a verdict that is not a pass costs as much, and random weights need not pass."""
-    command = [PYTHON, "-m", "verify", recipe.resolve(), "--no-runtimes", "--build", build, *_named(variants)]
+    named = ["--variant", *variants] if variants else []  # without names, all that is built
+    command = [PYTHON, "-m", "verify", recipe.resolve(), "--no-runtimes", "--build", build, *named]
     return timed(command, log, codes=(PASSED, CHECK_FAILED))
 
 
@@ -55,7 +56,3 @@ def mirror(recipe: Recipe, home: Path, beside: Path) -> Iterator[Path]:
             if (home / name).is_dir():
                 (copy / name).symlink_to((home / name).resolve())
         yield Path(scratch)
-
-
-def _named(variants: Sequence[str]) -> list[str]:
-    return ["--variant", *variants] if variants else []

@@ -12,11 +12,22 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NotImplemented,  # noqa: A004  # onnxruntime's name for an operator without a kernel
+    RuntimeException,
+)
 
+from artifact.errors import InputError
 from artifact.signature import LOGITS_TO_KEEP
 from benchmarks import report
 
 KERNEL = "_kernel_time"
+# What onnxruntime raises for a file that it cannot load, or whose inputs are others (ValueError).
+REFUSALS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented, RuntimeException, ValueError)
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,8 @@ class Profile:
 def profile(path: Path, work: Pass, threads: int) -> Profile:
     """Run the same pass again and again; the last position's logits only, where the graph offers that.
 
-    The profiler's own cost, some microseconds a node, is in every figure.
+    The profiler's own cost, some microseconds a node, is in every figure. InputError for a file that onnxruntime does
+    not load, or that is no decoder with past key values.
     """
     with tempfile.TemporaryDirectory() as scratch:
         options = onnxruntime.SessionOptions()
@@ -48,10 +60,14 @@ def profile(path: Path, work: Pass, threads: int) -> Profile:
         options.log_severity_level = 3
         options.enable_profiling = True
         options.profile_file_prefix = f"{scratch}/profile"
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        feeds = _feeds(session, work)
-        for _ in range(work.steps):
-            session.run(None, feeds)
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            feeds = _feeds(session, work)
+            for _ in range(work.steps):
+                session.run(None, feeds)
+        except REFUSALS as error:
+            hint = "name a decoder's graph with past key values, such as build/<name>/<variant>/onnx/*.onnx"
+            raise InputError(f"onnxruntime cannot run it: {error}", where=path, hint=hint) from error
         events = json.loads(Path(session.end_profiling()).read_bytes())
     return Profile(path.parent.parent.name, *_summed(events))
 
@@ -94,6 +110,8 @@ def _feeds(session: Any, work: Pass) -> dict[str, np.ndarray[Any, Any]]:
     feeds["input_ids"] = np.zeros((1, work.tokens), np.int64)
     feeds["attention_mask"] = np.ones((1, total), np.int64)
     feeds["position_ids"] = np.arange(work.past, total)[None]
+    declared = {port.name for port in session.get_inputs()}
+    feeds = {name: value for name, value in feeds.items() if name in declared}
     if LOGITS_TO_KEEP in {port.name for port in session.get_overridable_initializers()}:
         feeds[LOGITS_TO_KEEP] = np.array(1, np.int64)
     return feeds

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import socket
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from artifact import command
 from artifact.command import say
-from artifact.errors import PASSED
-
-HOST = "127.0.0.1"
+from artifact.errors import PASSED, RecipeError
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -22,9 +19,12 @@ def main(argv: Sequence[str] | None) -> int:
     parser.add_argument("--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (any that is free)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="keep repositories here (a temporary directory)")
     arguments = parser.parse_args(argv)
+    if arguments.data is not None and arguments.data.exists() and not arguments.data.is_dir():
+        raise RecipeError(f"{arguments.data} is no directory", where="--data", hint="name a directory, or leave it out")
 
     import uvicorn  # after parsing, so that --help is instant
 
+    from publish.loopback import ADDRESS, listen
     from publish.rehearsal import access
     from publish.rehearsal.app import application
     from publish.rehearsal.store import Store
@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None) -> int:
     with contextlib.ExitStack() as stack:
         directory = arguments.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-")))
         app = application(Store(directory))
-        listening = stack.enter_context(socket.create_server((HOST, arguments.port)))
+        listening = stack.enter_context(listen(arguments.port))
         port = listening.getsockname()[1]
         say(f"repositories of {access.OWNER}/ below {directory}; stop with Ctrl-C; then, in another shell:")
-        print(f"export HF_ENDPOINT=http://{HOST}:{port} HF_TOKEN={access.WRITE}", flush=True)
+        print(f"export HF_ENDPOINT=http://{ADDRESS}:{port} HF_TOKEN={access.WRITE}", flush=True)
         settings = uvicorn.Config(
             app,
             log_level="warning",

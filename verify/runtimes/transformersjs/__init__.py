@@ -87,9 +87,8 @@ def exchange(
 ) -> dict[str, Any]:
     """Run a script that reads questions from one JSON file and writes answers to another."""
     asked, answered = scratch / "questions.json", scratch / "answers.json"
-    asked.write_text(
-        json.dumps(questions), encoding="utf-8"
-    )  # ASCII: half a surrogate pair has no UTF-8, but an escape
+    # json.dumps writes ASCII: half a surrogate pair has no UTF-8, but an escape.
+    asked.write_text(json.dumps(questions), encoding="utf-8")
     answered.unlink(missing_ok=True)
     launch([*command, asked, answered], bounds, {"NODE_ENV": "production"})
     try:
