@@ -73,6 +73,8 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     real = mask == 1
     whole = candidate.forward(ids, mask, positions).logits
     result: Partial = {"max_abs": {}, "self_max_abs": {}, "present_max_abs": {}, "compared": 0, "present": 0}
+    if not real.all():
+        result["self_max_abs"][f"{case.name}: rows without padding"] = _without_padding(candidate, case, whole)
     layers: dict[str, float] = {}
     for name, plan in case.facts["plans"].items():
         logits, cache, demanded = _run(candidate, ids, mask, positions, plan)
@@ -130,6 +132,16 @@ def _run(
             demanded = max(demanded, largest(candidate.forward(*feed, keep=1).logits[rows], step.logits[rows, -1:]))
         cache, at = step.cache, end
     return np.concatenate(pieces, axis=1), cache or {}, demanded
+
+
+def _without_padding(candidate: Candidate, case: Case, whole: Array) -> float:
+    """Largest difference between a row in its batch and its real tokens alone: padding, wherever it is, is nothing."""
+    worst = 0.0
+    for row, real in enumerate(case.arrays["mask"] == 1):
+        ids, positions = (case.arrays[name][row : row + 1, real] for name in ("ids", "positions"))
+        alone = candidate.forward(ids, np.ones_like(ids), positions).logits
+        worst = max(worst, largest(alone[0], whole[row, real]))
+    return worst
 
 
 def _present_errors(cache: dict[str, Array], case: Case, real: Array) -> dict[str, float]:
