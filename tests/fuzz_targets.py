@@ -42,6 +42,7 @@ EDIT = st.tuples(st.integers(0, 2**31), st.integers(0, 6), st.integers(0, 255), 
 STATED = {  # of a source, to compare with
     "vocabulary": {"!": 0}, "merges": [], "added": {}, "normalizer": None, "settings": {}, "class": "GPT2Tokenizer",
     "tokens": {}, "template": None, "clean_up": False, "defaults": {}, "ids": {"bos_token_id": 0, "pad_token_id": None},
+    "genai": {},
 }  # fmt: skip
 BLOCK = 64  # longest run of bytes that one edit removes or repeats
 

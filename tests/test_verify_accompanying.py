@@ -109,6 +109,7 @@ def test_files_that_the_library_has_saved_again_pass(files: Subject, case: Case)
         ("config.json", lambda table: table.update({"transformers.js_config": {"dtype": {"model": ["q4"]}}})),
         ("generation_config.json", lambda table: table.update(pad_token_id=[1])),
         ("vocab.json", lambda table: table.update({"!": None})),
+        ("genai_config.json", lambda table: table.update(model=3)),
     ],
 )
 def test_nonsense_is_named_and_stops_nothing(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from artifact import genai
 from artifact.canonical import read_json
 from artifact.errors import InputError
 from artifact.signature import FILES
@@ -20,6 +21,7 @@ ADDED = ("special", "single_word", "lstrip", "rstrip", "normalized")  # how an a
 # Of a model in tokenizer.json: what changes how a text is cut, beside its vocabulary and merges.
 SETTINGS = ("type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
             "byte_fallback", "ignore_merges")  # fmt: skip
+CODE = "auto_map names code to run, which the source does not"
 CACHE = "float32"  # of every graph, by the loaders' contract
 
 Facts = Mapping[str, Any]
@@ -39,6 +41,7 @@ def stated(reference: Any) -> dict[str, Any]:
         "clean_up": bool(tokenizer.clean_up_tokenization_spaces),
         "defaults": json.loads(json.dumps({**config.to_dict(), **aliases}, default=str)),
         "ids": ends,
+        "genai": genai.config(reference.dimensions, {"eos_token_id": reference.end}, "fp32")["model"],
     }
 
 
@@ -92,6 +95,7 @@ def tokenizer_config(directory: Path, source: Facts, facts: Facts) -> list[str]:
     added = config.get("added_tokens_decoder")
     listed = {_content(token): _number(index) for index, token in added.items()} if isinstance(added, dict) else {}
     problems += [f"{name}: {text}" for text in _other({**facts["vocabulary"], **listed}, facts["vocabulary"])]
+    problems += [f"{name}: {CODE}"] if config.get("auto_map") and not source.get("auto_map") else []
     if _template(directory, config) != facts["template"]:
         problems.append(f"{name}: the chat template is another than the source's")
     return problems
@@ -117,7 +121,17 @@ def config(found: Facts, source: Facts, facts: Facts, free: frozenset[str], end:
         if key in facts["defaults"] and key not in {*source, *free} and value != facts["defaults"][key]
         and not (key == "pad_token_id" and value == end)
     ]  # fmt: skip
+    problems += [CODE] if found.get("auto_map") and not source.get("auto_map") else []
     return [f"config.json: {text}" for text in (*problems, *_browsers(found.get("transformers.js_config")))]
+
+
+def runtime_config(directory: Path, facts: Facts) -> list[str]:
+    """genai_config.json, where it lies there: sizes, names of inputs and outputs, and the end token."""
+    path = directory / genai.FILE
+    if not path.is_file():
+        return []
+    found = object_of(path).get("model")
+    return [f"{genai.FILE}: {text}" for text in _differing(found, facts["genai"], "model")]
 
 
 def object_of(path: Path) -> dict[str, Any]:
@@ -126,6 +140,18 @@ def object_of(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError("not a JSON object", where=path, hint="restore the file from its source")
     return value
+
+
+def _differing(found: Any, wanted: Facts, where: str) -> Iterator[str]:
+    """Entries of a table that are missing or others, but for those that say which file is run, and how."""
+    for key, value in wanted.items():
+        own = found.get(key) if isinstance(found, dict) else None
+        if key in {"filename", "session_options", "type"}:
+            continue
+        if isinstance(value, dict):
+            yield from _differing(own, value, f"{where}.{key}")
+        elif own != value:
+            yield f"{where}.{key} is {own!r}, not {value!r}"
 
 
 def _browsers(table: Any, where: str = "transformers.js_config") -> Iterator[str]:

@@ -41,11 +41,11 @@ def batch(reference: Any, corpus: Corpus) -> Batch:
 def conversation(reference: Any, corpus: Corpus) -> tuple[Batch, list[int]]:
     """Two rows of two turns each, every turn padded on the left by itself; and the sizes of the calls.
 
-    The first turn is a third of the context in one row and short in the other, so there is much padding, and more
+    The first turn is a quarter of the context in one row and short in the other, so there is much padding, and more
     later in the midst of the other row; what follows has a long past, several tokens at a time and one by one.
     """
     context, pad = reference.dimensions.context, reference.end or 0
-    first, second = max(context // 3, 1), max(context // 16, 1)
+    first, second = max(context // 4, 1), max(context // 32, 1)
     turns = [
         corpus.batch((first, max(first // 16, 1)), PLACE + 10, pad),
         corpus.batch((ANSWER, ANSWER), PLACE + 20, pad),

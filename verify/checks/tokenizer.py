@@ -193,6 +193,7 @@ def _accompanying(directory: Path, config: dict[str, Any], generation: dict[str,
         *accompanying.vocabulary(directory, facts),
         *accompanying.tokenizer_config(directory, case.facts["tokenizer_config.json"], facts),
         *accompanying.generation(generation, case.facts["generation_config.json"], facts, end),
+        *accompanying.runtime_config(directory, facts),
         *accompanying.config(config, case.facts["config"], facts, frozenset(FREE), end),
     ]
 

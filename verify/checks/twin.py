@@ -47,6 +47,7 @@ class Settings:
         require_lengths(self.batch, f"{where}: batch", context)
         require_lengths((self.steps,), f"{where}: steps", context - max(self.batch))
         require_lengths((self.tail,), f"{where}: tail", context - 1)
+        require_lengths((irregular.LEAST,), f"{where}: conversation", context)
 
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
@@ -54,7 +55,7 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     context, pad = reference.dimensions.context, reference.end or 0
     longest = max(settings.batch) + settings.steps
     rows = corpus.batch(tuple(length + settings.steps for length in settings.batch), 400, pad)
-    plans = [[longest - settings.steps, *[1] * settings.steps], [longest]]
+    plans = [[longest - settings.steps, *[1] * settings.steps], [longest], [1] * longest]
     yield _case("left-padded batch", rows, plans)
     odd = irregular.batch(reference, corpus)
     yield _case("irregular batch", odd, [[odd.ids.shape[1]]])

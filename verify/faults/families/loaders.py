@@ -110,6 +110,18 @@ def heads_by_another_name(subject: Subject) -> None:
     edit(subject, "config.json", lambda table: table.update(num_attention_heads=2 * subject.dims.heads))
 
 
+@fault(place=FILES)
+def code_to_run(subject: Subject) -> None:
+    """The config names code to run in another repository."""
+    edit(subject, "config.json", lambda table: table.update(auto_map={"AutoConfig": "somebody/else--code.Config"}))
+
+
+@fault(place=FILES)
+def wrong_end_for_genai(subject: Subject) -> None:
+    """genai_config.json names another end token."""
+    edit(subject, "genai_config.json", lambda table: table["model"].update(eos_token_id=subject.unseen[0]))
+
+
 def _for_browsers(subject: Subject, **settings: Any) -> None:
     edit(subject, "config.json", lambda table: table.setdefault("transformers.js_config", {}).update(settings))
 
