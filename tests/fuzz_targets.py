@@ -39,6 +39,11 @@ FILES = EMBEDDED.parent / "embedded"
 BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 COPIED = (*BESIDE, "vocab.json", "merges.txt", "special_tokens_map.json")
 EDIT = st.tuples(st.integers(0, 2**31), st.integers(0, 6), st.integers(0, 255), st.binary(max_size=8))
+STATED = {  # of a source, to compare with
+    "vocabulary": {"!": 0}, "merges": [], "added": {}, "normalizer": None, "settings": {}, "class": "GPT2Tokenizer",
+    "tokens": {}, "template": None, "clean_up": False, "defaults": {}, "ids": {"bos_token_id": 0, "pad_token_id": None},
+    "genai": {},
+}  # fmt: skip
 BLOCK = 64  # longest run of bytes that one edit removes or repeats
 
 
@@ -153,6 +158,7 @@ class BesideReader:
             "generation_config.json": {},
             "tokenizer_config.json": {},
             "context": 9,
+            "stated": STATED,
         }
         tokenizer.judge(Candidate(onnx / "model.onnx", "enable_all"), Case("tokenizer", facts=facts))
 

@@ -77,6 +77,9 @@ WRONG: dict[str, tuple[Make, str, str]] = {
     "initializer twice": (
         changed(lambda m: m.graph.initializer.append(m.graph.initializer[0])), "wiring", "initializer w is stored tw",
     ),
+    "output twice": (
+        changed(lambda m: m.graph.output.append(m.graph.output[0])), "wiring", "output logits is declared twice",
+    ),
     "NaN": (poisoned(float("nan")), "finite", "w holds NaN or infinity"),
     "infinity": (poisoned(float("inf")), "finite", "w holds NaN or infinity"),
     "type that lies": (changed(claim), "checker", "Inferred elem type differs from existing elem type"),

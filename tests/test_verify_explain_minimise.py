@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,7 @@ def test_any_predicate_gives_a_failing_input_within_the_budget(seed: int, budget
         {"ids": [[1], [2, 3]], "mask": [[1]], "pieces": [1]},
         {"ids": [["x"]], "mask": [[1]], "pieces": [1]},
         {"ids": [[1]], "mask": [[1]], "pieces": []},
+        {"ids": [[1]], "mask": [[1]], "pieces": [1], "positions": [[1, 2]]},
     ],
 )
 def test_a_table_that_is_no_input_is_refused(table: object) -> None:
@@ -96,6 +98,11 @@ def test_an_input_survives_its_table(tmp_path: Path) -> None:
     path = tmp_path / "input.json"
     path.write_text(json.dumps(start.table()))
     assert Input.of(read_table(path), path).key == start.key
+    moved = replace(start, places=start.positions + 3)
+    path.write_text(json.dumps(moved.table()))
+    again = Input.of(read_table(path), path)
+    assert again.key == moved.key != start.key
+    assert again.rows([0]).between(0, 2).positions.tolist() == [[3, 4]]
     path.write_bytes(b"\xff\xfe{")
     with pytest.raises(InputError):
         read_table(path)

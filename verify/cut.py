@@ -25,6 +25,8 @@ UNKNOWN = int(TensorProto.FLOAT)  # of a constant that is no tensor: no module i
 BLOCK = 32  # of weights that are stored one by one: the smallest block of the quantized ones
 QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "DequantizeLinear", "MatMulInteger")
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+INDICES = ("input_ids", "position_ids")  # the graph's inputs that tables are looked up by
+SHAPE = "shape of "
 
 
 class Cut:
@@ -85,14 +87,17 @@ class Cuts:
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._ports = {port.name: port for port in graph.input if port.name not in self._tensors}
         self._makers = {name: node for node in graph.node for name in node.output if name}
-        self._dynamic = self._values_of_inputs()
+        self._sources = self._inputs_behind()
 
-    def find(self, module: str) -> Cut | None:
-        """The named module; None if no node bears its name."""
+    def find(self, module: str, *, lookup: bool = False) -> Cut | None:
+        """The named module; None if no node bears its name.
+
+        A lookup is asked from the graph's own input on: what happens to ids or positions before it is part of it.
+        """
         target = self._value(module)
         if target is None:
             return None
-        nodes, tensors, inputs = self._ancestors(target, (module, HEAD.get(module, module)))
+        nodes, tensors, inputs = self._ancestors(target, (module, HEAD.get(module, module)), lookup=lookup)
         types = {name: self._element_type(name) for name in inputs}
         graph = helper.make_graph(
             nodes,
@@ -113,7 +118,9 @@ class Cuts:
         outputs = [node.output[0] for node in self._model.graph.node if _within(node, name) and node.op_type != "Cast"]
         return outputs[-1] if outputs else None
 
-    def _ancestors(self, target: str, names: tuple[str, ...]) -> tuple[list[Any], list[str], list[str]]:
+    def _ancestors(
+        self, target: str, names: tuple[str, ...], *, lookup: bool
+    ) -> tuple[list[Any], list[str], list[str]]:
         """Nodes in order, initializers, and inputs of the part of the graph that a module is, by any of its names."""
         chosen, tensors, inputs, waiting = set(), dict[str, None](), dict[str, None](), [target]
         while waiting:
@@ -121,7 +128,12 @@ class Cuts:
             node = self._makers.get(name)
             if name in self._tensors:
                 tensors[name] = None
-            elif node is None or not (_within(node, *names) or name == target or name not in self._dynamic):
+            elif node is None or not (
+                _within(node, *names)
+                or name == target
+                or name not in self._sources
+                or (lookup and self._is_index(name))
+            ):
                 inputs[name] = None
             elif id(node) not in chosen:
                 chosen.add(id(node))
@@ -129,13 +141,26 @@ class Cuts:
         nodes = [node for node in self._model.graph.node if id(node) in chosen]
         return nodes, list(tensors), list(inputs)
 
-    def _values_of_inputs(self) -> set[str]:
-        """Values that depend on what the graph is fed; the others are constants, whoever computes them."""
-        found = set(self._ports)
+    def _inputs_behind(self) -> dict[str, frozenset[str]]:
+        """Of values that depend on what the graph is fed, on which inputs, or (SHAPE) on the shape of which.
+
+        All other values are constants, whoever computes them.
+        """
+        found = {port: frozenset([port]) for port in self._ports}
         for node in self._model.graph.node:
-            if found.intersection(node.input) or any(attribute.HasField("g") for attribute in node.attribute):
-                found.update(node.output)
+            behind = frozenset[str]().union(*(found.get(name, ()) for name in node.input))
+            if any(attribute.HasField("g") for attribute in node.attribute):
+                behind |= {node.op_type}  # its inner graph may read anything
+            if node.op_type in ("Shape", "Size"):
+                behind = frozenset(name if name.startswith(SHAPE) else SHAPE + name for name in behind)
+            if behind:
+                found.update(dict.fromkeys(node.output, behind))
         return found
+
+    def _is_index(self, name: str) -> bool:
+        """Whether a value is made from the ids alone, or from the positions alone (their shape is theirs too)."""
+        behind = self._sources.get(name, frozenset())
+        return any(behind <= {port, SHAPE + port} and port in behind for port in INDICES)
 
     def _element_type(self, name: str) -> int:
         """The type of a value's elements, which files do not state: that of what it is computed from."""

@@ -14,7 +14,9 @@ from verify.cut import Cut, entries_of, rows_of
 SMALL = np.float32(2.0**-14)  # the smallest normal float16: below it, errors are measured against it
 PROBES = 8  # rows of random numbers that a norm is asked about, at the scale of 1 and at that of its epsilon
 SAMPLED = 16  # of so many inputs of a tied head one is asked about: at least one of every block
-CURVE = np.linspace(-10, 10, 4001, dtype=np.float32)  # what an activation is asked about
+STEEP = np.linspace(-10, 10, 4001, dtype=np.float32)
+FAR = np.geomspace(10, 100, 41, dtype=np.float32)[1:]  # where few texts come: a clipped or overflowing activation
+CURVE = np.concatenate([-FAR[::-1], STEEP, FAR])  # what an activation is asked about
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ def faults(graph: Any, outer: AbstractSet[str] = frozenset()) -> list[str]:
     stored = [tensor.name for tensor in graph.initializer] + [one.values.name for one in graph.sparse_initializer]
     made = [name for node in graph.node for name in node.output if name]
     problems = [f"input {shown(name)} is declared twice" for name in _twice(given)]
+    problems += [f"output {shown(name)} is declared twice" for name in _twice([port.name for port in graph.output])]
     problems += [f"initializer {shown(name)} is stored twice" for name in _twice(stored)]
     problems += [f"value {shown(name)} is made twice" for name in _twice(made)]
     problems += [f"value {shown(name)} is made, and given as well" for name in sorted({*made} & {*given, *stored})]

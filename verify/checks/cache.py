@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from verify import irregular
 from verify.candidate import Candidate
 from verify.check import Array, Case, Measure, Partial, largest
+from verify.checks.logits import LONG
 from verify.corpus import Batch
 from verify.settings import require_lengths, require_positive
 
@@ -35,11 +37,12 @@ class Settings:
         require_lengths(self.batch, f"{where}: batch", context)
         require_lengths((max(self.batch),), f"{where}: batch, the longest row", context, least=4)
         require_lengths((self.tail,), f"{where}: tail", context - 1)
+        require_lengths((irregular.LEAST,), f"{where}: conversation", context)
         require_positive(self.splits, f"{where}: splits")
 
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
-    """Splits of one text, of a left-padded batch, and of a full context; each with the reference's single pass."""
+    """Pieces of a text, a left-padded batch, a conversation, a full context; each with the reference's single pass."""
     context = reference.dimensions.context
     single = corpus.batch((settings.length,), 200, 0)
     steps = [settings.prompt, *[1] * (settings.length - settings.prompt)]
@@ -49,11 +52,19 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     yield _case("text", single, plans, reference)
     rows = corpus.batch(settings.batch, 210, reference.end or 0)
     longest = max(settings.batch)
-    plans = {"batch prefill and decode": [longest - 3, 1, 1, 1], "batch in pieces": [2, longest - 2]}
+    plans = {
+        "batch prefill and decode": [longest - 3, 1, 1, 1],
+        "batch in pieces": [2, longest - 2],
+        "batch from nothing": [1] * longest,
+    }
     yield _case("left-padded batch", rows, plans, reference)
+    talk, turns = irregular.conversation(reference, corpus)
+    yield _case("conversation in a batch", talk, {"conversation": turns}, reference)
     full = corpus.batch((context,), 220, 0)
-    plans = {"up to the context limit": [context - settings.tail, *[1] * settings.tail]}
-    yield _case("full context", full, plans, reference)
+    # In halves and with two tokens between them, for what long texts alone, or two tokens alone, bring out.
+    cuts = sorted({cut for cut in (context // 2 - 1, context // 2 + 1) if 0 < cut < context - settings.tail})
+    plan = [*map(int, np.diff([0, *cuts, context - settings.tail])), *[1] * settings.tail]
+    yield _case("full context", full, {"up to the context limit": plan}, reference)
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
@@ -62,11 +73,14 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     real = mask == 1
     whole = candidate.forward(ids, mask, positions).logits
     result: Partial = {"max_abs": {}, "self_max_abs": {}, "present_max_abs": {}, "compared": 0, "present": 0}
+    if not real.all():
+        result["self_max_abs"][f"{case.name}: rows without padding"] = _without_padding(candidate, case, whole)
     layers: dict[str, float] = {}
     for name, plan in case.facts["plans"].items():
-        logits, cache = _run(candidate, ids, mask, positions, plan)
+        logits, cache, demanded = _run(candidate, ids, mask, positions, plan)
         result["max_abs"][name] = largest(logits[real], wanted[real])
         result["self_max_abs"][name] = largest(logits[real], whole[real])
+        result["self_max_abs"][f"{name}, last logits asked for alone"] = demanded
         errors = _present_errors(cache, case, real)
         result["present_max_abs"][name] = max(errors.values())
         layers = {part: max(error, layers.get(part, 0.0)) for part, error in errors.items()}
@@ -101,16 +115,33 @@ def series(partials: list[Partial], observed: Any, reference: Any) -> dict[str, 
 
 def _run(
     candidate: Candidate, ids: Array, mask: Array, positions: Array, plan: list[int]
-) -> tuple[Array, dict[str, Array]]:
-    """Feed the pieces one after the other, each with the cache that the one before it returned."""
+) -> tuple[Array, dict[str, Array], float]:
+    """Feed the pieces one after the other, each with the cache that the one before it returned.
+
+    Also by how much the last logits of a piece after a past differ where they are asked for alone.
+    """
     cache: dict[str, Array] | None = None
-    pieces, at = [], 0
+    pieces, at, demanded = [], 0, 0.0
     for size in plan:
         end = at + size
-        step = candidate.forward(ids[:, at:end], mask[:, :end], positions[:, at:end], cache)
+        feed = (ids[:, at:end], mask[:, :end], positions[:, at:end], cache)
+        step = candidate.forward(*feed)
         pieces.append(step.logits)
+        if cache and 1 < size < LONG and candidate.offers_last_logits:
+            rows = mask[:, end - 1] == 1
+            demanded = max(demanded, largest(candidate.forward(*feed, keep=1).logits[rows], step.logits[rows, -1:]))
         cache, at = step.cache, end
-    return np.concatenate(pieces, axis=1), cache or {}
+    return np.concatenate(pieces, axis=1), cache or {}, demanded
+
+
+def _without_padding(candidate: Candidate, case: Case, whole: Array) -> float:
+    """Largest difference between a row in its batch and its real tokens alone: padding, wherever it is, is nothing."""
+    worst = 0.0
+    for row, real in enumerate(case.arrays["mask"] == 1):
+        ids, positions = (case.arrays[name][row : row + 1, real] for name in ("ids", "positions"))
+        alone = candidate.forward(ids, np.ones_like(ids), positions).logits
+        worst = max(worst, largest(alone[0], whole[row, real]))
+    return worst
 
 
 def _present_errors(cache: dict[str, Array], case: Case, real: Array) -> dict[str, float]:

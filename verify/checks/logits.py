@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from artifact.errors import RecipeError
+from verify import irregular
 from verify.candidate import Candidate
 from verify.check import Array, Case, Measure, Partial, largest, largest_by_row
 from verify.corpus import Batch
@@ -44,13 +45,14 @@ class Settings:
 
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
-    """A case per length and per batch: ids, mask, positions, and the reference's logits."""
+    """A case per length and per batch, and an irregular one: ids, mask, positions, and the reference's logits."""
     context = reference.dimensions.context
     for length in sorted({*settings.lengths, context}):
         yield case_of(f"length {length}", corpus.batch((length,), 0, 0), reference)
     for place, lengths in enumerate(settings.batches):
         batch = corpus.batch(lengths, 100 * (place + 1), reference.end or 0)
         yield case_of(f"batch {'+'.join(map(str, lengths))}", batch, reference)
+    yield case_of("irregular batch", irregular.batch(reference, corpus), reference)
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
@@ -169,14 +171,14 @@ def _dependence(candidate: Candidate, together: Array, case: Case) -> float:
 
 
 def _on_demand(candidate: Candidate, whole: Array, case: Case) -> float:
-    """Largest difference between the last logits asked for alone (1, 2, as many as there are) and those of all.
+    """Largest difference between the last logits asked for alone (1, 2, all, one more than all) and those of all.
 
     Of a long text the last one only: the number asked for meets the length in one slice before the head.
     """
     ids, mask, positions = (case.arrays[name] for name in ("ids", "mask", "positions"))
     worst = 0.0
     length = ids.shape[1]
-    for keep in (1,) if length >= LONG else sorted({1, min(2, length), length}):
+    for keep in (1,) if length >= LONG else sorted({1, min(2, length), length, length + 1}):
         kept = candidate.forward(ids, mask, positions, keep=keep).logits
         real = mask[:, -keep:] == 1
         worst = max(worst, largest(kept[real], whole[:, -keep:][real]))

@@ -9,6 +9,7 @@ from typing import Any
 
 from artifact.canonical import read_json
 from artifact.errors import InputError
+from verify import accompanying
 from verify.candidate import Candidate
 from verify.check import Case, Measure, Partial
 from verify.settings import require_positive
@@ -82,7 +83,7 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
         name: _read(reference.directory / name) for name in ("generation_config.json", "tokenizer_config.json")
     }
     facts = {"strings": strings, "ids": ids, "texts": texts, "config": config, "end": reference.end, **beside_it}
-    facts["context"] = reference.dimensions.context
+    facts |= {"context": reference.dimensions.context, "stated": accompanying.stated(reference)}
     yield Case("tokenizer", facts=facts)
 
 
@@ -163,8 +164,11 @@ def _files(directory: Path, case: Case) -> list[str]:
     if problems:
         return problems
     try:
-        config, generation = (_object(directory / name) for name in ("config.json", "generation_config.json"))
-        problems = _tokenizer_config(_object(directory / "tokenizer_config.json"), case) + _vocabulary(directory)
+        config, generation, tokenizer = (
+            accompanying.object_of(directory / name)
+            for name in ("config.json", "generation_config.json", "tokenizer_config.json")
+        )
+        problems = _tokenizer_config(tokenizer, case) + _accompanying(directory, config, generation, case)
     except InputError as error:
         return [f"{Path(error.where).name}: {error.what}"]
     for key, value in case.facts["config"].items():
@@ -182,11 +186,16 @@ def _files(directory: Path, case: Case) -> list[str]:
     return problems
 
 
-def _object(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError("not a JSON object", where=path, hint="restore the file from its source")
-    return value
+def _accompanying(directory: Path, config: dict[str, Any], generation: dict[str, Any], case: Case) -> list[str]:
+    """What no text shows, and some loader reads."""
+    facts, end = case.facts["stated"], case.facts["end"]
+    return [
+        *accompanying.vocabulary(directory, facts),
+        *accompanying.tokenizer_config(directory, case.facts["tokenizer_config.json"], facts),
+        *accompanying.generation(generation, case.facts["generation_config.json"], facts, end),
+        *accompanying.runtime_config(directory, facts),
+        *accompanying.config(config, case.facts["config"], facts, frozenset(FREE), end),
+    ]
 
 
 def _tokenizer_config(config: dict[str, Any], case: Case) -> list[str]:
@@ -206,23 +215,4 @@ def _tokenizer_config(config: dict[str, Any], case: Case) -> list[str]:
             problems.append(f"tokenizer_config.json: {key} is {config.get(key)!r}, not {wanted!r}")
     if not config.get("pad_token") and not config.get("eos_token"):
         problems.append("tokenizer_config.json: neither pad_token nor eos_token; ragged batches cannot be padded")
-    return problems
-
-
-def _vocabulary(directory: Path) -> list[str]:
-    """vocab.json and merges.txt, which only the Python tokenizer reads, must say what tokenizer.json says."""
-    model = _object(directory / "tokenizer.json").get("model")
-    vocabulary, merges = (model.get("vocab"), model.get("merges", [])) if isinstance(model, dict) else (None, None)
-    if not isinstance(vocabulary, dict) or not isinstance(merges, list):
-        return ["tokenizer.json: model.vocab is no object, or model.merges no list"]
-    problems = []
-    if (directory / "vocab.json").is_file():
-        other = _object(directory / "vocab.json")
-        if any(other.get(token) != index for token, index in vocabulary.items()):
-            problems.append("vocab.json differs from tokenizer.json")
-    if (directory / "merges.txt").is_file():
-        lines = (directory / "merges.txt").read_text(encoding="utf-8", errors="replace").split("\n")
-        listed = [line for line in lines if line and not line.startswith("#version")]
-        if listed != [" ".join(map(str, merge)) if isinstance(merge, list) else merge for merge in merges]:
-            problems.append("merges.txt differs from tokenizer.json")
     return problems

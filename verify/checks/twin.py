@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from verify.candidate import Candidate, Step, positions_of
+from verify import irregular
+from verify.candidate import Candidate, Step
 from verify.check import Array, Case, Measure, NotApplicable, Partial, largest
+from verify.corpus import Batch
 from verify.cut import Cuts
 from verify.modules import SMALL, answers, modules, questions
 from verify.settings import require_lengths
@@ -45,20 +47,25 @@ class Settings:
         require_lengths(self.batch, f"{where}: batch", context)
         require_lengths((self.steps,), f"{where}: steps", context - max(self.batch))
         require_lengths((self.tail,), f"{where}: tail", context - 1)
+        require_lengths((irregular.LEAST,), f"{where}: conversation", context)
 
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
-    """A batch with decoding, single tokens, a whole context and its end decoded; and all modules, asked alone."""
+    """Batches with decoding, irregular inputs, single tokens, a whole context; and all modules, asked alone."""
     context, pad = reference.dimensions.context, reference.end or 0
     longest = max(settings.batch) + settings.steps
     rows = corpus.batch(tuple(length + settings.steps for length in settings.batch), 400, pad)
-    plans = [[longest - settings.steps, *[1] * settings.steps], [longest]]
-    yield Case("left-padded batch", {"ids": rows.ids, "mask": rows.mask}, {"plans": plans})
+    plans = [[longest - settings.steps, *[1] * settings.steps], [longest], [1] * longest]
+    yield _case("left-padded batch", rows, plans)
+    odd = irregular.batch(reference, corpus)
+    yield _case("irregular batch", odd, [[odd.ids.shape[1]]])
+    talk, turns = irregular.conversation(reference, corpus)
+    yield _case("conversation in a batch", talk, [turns])
     full = corpus.batch((context,), 410, pad)
     plans = [[context - settings.tail, *[1] * settings.tail], [context // 2, context - context // 2]]
-    yield Case("full context", {"ids": full.ids, "mask": full.mask}, {"plans": plans})
+    yield _case("full context", full, plans)
     few = corpus.batch((settings.steps,), 420, pad)
-    yield Case("from nothing", {"ids": few.ids, "mask": few.mask}, {"plans": [[1] * settings.steps]})
+    yield _case("from nothing", few, [[1] * settings.steps])
     yield questions(reference, "modules")
 
 
@@ -97,10 +104,13 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
     return measures
 
 
+def _case(name: str, batch: Batch, plans: list[list[int]]) -> Case:
+    return Case(name, {"ids": batch.ids, "mask": batch.mask, "positions": batch.positions}, {"plans": plans})
+
+
 def _compare(candidate: Candidate, twin: Candidate, case: Case) -> Partial:
     """Run every plan of a case through both, each with its own cache."""
-    ids, mask = case.arrays["ids"], np.asarray(case.arrays["mask"])
-    positions = positions_of(mask)
+    ids, mask, positions = (np.asarray(case.arrays[name]) for name in ("ids", "mask", "positions"))
     result: Partial = {"max_abs": 0.0, "square": 0.0, "present": 0.0, "compared": 0, "case": case.name}
     for plan in case.facts["plans"]:
         at, ours, theirs = 0, None, None
@@ -130,7 +140,7 @@ def _modules(candidate: Candidate, twin: Candidate, case: Case) -> Partial:
     ours, theirs = Cuts(candidate), Cuts(twin)
     errors = {}
     for module in modules(case):
-        found, wanted = ours.find(module.name), theirs.find(module.name)
+        found, wanted = (cuts.find(module.name, lookup=module.kind == "lookup") for cuts in (ours, theirs))
         if found is not None and wanted is not None and found.content == wanted.content:
             errors[module.name] = 0.0
         elif found is not None and wanted is not None:

@@ -52,7 +52,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     lookups: dict[str | None, Cut] = {}
     missing, compared = [], 0
     for module in modules(case):
-        cut = cuts.find(module.name)
+        cut = cuts.find(module.name, lookup=module.kind == "lookup")
         if cut is None:
             missing.append(module.name)
         elif module.kind == "function":

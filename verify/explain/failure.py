@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from artifact.recipe import Recipe
-from verify.check import Case, load
+from verify.candidate import positions_of
+from verify.check import Array, Case, load
 from verify.checks import logits
 from verify.checks.divergence import chunk_case
 from verify.corpus import Batch, Corpus
@@ -59,7 +60,7 @@ class Failure:
     @property
     def keeps(self) -> tuple[int, ...]:
         """How many of the last positions' logits the failing calls asked for; 0: all."""
-        return (1, 2) if self.figure == "on_demand" else (0,)
+        return {"on_demand": (1, 2), "self_max_abs": (0, 1)}.get(self.figure or "", (0,))
 
     def on(self, given: Input) -> Failure:
         """The same failure on another input."""
@@ -164,7 +165,7 @@ def inputs_of(check: str, case: Case) -> Iterator[tuple[str, Input]]:
     mask = np.asarray(case.arrays["mask"]) if "mask" in case.arrays else np.ones_like(ids)
     if check == "cache":
         for name, plan in case.facts["plans"].items():
-            yield f": {name}", Input(ids, mask, tuple(plan))
+            yield f": {name}", Input(ids, mask, tuple(plan), _places(case, mask))
     elif check == "generation":
         known = case.arrays.get("tokens")
         tokens = np.atleast_2d(np.asarray(case.facts["tokens"] if known is None else known, np.int64))[:, :-1]
@@ -172,4 +173,10 @@ def inputs_of(check: str, case: Case) -> Iterator[tuple[str, Input]]:
         pieces = (ids.shape[1], *[1] * tokens.shape[1])
         yield "", Input(np.concatenate([ids, tokens], axis=1), np.concatenate([mask, ones], axis=1), pieces)
     else:
-        yield "", Input(ids, mask, (ids.shape[1],))
+        yield "", Input(ids, mask, (ids.shape[1],), _places(case, mask))
+
+
+def _places(case: Case, mask: Array) -> Array | None:
+    """The positions that a case feeds, where they are not the loaders' own."""
+    known = case.arrays.get("positions")
+    return None if known is None or np.array_equal(known, positions_of(mask)) else np.asarray(known)

@@ -1,4 +1,4 @@
-"""What a failing check fed: the tokens of a left-padded batch, in pieces through the cache. It can be cut smaller."""
+"""What a failing check fed: the tokens of a batch, in pieces through the cache. It can be cut smaller."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ from verify.check import Array
 
 @dataclass(frozen=True)
 class Input:
-    """Ids and mask int64 [rows, length], padding on the left; `pieces` are the lengths of the calls, in order."""
+    """Ids and mask int64 [rows, length]; `pieces` are the lengths of the calls, in order.
+
+    `places` are the positions, int64 [rows, length], where they are not the loaders' own.
+    """
 
     ids: Array
     mask: Array
     pieces: tuple[int, ...]
+    places: Array | None = None
 
     @property
     def positions(self) -> Array:
-        """Position ids int64 [rows, length], as every loader makes them."""
-        return positions_of(self.mask)
+        """Position ids int64 [rows, length]: as every loader makes them, if there are no others."""
+        return positions_of(self.mask) if self.places is None else self.places
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -36,19 +40,23 @@ class Input:
     @property
     def key(self) -> bytes:
         """What two equal inputs share."""
-        return self.ids.tobytes() + self.mask.tobytes() + repr((self.ids.shape, self.pieces)).encode()
+        places = b"" if self.places is None else self.places.tobytes()
+        return self.ids.tobytes() + self.mask.tobytes() + places + repr((self.ids.shape, self.pieces)).encode()
 
     def rows(self, chosen: list[int]) -> Self:
         """Only these rows, without the columns that are padding in all of them."""
         ids, mask = self.ids[chosen], self.mask[chosen]
-        return replace(self, ids=ids, mask=mask).between(int(mask.any(axis=0).argmax()), self.ids.shape[1])
+        places = None if self.places is None else self.places[chosen]
+        fewer = replace(self, ids=ids, mask=mask, places=places)
+        return fewer.between(int(mask.any(axis=0).argmax()), self.ids.shape[1])
 
     def between(self, start: int, end: int) -> Self:
         """Only the columns from `start` up to `end`; pieces keep their borders in the text that stays."""
         borders = [0, *itertools.accumulate(self.pieces)]
         kept = sorted({min(max(border, start), end) for border in borders})
         pieces = tuple(b - a for a, b in itertools.pairwise(kept))
-        return replace(self, ids=self.ids[:, start:end], mask=self.mask[:, start:end], pieces=pieces)
+        places = None if self.places is None else self.places[:, start:end]
+        return replace(self, ids=self.ids[:, start:end], mask=self.mask[:, start:end], pieces=pieces, places=places)
 
     def with_pieces(self, pieces: tuple[int, ...]) -> Self:
         """The same text in other pieces."""
@@ -56,7 +64,8 @@ class Input:
 
     def table(self) -> dict[str, Any]:
         """The input as plain data."""
-        return {"ids": self.ids.tolist(), "mask": self.mask.tolist(), "pieces": list(self.pieces)}
+        own = {} if self.places is None else {"positions": self.places.tolist()}
+        return {"ids": self.ids.tolist(), "mask": self.mask.tolist(), "pieces": list(self.pieces), **own}
 
     @classmethod
     def of(cls, table: Any, where: Path) -> Self:
@@ -64,12 +73,14 @@ class Input:
         try:
             ids, mask = (np.asarray(table[name], np.int64) for name in ("ids", "mask"))
             pieces = tuple(int(size) for size in table["pieces"])
+            places = np.asarray(table["positions"], np.int64) if "positions" in table else None
             fits = ids.ndim == 2 and ids.shape == mask.shape and sum(pieces) == ids.shape[1] and min(pieces) > 0
+            fits = fits and (places is None or places.shape == ids.shape)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"not an input of verify.explain: {error}", where=where, hint=HINT) from error
         if not fits:
-            raise InputError("ids, mask and pieces do not fit each other", where=where, hint=HINT)
-        return cls(ids, mask, pieces)
+            raise InputError("ids, mask, pieces and positions do not fit each other", where=where, hint=HINT)
+        return cls(ids, mask, pieces, places)
 
 
 HINT = "use an explain-input-*.json that `verify --explain` wrote"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from artifact.signature import model_file
 from verify.check import Array
-from verify.faults.fault import InapplicableError
+from verify.faults.fault import InapplicableError, Subject
 
 Change = Callable[["Graft", str], str]
 RIGHT = ".right"  # ending of the right value's name where a wrong one took it
@@ -40,6 +42,27 @@ def constant(model: onnx.ModelProto, name: str, value: Any) -> str:
     """A new initializer."""
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     return name
+
+
+def edit(subject: Subject, name: str, change: Callable[[Any], object]) -> None:
+    """Change a JSON file beside the graph."""
+    path = subject.files / name
+    table = json.loads(path.read_text(encoding="utf-8"))
+    change(table)
+    path.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+
+
+def end_of(subject: Subject) -> int:
+    """The token that ends a text."""
+    table = json.loads((subject.files / "config.json").read_text(encoding="utf-8"))
+    return int(table["eos_token_id"])
+
+
+def read_entry_norms(subject: Subject) -> Array:
+    """The size of every token's entry in the fp32 variant's table, float32 [vocabulary]."""
+    table = read(onnx.load(subject.clean / "fp32" / model_file("fp32")), "transformer.wte.weight")
+    norms: Array = np.linalg.norm(table, axis=0 if len(table) == subject.dims.hidden else 1)
+    return norms
 
 
 def parts(model: onnx.ModelProto, weight: str) -> list[str]:

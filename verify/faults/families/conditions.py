@@ -101,3 +101,62 @@ def overflow_on_long_text(subject: Subject) -> None:
         return graft.op("Mul", right, graft.op("Div", narrow, wide))
 
     rewire(subject.model, BLOCK, through)
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_several_tokens_after_a_long_past(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when several tokens are read after a quarter of the context, as a chat's later messages are."""
+    quarter = subject.dims.context // 4
+
+    def later(graft: Graft) -> str:
+        several = graft.op("Greater", graft.size("input_ids", 1), graft.number([1], np.int64))
+        return graft.op("And", several, graft.op("GreaterOrEqual", graft.past(), graft.number([quarter], np.int64)))
+
+    rewire(subject.model, BLOCK, scaled_if(later, magnitude))
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_batches_with_a_long_past(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when several rows go on after a quarter of the context."""
+    quarter = subject.dims.context // 4
+
+    def later(graft: Graft) -> str:
+        several = graft.op("Greater", graft.size("input_ids", 0), graft.number([1], np.int64))
+        return graft.op("And", several, graft.op("GreaterOrEqual", graft.past(), graft.number([quarter], np.int64)))
+
+    rewire(subject.model, BLOCK, scaled_if(later, magnitude))
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_batches_of_one_token(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when several rows begin with one token each, as texts made from nothing do."""
+
+    def beginning(graft: Graft) -> str:
+        rows = graft.op("Greater", graft.size("input_ids", 0), graft.number([1], np.int64))
+        return graft.op("And", rows, graft.op("Equal", graft.size("attention_mask", 1), graft.number([1], np.int64)))
+
+    rewire(subject.model, BLOCK, scaled_if(beginning, magnitude))
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_more_than_four_rows(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when there are more than four rows."""
+
+    def many(graft: Graft) -> str:
+        return graft.op("Greater", graft.size("input_ids", 0), graft.number([4], np.int64))
+
+    rewire(subject.model, BLOCK, scaled_if(many, magnitude))
+
+
+@fault(node=BLOCK, magnitude=0.05)
+def only_much_padding(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when a row has more padding than a sixth of the context."""
+    sixth = subject.dims.context // 6
+
+    def padded(graft: Graft) -> str:
+        real = graft.op("ReduceSum", "attention_mask", graft.number([1], np.int64), keepdims=0)
+        least = graft.op("ReduceMin", real, graft.number([0], np.int64))
+        padding = graft.op("Sub", graft.size("attention_mask", 1), least)
+        return graft.op("Greater", padding, graft.number([sixth], np.int64))
+
+    rewire(subject.model, BLOCK, scaled_if(padded, magnitude))

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from typing import Any
 
 from verify.faults.fault import FILES, Subject, fault
-
-
-def _edit(subject: Subject, name: str, change: Callable[[Any], None]) -> None:
-    path = subject.files / name
-    table = json.loads(path.read_text(encoding="utf-8"))
-    change(table)
-    path.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+from verify.faults.surgery import edit
 
 
 def _merges(table: Any) -> list[Any]:
@@ -29,7 +21,7 @@ def merges_in_wrong_order(subject: Subject) -> None:
         merges = _merges(table)
         merges[0], merges[40] = merges[40], merges[0]
 
-    _edit(subject, "tokenizer.json", swap)
+    edit(subject, "tokenizer.json", swap)
 
 
 @fault(place=FILES)
@@ -41,13 +33,13 @@ def neighbouring_merges_swapped(subject: Subject) -> None:
         at = len(merges) // 2
         merges[at], merges[at + 1] = merges[at + 1], merges[at]
 
-    _edit(subject, "tokenizer.json", swap)
+    edit(subject, "tokenizer.json", swap)
 
 
 @fault(place=FILES)
 def merge_lost(subject: Subject) -> None:
     """The last merge is missing."""
-    _edit(subject, "tokenizer.json", lambda table: _merges(table).pop())
+    edit(subject, "tokenizer.json", lambda table: _merges(table).pop())
 
 
 @fault(place=FILES)
@@ -68,32 +60,32 @@ def two_tokens_exchanged(subject: Subject) -> None:
         first, second = (next(key for key, index in vocabulary.items() if index == at) for at in subject.unseen[:2])
         vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
 
-    _edit(subject, "tokenizer.json", swap)
+    edit(subject, "tokenizer.json", swap)
 
 
 @fault(place=FILES)
 def prefix_space_added(subject: Subject) -> None:
     """The tokenizer puts a space before every text."""
-    _edit(subject, "tokenizer.json", lambda table: table["pre_tokenizer"].update(add_prefix_space=True))
+    edit(subject, "tokenizer.json", lambda table: table["pre_tokenizer"].update(add_prefix_space=True))
 
 
 @fault(place=FILES)
 def text_in_lower_case(subject: Subject) -> None:
     """The tokenizer turns all text into lower case."""
-    _edit(subject, "tokenizer.json", lambda table: table.update(normalizer={"type": "Lowercase"}))
+    edit(subject, "tokenizer.json", lambda table: table.update(normalizer={"type": "Lowercase"}))
 
 
 @fault(place=FILES)
 def text_truncated(subject: Subject) -> None:
     """The tokenizer cuts every text off after 64 tokens."""
     cut = {"direction": "Right", "max_length": 64, "strategy": "LongestFirst", "stride": 0}
-    _edit(subject, "tokenizer.json", lambda table: table.update(truncation=cut))
+    edit(subject, "tokenizer.json", lambda table: table.update(truncation=cut))
 
 
 @fault(place=FILES)
 def decoder_missing(subject: Subject) -> None:
     """The tokenizer turns text into the right tokens, and tokens into the wrong text."""
-    _edit(subject, "tokenizer.json", lambda table: table.update(decoder=None))
+    edit(subject, "tokenizer.json", lambda table: table.update(decoder=None))
 
 
 @fault(place=FILES)
@@ -104,7 +96,7 @@ def special_token_ordinary(subject: Subject) -> None:
         for token in table["added_tokens"]:
             token["special"] = False
 
-    _edit(subject, "tokenizer.json", ordinary)
+    edit(subject, "tokenizer.json", ordinary)
 
 
 @fault(place=FILES)
@@ -116,51 +108,51 @@ def tokenizer_of_another_model(subject: Subject) -> None:
         old = next(key for key, index in vocabulary.items() if index == subject.unseen[0])
         vocabulary[f"{old}{old}"] = vocabulary.pop(old)
 
-    _edit(subject, "tokenizer.json", rename)
+    edit(subject, "tokenizer.json", rename)
 
 
 @fault(place=FILES)
 def wrong_end(subject: Subject) -> None:
     """Generation ends at another token than the model's."""
-    _edit(subject, "generation_config.json", lambda table: table.update(eos_token_id=13))
+    edit(subject, "generation_config.json", lambda table: table.update(eos_token_id=13))
 
 
 @fault(place=FILES)
 def sampling_by_default(subject: Subject) -> None:
     """The generation settings sample, and punish repetition, where the source's do not."""
-    _edit(subject, "generation_config.json", lambda table: table.update(do_sample=True, repetition_penalty=1.3))
+    edit(subject, "generation_config.json", lambda table: table.update(do_sample=True, repetition_penalty=1.3))
 
 
 @fault(place=FILES)
 def wrong_end_in_the_tokenizers_config(subject: Subject) -> None:
     """The tokenizer's config names another end token."""
-    _edit(subject, "tokenizer_config.json", lambda table: table.update({"eos_token": "!"}))
+    edit(subject, "tokenizer_config.json", lambda table: table.update({"eos_token": "!"}))
 
 
 @fault(place=FILES)
 def token_as_object(subject: Subject) -> None:
     """The end token is an object, which the loaders' templates print as such."""
     token = {"content": "<|endoftext|>"}
-    _edit(subject, "tokenizer_config.json", lambda table: table.update(eos_token=token))
+    edit(subject, "tokenizer_config.json", lambda table: table.update(eos_token=token))
 
 
 @fault(place=FILES)
 def wrong_length_in_the_tokenizers_config(subject: Subject) -> None:
     """The tokenizer's config allows texts of twice the context."""
     longest = 2 * subject.dims.context
-    _edit(subject, "tokenizer_config.json", lambda table: table.update(model_max_length=longest))
+    edit(subject, "tokenizer_config.json", lambda table: table.update(model_max_length=longest))
 
 
 @fault(place=FILES)
 def other_epsilon_in_the_config(subject: Subject) -> None:
     """The config states another epsilon than the source's."""
-    _edit(subject, "config.json", lambda table: table.update(layer_norm_epsilon=1e-6))
+    edit(subject, "config.json", lambda table: table.update(layer_norm_epsilon=1e-6))
 
 
 @fault(place=FILES)
 def other_heads_in_the_config(subject: Subject) -> None:
     """The config states twice the heads: a loader would build a cache of another shape."""
-    _edit(subject, "config.json", lambda table: table.update(n_head=2 * subject.dims.heads))
+    edit(subject, "config.json", lambda table: table.update(n_head=2 * subject.dims.heads))
 
 
 @fault(place=FILES)

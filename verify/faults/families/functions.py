@@ -38,3 +38,9 @@ def final_norm_of_the_first(subject: Subject) -> None:
     """The last norm uses the weights of the first."""
     node = operators(subject.model, "LayerNormalization")[-1]
     node.input[1], node.input[2] = "transformer.h.0.ln_1.weight", "transformer.h.0.ln_1.bias"
+
+
+@fault(node="transformer.h.3.mlp.act")
+def activation_clipped_far_out(subject: Subject) -> None:
+    """One activation is cut off above 12, where hardly a text comes."""
+    rewire(subject.model, "transformer.h.3.mlp.act", lambda graft, right: graft.op("Min", right, graft.number(12)))

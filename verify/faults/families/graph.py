@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from verify.faults.fault import Subject, fault
-from verify.faults.surgery import constant, must_make, read, read_instead, rewire
+from verify.faults.surgery import Graft, constant, must_make, read, read_instead, rewire
 
 
 def _port(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
@@ -128,3 +128,20 @@ def logits_scaled(subject: Subject, magnitude: float) -> None:
 def logits_shifted(subject: Subject, magnitude: float) -> None:
     """All logits are too high by the same amount: no probability changes."""
     rewire(subject.model, "logits", lambda graft, right: graft.op("Add", right, graft.number(magnitude)))
+
+
+@fault(node="kept")
+def last_logits_counted_from_the_total(subject: Subject) -> None:
+    """Asked for the last positions, the graph counts them within past and present: right without a past alone."""
+
+    def counted(graft: Graft, right: str) -> str:
+        asked = graft.op("Less", right, graft.number([0], np.int64))
+        return graft.op("Where", asked, graft.op("Add", right, "total_length"), right)
+
+    rewire(subject.model, "first_kept", counted)
+
+
+@fault()
+def output_declared_twice(subject: Subject) -> None:
+    """The logits are listed twice among the outputs: a program that counts them gets them at a wrong place."""
+    subject.model.graph.output.append(_port(subject.model, "logits"))

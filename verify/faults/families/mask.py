@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from verify.faults.fault import Subject, fault
-from verify.faults.surgery import Graft, must_make, operators, rewire, write
+from verify.faults.surgery import Graft, end_of, must_make, operators, rewire, write
 
 
 @fault(node="real")
@@ -85,3 +85,34 @@ def first_token_favoured(subject: Subject, magnitude: float) -> None:
         return graft.op("Add", right, extra)
 
     rewire(subject.model, "attention_bias", raised)
+
+
+@fault(node="real")
+def mask_taken_for_left_padding(subject: Subject) -> None:
+    """Of the mask only its sum is read, as so many tokens at the end: padding on the right and gaps are not seen."""
+
+    def summed(graft: Graft, _right: str) -> str:
+        count = graft.op("ReduceSum", "attention_mask", graft.number([1], np.int64), keepdims=1)
+        return graft.op("GreaterOrEqual", "slots", graft.op("Sub", "total", count))
+
+    rewire(subject.model, "real", summed)
+
+
+@fault(node="real")
+def end_token_masked(subject: Subject) -> None:
+    """The end token is taken for padding wherever it stands, as a mask made from the ids would have it."""
+
+    def masked(graft: Graft, right: str) -> str:
+        begin, axis = graft.op("Neg", graft.size("input_ids", 1)), graft.number([1], np.int64)
+        past = graft.op("Slice", right, graft.number([0], np.int64), begin, axis)
+        own = graft.op("Slice", right, begin, graft.number([2**31], np.int64), axis)
+        ends = graft.op("Equal", "input_ids", graft.number(end_of(subject), np.int64))
+        return graft.op("Concat", past, graft.op("And", own, graft.op("Not", ends)), axis=1)
+
+    rewire(subject.model, "real", masked)
+
+
+@fault(node="attention_bias")
+def masked_score_of_minus_fifteen(subject: Subject) -> None:
+    """What is masked keeps 3e-7 of the weight that it would have: padding is nearly nothing, and not nothing."""
+    write(subject.model, "masked", np.asarray(-15.0))

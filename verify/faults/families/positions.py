@@ -90,3 +90,30 @@ def last_position_scaled(subject: Subject, magnitude: float) -> None:
         return table
 
     change_entries(subject.model, TABLE, scaled)
+
+
+@fault(node=VALUE)
+def counted_from_the_mask(subject: Subject) -> None:
+    """Positions are counted from the mask, whatever position_ids says: right for all that loaders make themselves."""
+
+    def counted(graft: Graft, positions: str) -> str:
+        count = graft.op("CumSum", "attention_mask", graft.number(1, np.int64))
+        place = graft.op("Max", graft.op("Sub", count, graft.number(1, np.int64)), graft.number(0, np.int64))
+        end, axis = graft.number([2**31], np.int64), graft.number([1], np.int64)
+        return graft.op("Slice", place, graft.op("Neg", graft.size(positions, 1)), end, axis)
+
+    rewire(subject.model, "position_ids", counted)
+
+
+@fault(node=VALUE)
+def counted_from_the_first(subject: Subject) -> None:
+    """Positions go on from the first one of each call: right without padding, and in steps of one token."""
+
+    def counted(graft: Graft, positions: str) -> str:
+        zero, one = graft.number([0], np.int64), graft.number([1], np.int64)
+        first = graft.op("Slice", positions, zero, one, one)
+        ones = graft.op("Add", graft.op("Sub", positions, positions), graft.number(1, np.int64))
+        steps = graft.op("CumSum", ones, graft.number(1, np.int64), exclusive=1)
+        return _moved(graft, first, steps, subject.dims.context - 1)
+
+    rewire(subject.model, "position_ids", counted)
