@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,12 @@ SAME: dict[str, tuple[str, Callable[[Any], object]]] = {
 def test_what_says_the_same_passes(name: str, files: Subject, case: Case) -> None:
     edit(files, *SAME[name])
     assert problems(files, case) == []
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(files: Subject, case: Case) -> None:
+    (files.files / "tokenizer.json").unlink()
+    os.mkfifo(files.files / "tokenizer.json")
+    assert "tokenizer.json is missing" in problems(files, case)
 
 
 def test_files_that_the_library_has_saved_again_pass(files: Subject, case: Case) -> None:

@@ -229,3 +229,10 @@ def quick_recipe(home: Path) -> Path:
     path = home / "recipe.toml"
     path.write_text(text)
     return path
+
+
+def test_a_path_that_is_not_utf_8_is_refused_by_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xff.onnx")))  # noqa: PTH118  # bytes, not a path
+    path.write_bytes(sound().SerializeToString())
+    assert command(path, tmp_path) == 3
+    assert "the path is not UTF-8" in capfd.readouterr().err

@@ -18,7 +18,7 @@ def unknown(model: Any) -> list[str]:
     imported = {_plain(entry.domain): entry.version for entry in model.opset_import}
     known = _known()
     problems = set()
-    for node in _nodes(model.graph):
+    for node in nodes(model.graph):
         domain, op = _plain(node.domain), shown(node.op_type)
         since = known.get((domain, node.op_type))
         if node.domain not in DOMAINS:
@@ -33,11 +33,12 @@ def unknown(model: Any) -> list[str]:
     return sorted(problems)
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
+def nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of a graph and of the graphs inside them."""
     for node in graph.node:
         yield node
         for inner in inner_graphs(node):
-            yield from _nodes(inner)
+            yield from nodes(inner)
 
 
 def _plain(domain: str) -> str:

@@ -70,6 +70,9 @@ def candidate(
     path, variant = target.path, target.variant
     if not path.is_file():
         raise InputError("not a file", where=path, hint="name an ONNX file with --candidate")
+    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in str(path)):  # how Python keeps bytes that are no UTF-8
+        hint = "give it, and the directories above it, names in UTF-8: onnx and onnxruntime open no others"
+        raise InputError("the path is not UTF-8", where=ascii(str(path)), hint=hint)
     with Inspector() as inspector:
         inspector.inspect(path)
     if directory is None:

@@ -130,12 +130,14 @@ def _port(value: Any) -> Port:
 
 def _versions(model: Any) -> list[str]:
     problems = []
+    used = {node.domain for node in operators.nodes(model.graph)}
     if not 1 <= model.ir_version <= signature.MAX_IR_VERSION:
         problems.append(f"IR version {model.ir_version}; supported: 1 to {signature.MAX_IR_VERSION}")
     for entry in model.opset_import:
         if entry.domain not in operators.DOMAINS:
             supported = ", ".join(repr(domain) for domain in sorted(operators.DOMAINS))
-            problems.append(f"operator domain {parsing.shown(entry.domain)!r}; supported: {supported}")
+            spare = "" if entry.domain in used else " (no operator is of it: take the import out)"
+            problems.append(f"operator domain {parsing.shown(entry.domain)!r}; supported: {supported}{spare}")
         elif entry.domain in ("", "ai.onnx") and not 1 <= entry.version <= signature.MAX_OPSET:
             problems.append(f"opset {entry.version}; supported: 1 to {signature.MAX_OPSET}")
     return problems

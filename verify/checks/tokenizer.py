@@ -132,6 +132,9 @@ def _tokenization(directory: Path, case: Case) -> tuple[list[str], list[str]]:
     """Strings with other token ids than the source's; ids, all of the vocabulary among them, with another text."""
     from tokenizers import Tokenizer
 
+    if not (directory / "tokenizer.json").is_file():  # the library would wait for ever on a pipe of this name
+        problem = ["tokenizer.json is missing"]
+        return problem, problem
     try:
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         encoded = [tokenizer.encode(string).ids for string in case.facts["strings"]]
