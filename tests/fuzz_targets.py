@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 
@@ -39,7 +40,7 @@ FILES = EMBEDDED.parent / "embedded"
 BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 COPIED = (*BESIDE, "vocab.json", "merges.txt", "special_tokens_map.json")
 EDIT = st.tuples(st.integers(0, 2**31), st.integers(0, 6), st.integers(0, 255), st.binary(max_size=8))
-STATED = {  # of a source, to compare with
+STATED: dict[str, Any] = {  # of a source, to compare with
     "vocabulary": {"!": 0}, "merges": [], "added": {}, "normalizer": None, "settings": {}, "class": "GPT2Tokenizer",
     "tokens": {}, "template": None, "clean_up": False, "defaults": {}, "ids": {"bos_token_id": 0, "pad_token_id": None},
     "genai": {},

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from transformers import AutoTokenizer
 
@@ -40,7 +41,7 @@ def files(build: Path, tmp_path: Path) -> Subject:
     place = Path(
         shutil.copytree(build / "embedded" / "fp32", tmp_path / "candidate", ignore=shutil.ignore_patterns("*.onnx"))
     )
-    return Subject("fp32", None, place, DIMS, (2, 3, 4, 5))
+    return Subject("fp32", onnx.ModelProto(), place, DIMS, (2, 3, 4, 5))
 
 
 def problems(files: Subject, case: Case) -> list[str]:

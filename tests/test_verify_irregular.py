@@ -11,20 +11,24 @@ from hypothesis import strategies as st
 
 from verify import irregular
 from verify.candidate import positions_of
+from verify.corpus import Batch, Corpus
 
 VOCABULARY = 40
 
 
-class Text:
-    """A corpus of which every piece begins at the start."""
+class Text(Corpus):
+    """A corpus without a file, of which every piece begins at the start."""
+
+    def __init__(self) -> None:
+        """Nothing to read."""
 
     def piece(self, length: int, place: int) -> np.ndarray:
         return (np.arange(length) + place) % VOCABULARY
 
-    def batch(self, lengths: tuple[int, ...], place: int, pad: int) -> Any:
+    def batch(self, lengths: tuple[int, ...], place: int, pad: int) -> Batch:
         longest = max(lengths)
         mask = np.array([[0] * (longest - n) + [1] * n for n in lengths], np.int64)
-        return SimpleNamespace(ids=np.where(mask == 1, self.piece(longest, place), pad), mask=mask)
+        return Batch(np.where(mask == 1, self.piece(longest, place), pad), mask, positions_of(mask))
 
 
 def reference(context: int, end: int | None) -> Any:
