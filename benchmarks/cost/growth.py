@@ -20,11 +20,14 @@ TIMEOUT_S = 600.0
 
 @dataclass(frozen=True)
 class Size:
-    """A piece of work: the model's layers and width, tokens of text, and variants judged beside fp32."""
+    """A piece of work: the model's layers and width, tokens of text, and variants judged beside fp32.
 
-    layers: int = 4
-    width: int = 128
-    tokens: int = 4096
+    Large enough that starting the programs, five seconds each, does not hide the rest.
+    """
+
+    layers: int = 8
+    width: int = 256
+    tokens: int = 16384
     variants: int = 1
 
 
@@ -39,9 +42,9 @@ class Point:
 
 
 VARIED = {
-    "layers": (2, 4, 8, 16),
-    "width": (64, 128, 256, 512),
-    "tokens": (2048, 4096, 8192, 16384),
+    "layers": (4, 8, 16, 32),
+    "width": (128, 256, 512, 1024),
+    "tokens": (4096, 16384, 32768, 65536),
     "variants": (0, 1, 3, 7),
 }
 
