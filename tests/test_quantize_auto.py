@@ -64,10 +64,10 @@ def test_bytes_are_kept_and_more_of_them_are_used_for_fidelity(context: Context)
 
 @pytest.mark.parametrize("figure", ["mean_kld", "p999_kld"])
 def test_a_bound_on_divergence_holds_for_the_real_graph_and_costs_few_bytes(context: Context, figure: str) -> None:
-    _, middle = auto(context, max_bytes=62_000)
+    _, middle = auto(context, max_bytes=66_000)
     graph, plan = auto(context, **{f"max_{figure}": middle[figure] * 1.01})
     assert plan[figure] <= middle[figure] * 1.01
-    assert len(graph) == plan["bytes"] <= 62_000 * 1.2
+    assert len(graph) == plan["bytes"] <= 66_000 * 1.2
     _, loose = auto(context, **{f"max_{figure}": middle[figure] * 3})
     assert loose["bytes"] < plan["bytes"]
 

@@ -122,24 +122,19 @@ class Cuts:
         self, target: str, names: tuple[str, ...], *, lookup: bool
     ) -> tuple[list[Any], list[str], list[str]]:
         """Nodes in order, initializers, and inputs of the part of the graph that a module is, by any of its names."""
-        chosen, tensors, inputs, waiting = set(), dict[str, None](), dict[str, None](), [target]
+        chosen, tensors, inputs, waiting = set(), dict[str, None](), dict[str, None](), [(target, False)]
         while waiting:
-            name = waiting.pop(0)
-            node = self._makers.get(name)
+            name, of_index = waiting.pop(0)
+            node, index = self._makers.get(name), lookup and self._is_index(name, shape=of_index)
             if name in self._tensors:
                 tensors[name] = None
-            elif node is None or not (
-                _within(node, *names)
-                or name == target
-                or name not in self._sources
-                or (lookup and self._is_index(name))
-            ):
+            elif node is None or not (_within(node, *names) or name == target or name not in self._sources or index):
                 inputs[name] = None
             elif id(node) not in chosen:
                 chosen.add(id(node))
-                waiting += [entry for entry in node.input if entry]
+                waiting += [(entry, index) for entry in node.input if entry]
         nodes = [node for node in self._model.graph.node if id(node) in chosen]
-        return nodes, list(tensors), list(inputs)
+        return nodes, list(tensors), [name for name in inputs if id(self._makers.get(name)) not in chosen]
 
     def _inputs_behind(self) -> dict[str, frozenset[str]]:
         """Of values that depend on what the graph is fed, on which inputs, or (SHAPE) on the shape of which.
@@ -157,10 +152,10 @@ class Cuts:
                 found.update(dict.fromkeys(node.output, behind))
         return found
 
-    def _is_index(self, name: str) -> bool:
-        """Whether a value is made from the ids alone, or from the positions alone (their shape is theirs too)."""
+    def _is_index(self, name: str, *, shape: bool) -> bool:
+        """Whether a value is made from the ids alone, or from the positions alone; or, if `shape`, from their shape."""
         behind = self._sources.get(name, frozenset())
-        return any(behind <= {port, SHAPE + port} and port in behind for port in INDICES)
+        return any(behind <= {port, SHAPE + port} and (shape or port in behind) for port in INDICES)
 
     def _element_type(self, name: str) -> int:
         """The type of a value's elements, which files do not state: that of what it is computed from."""
