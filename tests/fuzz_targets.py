@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import struct
@@ -146,12 +147,10 @@ class BesideReader:
                 shutil.copyfile(FILES / name, onnx.parent / name)
         (source / self.name).write_bytes(content)
         (onnx.parent / self.name).write_bytes(content)
-        try:
+        with contextlib.suppress(PipelineError):  # refused by convert; verify may meet the files all the same
             config = checkpoint.read_config(source / "config.json")
             dims = gpt2.dimensions(config, source / "config.json")
             repository.write(source, target, config, dims, allow_padded_vocabulary=True)
-        except PipelineError:
-            pass
         strings = ["", "a text", "\u00e9\u0000 <|endoftext|>"]
         facts = {"strings": strings, "ids": [[0]] * len(strings), "texts": [""] * (len(strings) + 1), "end": 0}
         facts |= {
