@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import signal
-from typing import Any
 
 import pytest
 
@@ -233,21 +232,6 @@ def test_network_is_not_left_out_silently(hub: LocalHub, publish: Publisher, mon
     assert "add --offline" in publish(code=69)
     assert "the Hub was not asked" in publish("--offline")
     assert hub.requests() == []
-
-
-def test_what_is_sent_is_what_was_hashed(hub: LocalHub, publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client hashes a file when it is added, and reads it again to send it."""
-    publish()
-    expected, upload = publish.expected, Hub.upload
-
-    def late(*words: Any) -> None:
-        for name in ("README.md", "onnx/model_q4.onnx"):
-            (publish.build.home / "small" / "repo" / name).write_bytes(b"swapped")
-        upload(*words)
-
-    monkeypatch.setattr(Hub, "upload", late)
-    publish("--push")
-    assert hub.tree(publish.repository) == expected
 
 
 @pytest.mark.parametrize("status", [425, 500, 507, 520, 524])
