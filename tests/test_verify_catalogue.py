@@ -14,6 +14,8 @@ from artifact.manifest import FILE_NAME
 from artifact.signature import Dimensions
 from artifact.typed import build as typed
 from tests.conftest import EMBEDDED, ROOT, Stage
+from verify.faults import explained
+from verify.faults.__main__ import main
 from verify.faults.bench import Ground
 from verify.faults.fault import GRAPH, Fault, InapplicableError, catalogue
 
@@ -27,6 +29,7 @@ DOZEN = [
     "wrong_from_the_third_step",
     "only_one_token",
     "only_full_context",
+    "only_long_prompts",
     "only_at_enable_all",
     "only_batches",
     "only_much_padding",
@@ -139,6 +142,24 @@ def test_a_fault_that_no_check_can_see_is_missed(build: Path, stage: Stage, tmp_
     assert "| weight_not_a_number | fp32 | structure |" in result.stdout
     assert "all: exact 1, exact or neighbour 1, of 2 (50% and 50%)" in result.stdout
     assert "exact: transformer.wpe/Gather |" in result.stdout
+
+
+@pytest.mark.slow
+def test_findings_are_on_disk_before_they_are_explained(
+    build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Explaining takes as long again: who interrupts it keeps what was found."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    own = Path(shutil.copytree(build, tmp_path / "build"))
+    monkeypatch.setattr(explained, "explain", interrupted)
+    arguments = ["--build", str(own), "--variant", "fp32", "--seeds", "0", "--only", "weight_not_a_number", "--explain"]
+    with pytest.raises(KeyboardInterrupt):
+        main([str(EMBEDDED), *arguments])
+    report = json.loads((own / "embedded" / "faults" / "faults.json").read_text())
+    assert (report["totals"]["fp32"]["caught"], report["explained"]) == (1, None)
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,12 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     """Pieces of a text, a left-padded batch, a conversation, a full context; each with the reference's single pass."""
     context = reference.dimensions.context
     single = corpus.batch((settings.length,), 200, 0)
-    steps = [settings.prompt, *[1] * (settings.length - settings.prompt)]
-    plans = {"prefill and decode": steps, "decode from nothing": [1] * settings.length}
+    rest = settings.length - settings.prompt
+    # A step's result depends on its past and on nothing else, so each place is decoded once: in the one or the other.
+    plans = {
+        "prefill and decode": [settings.prompt, *[1] * rest],
+        "decode from nothing": [*[1] * settings.prompt, rest],
+    }
     for number in range(settings.splits):
         plans[f"random split {number}"] = _random_split(settings.length, corpus.seed, number)
     yield _case("text", single, plans, reference)
@@ -55,14 +59,15 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     plans = {
         "batch prefill and decode": [longest - 3, 1, 1, 1],
         "batch in pieces": [2, longest - 2],
-        "batch from nothing": [1] * longest,
+        "batch from nothing": [*[1] * (longest - 3), 3],
     }
     yield _case("left-padded batch", rows, plans, reference)
     talk, turns = irregular.conversation(reference, corpus)
     yield _case("conversation in a batch", talk, {"conversation": turns}, reference)
     full = corpus.batch((context,), 220, 0)
-    # In halves and with two tokens between them, for what long texts alone, or two tokens alone, bring out.
-    cuts = sorted({cut for cut in (context // 2 - 1, context // 2 + 1) if 0 < cut < context - settings.tail})
+    # Two tokens between long pieces, for what either alone brings out; the first longer than half, as no other text is.
+    middle = context * 5 // 8
+    cuts = sorted({cut for cut in (middle - 1, middle + 1) if 0 < cut < context - settings.tail})
     plan = [*map(int, np.diff([0, *cuts, context - settings.tail])), *[1] * settings.tail]
     yield _case("full context", full, {"up to the context limit": plan}, reference)
 

@@ -24,7 +24,7 @@ TOLERATED = {"max_abs": "max", "near_ties": "max", "batch_dependence": "max", "o
 RANKS = (1, 10, 100, 1000, 10000)  # a bucket ends after each of these ranks of the reference's order, and at the last
 RANKED = 16  # positions of a case whose errors are told apart by rank: sorting a vocabulary takes milliseconds
 BUCKETS = 64  # of positions in the report
-LONG = 256  # tokens, from which on only the last logits are asked for alone: every number is one whole pass more
+LONG = 128  # tokens, from which on only the last logits are asked for alone: every number is one whole pass more
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     talk, turns = irregular.conversation(reference, corpus)
     yield _case("conversation in a batch", talk, [turns])
     full = corpus.batch((context,), 410, pad)
-    plans = [[context - settings.tail, *[1] * settings.tail], [context // 2, context - context // 2]]
+    most = context * 5 // 8
+    plans = [[context - settings.tail, *[1] * settings.tail], [most, context - most]]
     yield _case("full context", full, plans)
     few = corpus.batch((settings.steps,), 420, pad)
     yield _case("from nothing", few, [[1] * settings.steps])

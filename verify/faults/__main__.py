@@ -74,9 +74,12 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
         bench = Bench(recipe, examination, cases, ground, Path(scratch))
         findings = sweep.sweep(bench, pool, chosen.values(), variants)
         cleans = sweep.clean(bench, pool, variants, arguments.seeds)
-        scores = explained.explain(bench, pool, chosen, findings) if arguments.explain else None
-    report = table.document(recipe.name, chosen, findings, cleans, scores)
-    table.write(report, text := table.markdown(report, chosen, findings), home / "faults")
+        report = table.document(recipe.name, chosen, findings, cleans)
+        text = table.write(report, chosen, findings, home / "faults")
+        if arguments.explain:  # takes as long again: what is known by now is on disk
+            scores = explained.explain(bench, pool, chosen, findings)
+            report = table.document(recipe.name, chosen, findings, cleans, scores)
+            text = table.write(report, chosen, findings, home / "faults")
     print(text.partition("\n## Faults")[0])
     print(home / "faults")
     return PASSED if report["verdict"] == "passed" else CHECK_FAILED

@@ -111,12 +111,14 @@ def markdown(report: Mapping[str, Any], faults: Mapping[str, Fault], findings: S
     return "\n".join(lines) + "\n"
 
 
-def write(report: Mapping[str, Any], text: str, directory: Path) -> None:
-    """Write faults.json and faults.md."""
+def write(report: Mapping[str, Any], faults: Mapping[str, Fault], findings: Sequence[Finding], directory: Path) -> str:
+    """Write faults.json and faults.md; the latter's text."""
     directory.mkdir(parents=True, exist_ok=True)
+    text = markdown(report, faults, findings)
     content = json.dumps(report, indent=1, ensure_ascii=False)
     (directory / "faults.json").write_text(content + "\n", encoding="utf-8")
     (directory / "faults.md").write_text(text, encoding="utf-8")
+    return text
 
 
 def _manner(entry: Clean) -> str:

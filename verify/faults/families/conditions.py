@@ -43,6 +43,19 @@ def only_full_context(subject: Subject, magnitude: float) -> None:
 
 
 @fault(node=BLOCK, magnitude=0.05)
+def only_long_prompts(subject: Subject, magnitude: float) -> None:
+    """Block 2 is scaled when more than half and at most three quarters of the context are read at once."""
+    half, most = subject.dims.context // 2, subject.dims.context * 3 // 4
+
+    def long(graft: Graft) -> str:
+        size = graft.size("input_ids", 1)
+        above = graft.op("Greater", size, graft.number([half], np.int64))
+        return graft.op("And", above, graft.op("LessOrEqual", size, graft.number([most], np.int64)))
+
+    rewire(subject.model, BLOCK, scaled_if(long, magnitude))
+
+
+@fault(node=BLOCK, magnitude=0.05)
 def only_batches(subject: Subject, magnitude: float) -> None:
     """Block 2 is scaled when there is more than one row."""
 
