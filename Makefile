@@ -42,7 +42,7 @@ help: ## print this list
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
 	@echo '  RECIPES=FILES what reconvert looks after ($(RECIPE))'
 	@echo '  ROUNDS=N      how often bench (5) and bench-web (3) measure everything'
-	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", or the faults to plant (everything)'
+	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", parts of bench-cost, or faults to plant (everything)'
 	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
 	@echo '  SEEDS=N       how many copies of each variant noise measures (10)'
 	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
@@ -90,7 +90,7 @@ bench: setup ## measure engines side by side on what was built; after `make peer
 	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
 
 bench-cost: setup ## measure what convert and verify cost themselves
-	$(BIN)/python -m benchmarks.cost '$(RECIPE)' --build '$(BUILD)'
+	$(BIN)/python -m benchmarks.cost '$(RECIPE)' --build '$(BUILD)' $(if $(ONLY),--only $(ONLY))
 
 bench-web: setup ## measure what was built in onnxruntime-web's wasm, in Node: browsers without WebGPU
 	$(BIN)/python -m benchmarks.web '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))

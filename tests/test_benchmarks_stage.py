@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from artifact.errors import InputError
 from artifact.recipe import read_recipe
 from artifact.signature import model_file
-from benchmarks.cost.derived import derive
+from benchmarks.cost.derived import derive, without_browser
+from benchmarks.cost.usage import timed
 from benchmarks.sessions import onnx
 from tests.conftest import EMBEDDED, Stage
 
@@ -88,6 +91,26 @@ def test_a_derived_recipe_judges_divergence_alone_over_as_much_text_as_asked_for
     assert (made.variants, made.name) == (recipe.variants, recipe.name)
     assert made.source.expect.layers is None
     assert read_recipe(derive(recipe, tmp_path, chunk=128, chunks=5)).source.expect == recipe.source.expect
+
+
+def test_a_recipe_without_the_browser_is_else_the_same(tmp_path: Path) -> None:
+    recipe = read_recipe(EMBEDDED)
+    made = read_recipe(without_browser(recipe, tmp_path))
+    assert "browser" in recipe.verify.runtimes.run
+    assert made.verify.runtimes.run == tuple(name for name in recipe.verify.runtimes.run if name != "browser")
+    assert "browser" not in made.verify.runtimes.require
+    assert (made.verify.checks, made.text_path) == (recipe.verify.checks, recipe.text_path)
+
+
+def test_memory_is_that_of_the_largest_process_and_of_all_together(tmp_path: Path) -> None:
+    held = [sys.executable, "-c", "import time; data = b'x' * 100_000_000; time.sleep(2)"]
+    program = f"import subprocess; two = [subprocess.Popen({held}) for _ in '12']; [one.wait() for one in two]"
+    found = timed([sys.executable, "-c", program], tmp_path / "log.txt")
+    assert 1e8 < found.peak < 1.9e8
+    assert 2e8 < found.together < 4e8
+    assert 2 < found.wall_s < 60
+    with pytest.raises(InputError, match="exit code 3"):
+        timed([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log.txt")
 
 
 def test_a_pass_is_shown_by_operator(build: Path, stage: Stage) -> None:

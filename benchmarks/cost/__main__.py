@@ -14,17 +14,17 @@ from artifact.recipe import Recipe, read_recipe
 from artifact.registry import ROOT
 from artifact.store import open_artifact
 from benchmarks.cost import pipeline
-from benchmarks.cost.derived import derive
+from benchmarks.cost.derived import derive, without_browser
 from benchmarks.cost.growth import Point, measure, plan
 from benchmarks.cost.usage import Usage
 from benchmarks.progress import progress
 
-PARTS = ("convert", "verify", "growth")
+PARTS = ("convert", "verify", "verdict", "growth")
 CHUNK = 512
 
 
 def main(argv: Sequence[str] | None) -> int:
-    """Measure convert, verify and growth; prints the path of cost.md."""
+    """Measure convert, verify, the whole verdict and growth; prints the path of cost.md."""
     parser = command.parser("benchmarks.cost", "Measure what convert and verify cost.")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often convert is measured (3)")
     parser.add_argument("--tokens", type=int, default=32768, metavar="N", help="tokens that verify compares (32768)")
@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None) -> int:
             runs |= _convert(recipe, source.path, logs, arguments.rounds)
         if "verify" in arguments.only:
             runs |= _verify(recipe, home, Path(scratch), min(CHUNK, context), arguments)
+        if "verdict" in arguments.only:
+            runs["verdict"] = [_verdict(recipe, home, Path(scratch))]
         if "growth" in arguments.only:
             growth = _growth(Path(scratch), logs)
 
@@ -83,6 +85,12 @@ def _verify(recipe: Recipe, home: Path, scratch: Path, chunk: int, arguments: Na
             "verify": [pipeline.verify(path, build, home / "benchmarks" / "logs" / "verify.txt")],
             "reference": alone,
         }
+
+
+def _verdict(recipe: Recipe, home: Path, scratch: Path) -> Usage:
+    """All checks and all runtimes but the browser, once."""
+    with pipeline.mirror(recipe, home, scratch) as build:
+        return pipeline.verdict(without_browser(recipe, scratch), build, home / "benchmarks" / "logs" / "verdict.txt")
 
 
 def _growth(scratch: Path, logs: Path) -> tuple[Point, ...]:

@@ -41,6 +41,11 @@ def verify(recipe: Path, build: Path, log: Path, variants: Sequence[str] = ()) -
     return timed(command, log, codes=(PASSED, CHECK_FAILED))
 
 
+def verdict(recipe: Path, build: Path, log: Path) -> Usage:
+    """`python -m verify` of all that is built, by all checks and runtimes of the recipe."""
+    return timed([PYTHON, "-m", "verify", recipe.resolve(), "--build", build], log, codes=(PASSED, CHECK_FAILED))
+
+
 def reference(recipe: Path, build: Path, log: Path) -> Usage:
     """The PyTorch reference alone on the same tokens, in a process of its own."""
     return timed([PYTHON, "-m", "benchmarks.cost.reference_pass", recipe.resolve(), "--build", build], log)

@@ -17,6 +17,8 @@ from benchmarks.plots import save
 from benchmarks.report import MIB, table
 from benchmarks.schedule import spread
 
+HEADS = ("command", "wall s, median", "range", "largest process, MiB", "all processes, MiB", "runs")
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -57,11 +59,12 @@ def _markdown(cost: Cost) -> str:
         "convert": "convert",
         "optimum-cli": "optimum-cli export onnx",
         "verify": f"verify, divergence only, {cost.candidates} files, {cost.tokens:,} tokens",
+        "verdict": f"verify, all checks and every runtime but the browser, {cost.candidates} files",
         "reference": f"PyTorch reference alone, {cost.tokens:,} tokens",
     }
     rows = [(about[name], *_row(runs)) for name, runs in cost.runs.items()]
     lines = [f"# {cost.name}: what the pipeline itself costs", ""]
-    lines += [*table(("command", "wall s, median", "range", "peak MiB, median", "runs"), rows), ""]
+    lines += [*table(HEADS, rows), ""]
     lines += [*table(("ratio", "value"), [(name, f"{value:.2f}") for name, value in ratios(cost).items()]), ""]
     if cost.growth:
         heads = (
@@ -81,8 +84,10 @@ def _markdown(cost: Cost) -> str:
 
 
 def _row(runs: Sequence[Usage]) -> tuple[str, ...]:
-    wall, peak = spread([run.wall_s for run in runs]), spread([float(run.peak) for run in runs])
-    return (f"{wall.median:.1f}", f"{wall.low:.1f} to {wall.high:.1f}", f"{peak.median / MIB:,.0f}", str(len(runs)))
+    wall = spread([run.wall_s for run in runs])
+    memory = [spread([float(value) for value in own]) for own in ([r.peak for r in runs], [r.together for r in runs])]
+    sizes = [f"{size.median / MIB:,.0f}" for size in memory]
+    return (f"{wall.median:.1f}", f"{wall.low:.1f} to {wall.high:.1f}", *sizes, str(len(runs)))
 
 
 def _grown(point: Point) -> tuple[str, ...]:
