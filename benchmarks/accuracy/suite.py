@@ -14,7 +14,7 @@ from artifact.errors import InputError, RecipeError
 from artifact.typed import did_you_mean
 
 SUBJECT = "subject"  # MMLU's key: a task for each of its values
-HINT = "name the directory that holds the benchmarks' JSON lines with --data"
+HINT = "name the directory that holds the benchmarks' JSON lines with --data (make: DATA=DIR)"
 
 
 @dataclass(frozen=True)
