@@ -6,7 +6,7 @@ RECIPE  = recipes/gpt-2-70m.toml
 BUILD   = build
 SOURCE  =
 VARIANT =
-RECIPES = $(RECIPE)
+RECIPES =
 WAY     =
 ROUNDS  =
 ONLY    =
@@ -24,6 +24,8 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 BIN      = $(VENV)/bin
 # Folders with Node packages: two of verify's runtimes, and the page that publish makes.
 NODE     = verify/runtimes/transformersjs verify/runtimes/browser publish/page
+# A value as one word of the shell, whatever it holds.
+quoted   = '$(subst ','\'',$(1))'
 variants = $(foreach name,$(VARIANT),--variant '$(name)')
 
 .DEFAULT_GOAL := help
@@ -40,7 +42,7 @@ help: ## print this list
 	@echo '  RECIPE=FILE   what to convert, quantize and verify ($(RECIPE))'
 	@echo '  SOURCE=DIR    convert a checkpoint on this machine instead of the one on the Hub'
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
-	@echo '  RECIPES=FILES what reconvert looks after ($(RECIPE))'
+	@echo '  RECIPES=FILES what reconvert looks after (RECIPE)'
 	@echo '  ROUNDS=N      how often bench (5) and bench-web (3) measure everything'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", parts of bench-cost, or faults to plant (everything)'
 	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
@@ -60,43 +62,43 @@ demo: RECIPE = recipes/embedded.toml
 demo: convert quantize verify ## convert, quantize and verify the small model that comes with the project
 
 convert: setup ## convert the recipe's model to ONNX
-	$(BIN)/python -m convert '$(RECIPE)' --build '$(BUILD)' $(if $(SOURCE),--source '$(SOURCE)')
+	$(BIN)/python -m convert $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(SOURCE),--source $(call quoted,$(SOURCE)))
 
 quantize: setup ## make the recipe's variants from the converted model
-	$(BIN)/python -m quantize '$(RECIPE)' --build '$(BUILD)' $(variants)
+	$(BIN)/python -m quantize $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants)
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
-	$(BIN)/python -m verify '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(EXPLAIN),--explain)
+	$(BIN)/python -m verify $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(EXPLAIN),--explain)
 
 publish: setup ## show what publishing the verified model would change on the Hub; WAY=push does it
-	$(BIN)/python -m publish '$(RECIPE)' --build '$(BUILD)' $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
+	$(BIN)/python -m publish $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
 
 hub: setup ## start a Hub on this machine, to rehearse a publication against
 	$(BIN)/python -m publish.rehearsal $(if $(PORT),--port '$(PORT)')
 
 reconvert: setup ## convert, verify and (WAY=push or pr) publish every one of RECIPES whose source has changed
-	$(BIN)/python -m reconvert $(RECIPES) $(if $(WAY),--$(WAY)) --build '$(BUILD)'
+	$(BIN)/python -m reconvert $(or $(RECIPES),$(call quoted,$(RECIPE))) $(if $(WAY),--$(WAY)) --build $(call quoted,$(BUILD))
 
 serve: setup ## try what was built in this machine's browser
-	$(BIN)/python -m publish.serve '$(RECIPE)' --build '$(BUILD)' $(if $(PORT),--port '$(PORT)')
+	$(BIN)/python -m publish.serve $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(PORT),--port '$(PORT)')
 
 faults: setup ## plant every fault of the catalogue in what was built: the checks must catch each
-	$(BIN)/python -m verify.faults '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(ONLY),--only $(ONLY)) $(if $(EXPLAIN),--explain)
+	$(BIN)/python -m verify.faults $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(ONLY),--only $(ONLY)) $(if $(EXPLAIN),--explain)
 
 noise: setup ## measure what the check `twin` must allow, and print the recipe's tables for it
-	$(BIN)/python -m verify.noise '$(RECIPE)' --build '$(BUILD)' $(variants) $(if $(SEEDS),--seeds '$(SEEDS)')
+	$(BIN)/python -m verify.noise $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(SEEDS),--seeds '$(SEEDS)')
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
-	$(BIN)/python -m benchmarks '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m benchmarks $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
 
 bench-cost: setup ## measure what convert and verify cost themselves
-	$(BIN)/python -m benchmarks.cost '$(RECIPE)' --build '$(BUILD)' $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m benchmarks.cost $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ONLY),--only $(ONLY))
 
 bench-web: setup ## measure what was built in onnxruntime-web's wasm, in Node: browsers without WebGPU
-	$(BIN)/python -m benchmarks.web '$(RECIPE)' --build '$(BUILD)' $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m benchmarks.web $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
 
 benchmarks-accuracy: setup ## the source card's six benchmarks, DATA=... (a directory), LIMIT=...; an interrupted run continues
-	$(BIN)/python -m benchmarks.accuracy '$(RECIPE)' --build '$(BUILD)' --data '$(DATA)' $(variants) $(if $(LIMIT),--limit '$(LIMIT)')
+	$(BIN)/python -m benchmarks.accuracy $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) --data $(call quoted,$(DATA)) $(variants) $(if $(LIMIT),--limit '$(LIMIT)')
 
 fuzz: setup ## read FILES=10000 mutated files: every one must be read or refused
 	$(BIN)/python -m tests.fuzz $(if $(FILES),--files '$(FILES)')
@@ -117,7 +119,7 @@ test: setup ## run every test, on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 clean: ## remove the build directory and the caches, not .venv
-	rm -rf '$(BUILD)' .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	rm -rf $(call quoted,$(BUILD)) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The project itself is not installed (see pyproject.toml), only what it names. The stamp is written last.

@@ -37,7 +37,8 @@ def code_digest(*packages: Path) -> str:
         (package.parent, path)
         for package in packages
         for path in package.rglob("*")
-        if path.suffix in CODE_SUFFIXES and "node_modules" not in path.relative_to(package).parts
+        # An editor's lock is a link to nowhere with a suffix of ours.
+        if path.suffix in CODE_SUFFIXES and "node_modules" not in path.relative_to(package).parts and path.is_file()
     ]
     return digest({path.relative_to(root).as_posix(): file_digest(path) for root, path in files})
 

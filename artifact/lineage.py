@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from artifact.command import invocation
 from artifact.errors import ArtifactError
 from artifact.recipe import Recipe
 from artifact.store import Artifact, open_artifact
@@ -23,16 +24,20 @@ class Making:
 
 def open_source(home: Path, recipe: Recipe) -> Artifact:
     """build/<name>/source."""
-    return open_made(home, recipe, Making("source", recipe.source_digest, {}, f"python -m convert {recipe.path}"))
+    return open_made(
+        home, recipe, Making("source", recipe.source_digest, {}, invocation("convert", recipe.path, home.parent))
+    )
 
 
 def open_variant(home: Path, recipe: Recipe, variant: str, parent: Artifact) -> Artifact:
     """build/<name>/<variant>, which was made from `parent`: the source for fp32, fp32 for any other."""
     if variant == "fp32":
-        making = Making(variant, recipe.model_digest, {"source": parent.digest}, f"python -m convert {recipe.path}")
+        making = Making(
+            variant, recipe.model_digest, {"source": parent.digest}, invocation("convert", recipe.path, home.parent)
+        )
     else:
         wanted, parents = recipe.variant_digest(variant), {"fp32": parent.digest}
-        making = Making(variant, wanted, parents, f"python -m quantize {recipe.path}")
+        making = Making(variant, wanted, parents, invocation("quantize", recipe.path, home.parent))
     return open_made(home, recipe, making)
 
 

@@ -255,7 +255,18 @@ def _variants(table: object, where: str) -> Mapping[str, Variant]:
             if not isinstance(step, Mapping) or not isinstance(step.get("scheme"), str):
                 raise RecipeError("a step needs a scheme", where=at, hint='write { scheme = "...", ... }')
             registry.require(SCHEMES, step["scheme"], where=at)
+            _check_digestible(step, at)
     return variants
+
+
+def _check_digestible(step: Mapping[str, Any], where: str) -> None:
+    """RecipeError for what TOML has and JSON, by which variants are told apart, has not: dates, NaN, infinity."""
+    for key, value in step.items():
+        try:
+            digest(value)
+        except (TypeError, ValueError) as error:
+            hint = "write a finite number, a text, true, false, a list or a table"
+            raise RecipeError(f"{value!r} is no option's value", where=f"{where}: {key}", hint=hint) from error
 
 
 def _verify(table: object, where: str) -> Verify:

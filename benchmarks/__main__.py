@@ -9,7 +9,7 @@ from pathlib import Path
 
 from artifact import command, registry
 from artifact.command import say
-from artifact.errors import PASSED, RecipeError
+from artifact.errors import PASSED, InputError, RecipeError
 from artifact.recipe import read_recipe
 
 
@@ -46,9 +46,13 @@ def main(argv: Sequence[str] | None) -> int:
     left_out = [scenario.name for scenario in SCENARIOS if scenario not in scenarios]
     if left_out:
         say(f"not measured, because the model's context is {site.dims.context}: {', '.join(left_out)}")
+    if not scenarios:
+        hint = "measure a model with a longer context, or the passes alone: python -m benchmarks.operators FILE.onnx"
+        raise InputError(f"a context of {site.dims.context} is too short", where=site.source, hint=hint)
+    cost = ratios(site.directory)  # before the measurements, which a damaged file would otherwise cost
     results = Benchmark(recipe, site, scenarios, threads, arguments.rounds).run(chosen)
     about = {**environment(threads), "text": recipe.text_path.name}
-    results = replace(results, environment=about, cost=ratios(site.directory))
+    results = replace(results, environment=about, cost=cost)
     path = report.write(results, site.directory)
     plots.draw(results, site.directory)
     print(path)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from artifact.command import invocation
 from artifact.errors import ArtifactError, RecipeError
 from artifact.recipe import Recipe
 from artifact.signature import Dimensions
@@ -39,6 +40,7 @@ class Site:
     home: Path
     digest: str
     dims: Dimensions
+    recipe: Path
 
     @property
     def source(self) -> Path:
@@ -82,10 +84,10 @@ class Runner(Protocol):
 def open_site(recipe: Recipe, build: Path) -> Site:
     """The recipe's place in a build directory, with a directory for the benchmark's own files; ArtifactError."""
     home = build / recipe.name
-    source = open_artifact(home / "source", made_by=f"python -m convert {recipe.path} --build {build}")
+    source = open_artifact(home / "source", made_by=invocation("convert", recipe.path, build))
     where = f"{source.path}: facts"
     dims = typed(Dimensions, source.manifest.facts.get("dimensions"), where=where, error=ArtifactError)
-    site = Site(home, source.digest, dims)
+    site = Site(home, source.digest, dims, recipe.path)
     site.directory.mkdir(exist_ok=True)
     return site
 

@@ -63,12 +63,16 @@ def _tokenizer(source: Path, target: Path, settings: dict[str, Any]) -> Any:
             shutil.copyfile(source / name, target / name)
     _write_json(target / "tokenizer_config.json", settings)
     try:
-        return AutoTokenizer.from_pretrained(target, use_fast=True, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(target, use_fast=True, trust_remote_code=False, local_files_only=True)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the tokenizers library raises bare Exception, and a panic in Rust, which is none
         hint = "fetch tokenizer.json (or vocab.json and merges.txt) again"
         raise InputError(f"tokenizer cannot be loaded: {error}", where=source, hint=hint) from error
+    if not tokenizer.is_fast:  # such as ByT5's
+        what = f"{type(tokenizer).__name__} cannot be written as tokenizer.json, which the loaders read"
+        raise InputError(what, where=source, hint="use a checkpoint whose tokenizer has a tokenizer.json of its own")
+    return tokenizer
 
 
 def _check_vocabulary(size: int, dims: Dimensions, where: Path, *, allow_padded: bool) -> None:
@@ -100,6 +104,7 @@ def _generation_config(source: Path, tokenizer: Any) -> dict[str, Any]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
+    refuse_pointer(path)
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError("not a JSON object", where=path, hint=FETCH_AGAIN)

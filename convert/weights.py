@@ -49,7 +49,7 @@ def _tensors(found: checkpoint.Checkpoint) -> Iterator[tuple[str, Callable[[], t
         path = found.directory / file
         if found.tensors is None:
             for name, tensor in torch.load(path, map_location="cpu", weights_only=True).items():
-                yield name, partial(_same, tensor)
+                yield name, partial(_same, tensor.detach())  # a Parameter would be no array
         elif file != checkpoint.INDEX:
             with safe_open(path, framework="pt") as opened:
                 names = list(opened.keys())

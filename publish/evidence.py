@@ -9,6 +9,7 @@ from typing import Any
 
 from artifact import lineage, store
 from artifact.canonical import code_digest, parse_json
+from artifact.command import invocation
 from artifact.errors import ArtifactError, InputError
 from artifact.recipe import Recipe
 from artifact.registry import ROOT
@@ -31,11 +32,11 @@ def gather(recipe: Recipe, home: Path, repository: str) -> Published:
     for name in recipe.variants:
         variants[name] = lineage.open_variant(home, recipe, name, base)
     _check_license(recipe, source)
-    report = store.open_artifact(home / REPORT, made_by=_again(recipe))
+    report = store.open_artifact(home / REPORT, made_by=_again(recipe, home))
     document = _document(recipe, report)
     complaint = _about_others(recipe, report, source, variants) or _not_passed(recipe, document, variants)
     if complaint is not None:
-        raise ArtifactError(complaint, where=report.path, hint=f"run: {_again(recipe)}")
+        raise ArtifactError(complaint, where=report.path, hint=f"run: {_again(recipe, home)}")
     return Published(
         recipe=recipe,
         repository=repository,
@@ -59,12 +60,14 @@ def _document(recipe: Recipe, report: Artifact) -> Any:
     listed = {entry.path: entry.sha256 for entry in report.manifest.files}
     content = place.read_bytes()
     if listed.get(place.name) != hashlib.sha256(content).hexdigest():
-        raise ArtifactError("the report changed while it was read", where=place, hint=f"run: {_again(recipe)}")
+        raise ArtifactError(
+            "the report changed while it was read", where=place, hint=f"run: {_again(recipe, report.path.parent)}"
+        )
     return parse_json(content, place)
 
 
-def _again(recipe: Recipe) -> str:
-    return f"python -m verify {recipe.path}"
+def _again(recipe: Recipe, home: Path) -> str:
+    return invocation("verify", recipe.path, home.parent)
 
 
 def _check_license(recipe: Recipe, source: Artifact) -> None:

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from artifact import genai
 from artifact.canonical import canonical_json, code_digest, read_json
-from artifact.command import say
-from artifact.errors import ArtifactError
+from artifact.command import invocation, say
+from artifact.errors import ArtifactError, RecipeError
 from artifact.manifest import Manifest
 from artifact.recipe import Recipe
 from artifact.registry import ROOT
@@ -51,7 +51,11 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
         if known is not None and known.manifest.same_making(_with_plan(wanted, known.manifest.facts)):
             say(f"{name}: unchanged, skipped")
         else:
-            make_variant(plans[name], base, Context(dims, graph, calibration, work), target, wanted)
+            try:
+                make_variant(plans[name], base, Context(dims, graph, calibration, work), target, wanted)
+            except RecipeError as error:  # of two variants with one scheme, this one's
+                where = f"{recipe.path}: variants.{name}: {error.where}"
+                raise RecipeError(error.what, where=where, hint=error.hint) from error
             size = (target / model_file(name)).stat().st_size
             say(f"{name}: {size:,} bytes, {size / dims.parameters:.3f} bytes per parameter")
         yield target
@@ -90,7 +94,7 @@ def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target
 
 
 def _open_base(recipe: Recipe, build_dir: Path) -> Artifact:
-    made_by = f"python -m convert {recipe.path} --build {build_dir}"
+    made_by = invocation("convert", recipe.path, build_dir)
     base = open_artifact(build_dir / recipe.name / BASE, made_by=made_by)
     kind = (base.manifest.kind, base.manifest.name, base.manifest.variant)
     if kind != (KIND, recipe.name, BASE):

@@ -88,8 +88,8 @@ def find_weights(model: ir.Model, dims: Dimensions) -> Weights:
     for (name, transposed), weight in found.items():
         weight.twin = (name, not transposed) in found
     _refuse_leftovers(model, found)
-    tables = tuple(weight for weight in found.values() if weight.shape[0] == dims.vocabulary)
-    others = [weight for weight in found.values() if weight.shape[0] != dims.vocabulary]
+    tables = tuple(weight for weight in found.values() if weight.shape[0] == dims.vocabulary and _of_tokens(weight))
+    others = [weight for weight in found.values() if weight not in tables]
     body = tuple(weight for weight in others if weight.products)
     if not body:
         hint = "export linear layers as MatMul with a constant 2-D weight"
@@ -102,6 +102,29 @@ def tensor_of(value: ir.Value) -> ir.TensorProtocol:
     if value.const_value is None:
         raise InputError("initializer without a value", where=value.name, hint="convert the source again")
     return value.const_value
+
+
+def _of_tokens(weight: Weight) -> bool:
+    """Whether tokens pick its rows, or its products are the logits: of as many rows others may be, by chance."""
+    return any(_is_ids(look.indices) for look in weight.lookups) or any(map(_makes_logits, weight.products))
+
+
+def _is_ids(value: ir.Value | None) -> bool:
+    while value is not None and not value.is_graph_input():
+        node = value.producer()
+        value = node.inputs[0] if node is not None and node.op_type in REARRANGEMENTS else None
+    return value is not None and value.name == "input_ids"
+
+
+def _makes_logits(node: ir.Node) -> bool:
+    """Whether a product is the output `logits`, but for a bias and rearrangements."""
+    value = node.outputs[0]
+    while not (value.is_graph_output() and value.name == "logits"):
+        users = [user for user, _ in value.uses()]
+        if len(users) != 1 or users[0].op_type not in ("Add", *REARRANGEMENTS):
+            return False
+        value = users[0].outputs[0]
+    return True
 
 
 def _collect(value: ir.Value, found: dict[tuple[str, bool], Weight]) -> None:

@@ -107,6 +107,8 @@ class Course:
         except (PipelineError, OSError) as error:  # a bug stays an exception, and ends the run
             text = f"{error.what} ({error.where})" if isinstance(error, PipelineError) else str(error)
             action, reason = "failed", text
+            if isinstance(error, PipelineError):
+                say(f"{self.recipe.name}: to do: {error.hint}")
         say(f"{self.recipe.name}: {action}: {reason}")
         return Row(self.recipe.name, action, reason, round(time.monotonic() - started, 1), self.commit, self.key)
 

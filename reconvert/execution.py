@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,8 @@ async def execute(command: Sequence[str], log: Path, environment: Mapping[str, s
     """
     with log.open("ab") as stream:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        stream.write(f"# {stamp} on {place}: python -m {' '.join(command)}\n".encode())
+        # The file system's own bytes: a path need not be UTF-8.
+        stream.write(os.fsencode(f"# {stamp} on {place}: python -m {shlex.join(command)}\n"))
         stream.flush()
         arguments = ["-m", "reconvert.bound", str(os.getpid()), *command]
         process = await asyncio.create_subprocess_exec(

@@ -86,6 +86,12 @@ def test_code_digest_sees_a_file_that_moves(package: Path) -> None:
     assert code_digest(package) != before
 
 
+def test_code_digest_passes_an_editors_lock_over(package: Path) -> None:
+    before = code_digest(package)
+    (package / ".#stage.py").symlink_to("somebody@a-host.1234:5678")  # Emacs, while a file is being edited
+    assert code_digest(package) == before
+
+
 def test_code_digest_ignores_place_order_and_other_files(package: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / "stage"
     shutil.copytree(package, copy)

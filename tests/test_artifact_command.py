@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact.command import WRITE_ERRORS, parser, run, say
+from artifact.command import WRITE_ERRORS, invocation, parser, run, say
 from artifact.errors import (
     BROKEN_INPUT,
     BUSY,
@@ -85,6 +86,8 @@ def test_a_refusal_survives_the_way_between_processes(kind: type[PipelineError],
         (errno.EPERM, "permission denied"),
         (errno.ENOTDIR, "a file is where a directory is needed"),
         (errno.EEXIST, "a file is where a directory is needed"),
+        (errno.ELOOP, "a symbolic link leads to itself"),
+        (errno.ENAMETOOLONG, "the path is too long"),
         (errno.ENOTEMPTY, "another run is using this build directory"),
     ],
 )
@@ -100,7 +103,67 @@ def test_run_tells_how_to_mend_what_cannot_be_written(
 
 
 def test_every_write_error_is_tested_above() -> None:
-    assert len(WRITE_ERRORS) == 9
+    assert len(WRITE_ERRORS) == 11
+
+
+def test_a_file_that_may_not_be_read_is_not_told_as_one_to_be_written(capfd: pytest.CaptureFixture[str]) -> None:
+    run_raising(PermissionError(errno.EACCES, "Permission denied", "source/model.safetensors"))
+    assert "to do: permission denied: allow reading it, or, if it is to be written, " in capfd.readouterr().err
+
+
+PRINTS = """
+import sys
+from artifact.command import run
+def stage(_):
+    for number in range(100_000):
+        print(sys.argv[1], flush=True)
+    return 0
+raise SystemExit(run(stage))
+"""
+
+
+def test_a_reader_that_has_seen_enough_interrupts_and_is_no_fault() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", PRINTS, "a"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    child.stdout.close()
+    assert child.stderr is not None
+    told = child.stderr.read()
+    assert child.wait() == INTERRUPTED
+    assert told == b"interrupted: nobody reads stdout any more; nothing half-written was kept\n"
+
+
+def test_another_pipe_that_breaks_is_a_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_raising(BrokenPipeError(errno.EPIPE, "a child's")) == INTERNAL
+    assert capfd.readouterr().err.startswith("Traceback")
+
+
+def test_a_path_that_is_not_utf8_is_printed_as_it_is() -> None:
+    script = PRINTS.replace("100_000", "1")
+    child = subprocess.run(
+        [sys.executable, "-c", script, b"build-\xff"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},  # a UTF-8 locale other than C.UTF-8
+        capture_output=True,
+        check=False,
+    )
+    assert (child.returncode, child.stdout) == (PASSED, b"build-\xff\n")
+
+
+def test_a_full_disk_below_stdout_is_told() -> None:
+    script = "from artifact.command import run\nraise SystemExit(run(lambda _: print('path') or 0))"
+    with Path("/dev/full").open("wb") as full:
+        child = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert child.returncode == BROKEN_INPUT
+    assert child.stderr.startswith(b"error: No space left on device")
+
+
+def test_a_command_in_an_advice_works_as_written() -> None:
+    line = invocation("convert", Path("my recipes/a.toml"), Path("it's"))
+    assert shlex.split(line) == ["python", "-m", "convert", "my recipes/a.toml", "--build", "it's"]
 
 
 def test_run_tells_a_write_error_that_names_no_file(capfd: pytest.CaptureFixture[str]) -> None:

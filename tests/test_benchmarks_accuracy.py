@@ -136,7 +136,13 @@ def test_a_limit_takes_subjects_in_turn_and_the_digest_follows_the_items(data: P
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "cannot be read"), ("", "not JSON lines"), ("[1]\n", "not JSON lines"), ("{\n", "invalid JSON")],
+    [
+        (None, "cannot be read"),
+        ("", "not JSON lines"),
+        ("[1]\n", "not JSON lines"),
+        ("{\n", "invalid JSON"),
+        ('{"goal": 1}\n{}\n', "item 2 has other"),
+    ],
 )
 def test_data_that_is_not_there_or_broken_is_refused(content: str | None, words: str, tmp_path: Path) -> None:
     if content is not None:
@@ -144,6 +150,14 @@ def test_data_that_is_not_there_or_broken_is_refused(content: str | None, words:
     with pytest.raises(InputError, match=words) as caught:
         units(choose(["piqa"])[0], tmp_path, None)
     assert "piqa.jsonl" in caught.value.where
+
+
+@pytest.mark.slow
+def test_data_of_another_form_is_refused(build: Path, tmp_path: Path, stage: Stage) -> None:
+    lines(tmp_path / "piqa.jsonl", [{"a": 1}, {"a": 2}])
+    options = ("--data", tmp_path, "--only", "piqa", "--variant", "q8")
+    told = stage("benchmarks.accuracy", EMBEDDED, "--build", build, *options, code=3).stderr
+    assert "the harness cannot read it: 'goal' is undefined\n  where: piqa.jsonl\n" in told
 
 
 def test_an_unknown_benchmark_is_refused() -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from artifact.errors import InputError
+from artifact.command import invocation, run
+from artifact.errors import BROKEN_INPUT, ArtifactError, InputError, RecipeError
 from artifact.recipe import read_recipe
 from artifact.signature import model_file
+from benchmarks import engine, scenario
+from benchmarks.__main__ import main
 from benchmarks.cost.derived import derive, without_browser
 from benchmarks.cost.usage import timed
+from benchmarks.engines import ours
 from benchmarks.sessions import onnx
 from tests.conftest import EMBEDDED, Stage
 
@@ -58,7 +64,28 @@ def test_a_wrong_command_line_is_refused(
 
 def test_without_a_source_the_command_that_makes_it_is_named(tmp_path: Path, stage: Stage) -> None:
     for name in ("benchmarks", "benchmarks.cost"):
-        assert "python -m convert" in stage(name, EMBEDDED, "--build", tmp_path, code=3).stderr
+        place = tmp_path / "a build"
+        told = stage(name, EMBEDDED, "--build", place, code=3).stderr
+        assert f"run: {invocation('convert', EMBEDDED, place)}\n" in told
+
+
+def test_a_damaged_file_of_ours_is_told_with_the_command_that_makes_it(build: Path, tmp_path: Path) -> None:
+    shutil.copytree(build / "embedded" / "source", tmp_path / "embedded" / "source")
+    shutil.copytree(build / "embedded" / "q8", tmp_path / "embedded" / "q8")
+    (tmp_path / "embedded" / "q8" / "config.json").write_text("{}")
+    site = engine.open_site(read_recipe(EMBEDDED), tmp_path)
+    with pytest.raises(ArtifactError) as refusal:
+        ours.place(site, "q8")
+    assert refusal.value.hint == f"run: {invocation('quantize', EMBEDDED, tmp_path)}"
+
+
+def test_a_context_too_short_for_any_scenario_is_refused(
+    build: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # main sets it, and nothing else would take it back
+    monkeypatch.setattr(scenario, "SCENARIOS", (scenario.Scenario("prefill-512", "prefill", 512),))
+    assert run(main, [str(EMBEDDED), "--build", str(build)]) == BROKEN_INPUT
+    assert "a context of 256 is too short" in capfd.readouterr().err
 
 
 def test_the_profiler_refuses_what_is_no_decoder(stage: Stage) -> None:
@@ -93,13 +120,27 @@ def test_a_derived_recipe_judges_divergence_alone_over_as_much_text_as_asked_for
     assert read_recipe(derive(recipe, tmp_path, chunk=128, chunks=5)).source.expect == recipe.source.expect
 
 
-def test_a_recipe_without_the_browser_is_else_the_same(tmp_path: Path) -> None:
-    recipe = read_recipe(EMBEDDED)
-    made = read_recipe(without_browser(recipe, tmp_path))
-    assert "browser" in recipe.verify.runtimes.run
-    assert made.verify.runtimes.run == tuple(name for name in recipe.verify.runtimes.run if name != "browser")
-    assert "browser" not in made.verify.runtimes.require
+@pytest.mark.parametrize("path", [EMBEDDED, EMBEDDED.with_name("gpt-2-70m.toml")], ids=lambda path: path.stem)
+def test_what_a_recipe_has_built_is_what_its_derived_recipe_asks_for(path: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(path)
+    for derived in (derive(recipe, tmp_path, chunk=128, chunks=5), without_browser(recipe, tmp_path)):
+        made = read_recipe(derived)
+        assert (made.source_digest, made.model_digest) == (recipe.source_digest, recipe.model_digest)
+        assert all(made.variant_digest(name) == recipe.variant_digest(name) for name in recipe.variants)
+    runtimes, whole = made.verify.runtimes, recipe.verify.runtimes
+    assert runtimes.run == tuple(name for name in whole.run if name != "browser") != whole.run
+    assert runtimes.require == tuple(name for name in whole.require if name != "browser")
     assert (made.verify.checks, made.text_path) == (recipe.verify.checks, recipe.text_path)
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "cannot be read"), (b"\xff", "cannot be read"), (b"", "empty")])
+def test_nothing_is_derived_without_a_text(content: bytes | None, words: str, tmp_path: Path) -> None:
+    recipe = read_recipe(EMBEDDED)
+    text = tmp_path / "own.txt"
+    if content is not None:
+        text.write_bytes(content)
+    with pytest.raises(RecipeError, match=words):
+        derive(replace(recipe, verify=replace(recipe.verify, text=str(text))), tmp_path, chunk=128, chunks=5)
 
 
 def test_memory_is_that_of_the_largest_process_and_of_all_together(tmp_path: Path) -> None:

@@ -225,6 +225,15 @@ def test_wrong_options_are_refused_before_any_work(
     assert [path.name for path in (tmp_path / "build/tiny").iterdir()] == ["fp32"]
 
 
+def test_what_fails_while_a_variant_is_made_names_the_variant(home: Path, tmp_path: Path, command: Command) -> None:
+    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
+    step = '[{ scheme = "rtn", bits = 8, overrides = [{ tensors = "h.7.*", bits = 4 }] }]'
+    recipe = write_recipe(tmp_path, {**VARIANTS, "int8": step})
+    code, _, err = command([recipe, "--build", tmp_path / "build"])
+    assert code == USAGE
+    assert f"  where: {recipe}: variants.int8: overrides[0]: tensors\n" in err
+
+
 def test_a_missing_or_foreign_fp32_is_refused_with_what_to_run(home: Path, tmp_path: Path, command: Command) -> None:
     arguments = [home / "recipe.toml", "--build", tmp_path]
     code, _, err = command(arguments)

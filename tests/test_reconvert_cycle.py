@@ -71,6 +71,13 @@ def test_a_damaged_artifact_is_made_again(world: World, variant: str) -> None:
     assert actions(world.cycle()) == ["skipped"] * 3
 
 
+def test_a_failure_says_what_to_do(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.folder("two").state.parent.mkdir(parents=True)
+    world.folder("two").state.write_text("{}")
+    assert actions(world.cycle()) == ["converted", "failed", "converted"]
+    assert "two: to do: remove the file: what is built is looked at again" in capfd.readouterr().err
+
+
 def test_an_artifact_that_the_report_did_not_judge_is_judged(world: World) -> None:
     world.cycle()
     make(world.folder("two").home, "q8", content="another, intact")

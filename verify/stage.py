@@ -8,7 +8,7 @@ from pathlib import Path
 
 from artifact import checkpoint, lineage, signature, store
 from artifact.canonical import digest, file_digest, read_json
-from artifact.command import say
+from artifact.command import invocation, say
 from artifact.errors import ArtifactError, InputError
 from artifact.recipe import Recipe
 from verify import portability
@@ -76,7 +76,7 @@ def candidate(
     with Inspector() as inspector:
         inspector.inspect(path)
     if directory is None:
-        origin = store.open_artifact(home / "source", made_by=f"python -m convert {recipe.path}")
+        origin = store.open_artifact(home / "source", made_by=invocation("convert", recipe.path, home.parent))
         directory, source = origin.path, {**origin.manifest.source, "digest": origin.digest}
     else:
         weights = checkpoint.inspect(directory, allow_pickle=recipe.source.allow_pickle).weight_files

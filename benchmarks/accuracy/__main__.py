@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from artifact import command, signature
-from artifact.command import say
+from artifact.command import invocation, say
 from artifact.errors import PASSED, RecipeError
 from artifact.recipe import Recipe, read_recipe
 from artifact.store import Artifact, open_artifact
@@ -68,7 +68,7 @@ def _open(recipe: Recipe, chosen: Sequence[str] | None, build: Path) -> dict[str
     for name in chosen or ():
         if name not in known:
             raise RecipeError(f"unknown variant {name!r}", where="--variant", hint=did_you_mean(name, known))
-    convert, quantize = (f"python -m {stage} {recipe.path} --build {build}" for stage in ("convert", "quantize"))
+    convert, quantize = (invocation(stage, recipe.path, build) for stage in ("convert", "quantize"))
     found = {"source": open_artifact(home / "source", made_by=convert)}
     for name in known:
         if name in chosen if chosen else (home / name / signature.model_file(name)).is_file():

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from artifact.errors import InputError
 from benchmarks.accuracy.scores import Item, Scores, right_choice
 from benchmarks.accuracy.suite import Unit, write_task
@@ -55,7 +57,11 @@ class Harness:
         language_model = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=unit.benchmark.batch)
         # Its own bars, two for every unit, ignore TQDM_DISABLE; Run draws one for all.
         language_model.loglikelihood = functools.partial(language_model.loglikelihood, disable_tqdm=True)
-        result = evaluate(language_model, self._task(unit), bootstrap_iters=0, log_samples=True)
+        task = self._task(unit)
+        try:
+            result = evaluate(language_model, task, bootstrap_iters=0, log_samples=True)
+        except TemplateError as error:  # loading looks at the first items only
+            raise _unreadable(unit, error) from error
         samples = sorted(result["samples"][unit.name], key=lambda sample: sample["doc_id"])
         if len(samples) != unit.items:
             raise InputError(f"{len(samples)} of {unit.items} items scored", where=unit.name, hint="mend the data")
@@ -69,10 +75,14 @@ class Harness:
             path = write_task(unit, self._scratch, stock)
             try:
                 self._tasks[unit.name] = lm_eval.tasks.TaskManager(include_defaults=False).load([str(path)])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                where, hint = unit.benchmark.scored, "name data of the benchmark's own form with --data"
-                raise InputError(f"the harness cannot read it: {error}", where=where, hint=hint) from error
+            except (OSError, ValueError, KeyError, TypeError, TemplateError) as error:
+                raise _unreadable(unit, error) from error
         return self._tasks[unit.name]
+
+
+def _unreadable(unit: Unit, error: Exception) -> InputError:
+    hint = "name data of the benchmark's own form with --data"
+    return InputError(f"the harness cannot read it: {error}", where=unit.benchmark.scored, hint=hint)
 
 
 def _item(sample: Any) -> Item:

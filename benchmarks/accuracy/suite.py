@@ -14,7 +14,7 @@ from artifact.errors import InputError, RecipeError
 from artifact.typed import did_you_mean
 
 SUBJECT = "subject"  # MMLU's key: a task for each of its values
-HINT = "name the directory that holds the benchmarks' JSON lines with --data"
+HINT = "name the directory that holds the benchmarks' JSON lines with --data (make: DATA=DIR)"
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,9 @@ def _read(path: Path) -> list[Any]:
     items = [parse_json(line, f"{path}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not items or not all(isinstance(item, dict) for item in items):
         raise InputError("not JSON lines of objects", where=path, hint=HINT)
+    for number, item in enumerate(items, 1):  # what one lacks, the harness would take for None, and fail anywhere
+        if item.keys() != items[0].keys():
+            raise InputError(f"item {number} has other keys than the first", where=path, hint="mend the data")
     return items
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,8 +34,9 @@ def main(argv: Sequence[str] | None) -> int:
         raise RecipeError("nothing would be measured", where="--rounds, --tokens", hint=f"at least 1 and {CHUNK}")
     os.environ["HF_HUB_OFFLINE"] = "1"
     home = arguments.build / recipe.name
-    source = open_artifact(home / "source", made_by=f"python -m convert {recipe.path} --build {arguments.build}")
-    context = int(source.manifest.facts["dimensions"]["context"])
+    source = open_artifact(home / "source", made_by=command.invocation("convert", recipe.path, arguments.build))
+    chunk = min(CHUNK, int(source.manifest.facts["dimensions"]["context"]))
+    tokens = arguments.tokens // chunk * chunk
     directory = home / "benchmarks"
     logs = directory / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None) -> int:
         if "convert" in arguments.only:
             runs |= _convert(recipe, source.path, logs, arguments.rounds)
         if "verify" in arguments.only:
-            runs |= _verify(recipe, home, Path(scratch), min(CHUNK, context), arguments)
+            runs |= _verify(recipe, home, Path(scratch), chunk, tokens)
         if "verdict" in arguments.only:
             runs["verdict"] = [_verdict(recipe, home, Path(scratch))]
         if "growth" in arguments.only:
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None) -> int:
 
     candidates = sum((home / name).is_dir() for name in ("fp32", *recipe.variants))
     place = environment(len(os.sched_getaffinity(0)))
-    print(write(Cost(recipe.name, arguments.tokens, candidates, runs, growth, place), directory))
+    print(write(Cost(recipe.name, tokens, candidates, runs, growth, place), directory))
     return PASSED
 
 
@@ -76,9 +76,9 @@ def _convert(recipe: Recipe, source: Path, logs: Path, rounds: int) -> dict[str,
     return runs
 
 
-def _verify(recipe: Recipe, home: Path, scratch: Path, chunk: int, arguments: Namespace) -> dict[str, list[Usage]]:
+def _verify(recipe: Recipe, home: Path, scratch: Path, chunk: int, tokens: int) -> dict[str, list[Usage]]:
     """The reference alone and verify over the same tokens, once: both take minutes, and noise is small beside that."""
-    path = derive(recipe, scratch, chunk=chunk, chunks=arguments.tokens // chunk)
+    path = derive(recipe, scratch, chunk=chunk, chunks=tokens // chunk)
     with pipeline.mirror(recipe, home, scratch) as build:
         alone = [pipeline.reference(path, build, home / "benchmarks" / "logs" / "reference-pass.txt")]
         return {

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 from artifact.errors import RecipeError
 from artifact.recipe import Recipe
 
 BROWSER = "browser"
+HINT = "set verify.text to a UTF-8 text file, relative to the recipe"
 BYTES_PER_TOKEN = 8  # more than any tokenizer used here makes of English on average
 
 
 def derive(recipe: Recipe, directory: Path, *, chunk: int, chunks: int, expect: bool = True) -> Path:
     """Write the recipe into `directory` with the check `divergence` alone, over `chunks` pieces of `chunk` tokens.
 
-    Its text is the recipe's, repeated until it is long enough. Without `expect` any checkpoint is accepted.
+    Its text is the recipe's, repeated until it is long enough. Without `expect` any checkpoint is accepted. RecipeError
+    for a text that cannot be read or is empty.
     """
-    text = recipe.text_path.read_text(encoding="utf-8")
+    try:
+        text = recipe.text_path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"text cannot be read: {error}", where=recipe.text_path, hint=HINT) from error
+    if not text:
+        raise RecipeError("the text is empty", where=recipe.text_path, hint=HINT)
     long = directory / "text.txt"
     long.write_text(text * (1 + BYTES_PER_TOKEN * chunk * chunks // len(text)), encoding="utf-8")
     made = recipe.path.read_text(encoding="utf-8")
@@ -28,6 +36,7 @@ def derive(recipe: Recipe, directory: Path, *, chunk: int, chunks: int, expect: 
     made = _replace(made, "verify.divergence", "chunks", str(chunks), recipe)
     if not expect:
         made = re.sub(r"(?ms)^\[source\.expect\]\n.*?(?=^(?:\[|#))", "", made)
+    _keep_calibration(recipe, directory)
     path = directory / "recipe.toml"
     path.write_text(made, encoding="utf-8")
     return path
@@ -41,6 +50,7 @@ def without_browser(recipe: Recipe, directory: Path) -> Path:
         if BROWSER in names:
             left = json.dumps([name for name in names if name != BROWSER])
             made = _replace(made, "verify.runtimes", key, left, recipe)
+    _keep_calibration(recipe, directory)
     path = directory / "without-browser.toml"
     path.write_text(made, encoding="utf-8")
     return path
@@ -48,6 +58,20 @@ def without_browser(recipe: Recipe, directory: Path) -> Path:
 
 def _quoted(path: Path) -> str:
     return json.dumps(str(path.resolve()))
+
+
+def _keep_calibration(recipe: Recipe, directory: Path) -> None:
+    """The calibration text where the derived recipe names it: its name and content are part of a variant's digest."""
+    if recipe.calibration is None:
+        return
+    source, copy = recipe.calibration_path, directory / recipe.calibration.text
+    if source.resolve() == copy.resolve():  # an absolute path
+        return
+    if not copy.resolve().is_relative_to(directory.resolve()):
+        hint = "keep the text beside the recipe or below it, or write an absolute path"
+        raise RecipeError("the text is above the recipe", where=f"{recipe.path}: calibration: text", hint=hint)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, copy)
 
 
 def _replace(text: str, table: str, key: str, value: str, recipe: Recipe) -> str:

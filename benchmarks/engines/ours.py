@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from artifact.command import invocation
 from artifact.signature import FILES, model_file
 from artifact.store import open_artifact
 from benchmarks.engine import Place, Site
@@ -22,6 +23,7 @@ def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `r
 
 def place(site: Site, name: str) -> Place:
     """The variant's graph; ArtifactError when it is not what its manifest says."""
-    artifact = open_artifact(site.home / name, made_by=f"make {'convert' if name == 'fp32' else 'quantize'}")
+    made_by = invocation("convert" if name == "fp32" else "quantize", site.recipe, site.home.parent)
+    artifact = open_artifact(site.home / name, made_by=made_by)
     path = artifact.path / model_file(name)
     return Place(path, path.stat().st_size, path.stat().st_size)
