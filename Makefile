@@ -26,6 +26,7 @@ BIN      = $(VENV)/bin
 NODE     = verify/runtimes/transformersjs verify/runtimes/browser publish/page
 # A value as one word of the shell, whatever it holds.
 quoted   = '$(subst ','\'',$(1))'
+explain  = $(if $(filter-out 0 no false,$(EXPLAIN)),--explain)
 variants = $(foreach name,$(VARIANT),--variant '$(name)')
 
 .DEFAULT_GOAL := help
@@ -68,7 +69,7 @@ quantize: setup ## make the recipe's variants from the converted model
 	$(BIN)/python -m quantize $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants)
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
-	$(BIN)/python -m verify $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(EXPLAIN),--explain)
+	$(BIN)/python -m verify $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(explain)
 
 publish: setup ## show what publishing the verified model would change on the Hub; WAY=push does it
 	$(BIN)/python -m publish $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
@@ -83,7 +84,7 @@ serve: setup ## try what was built in this machine's browser
 	$(BIN)/python -m publish.serve $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(PORT),--port '$(PORT)')
 
 faults: setup ## plant every fault of the catalogue in what was built: the checks must catch each
-	$(BIN)/python -m verify.faults $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(ONLY),--only $(ONLY)) $(if $(EXPLAIN),--explain)
+	$(BIN)/python -m verify.faults $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(ONLY),--only $(ONLY)) $(explain)
 
 noise: setup ## measure what the check `twin` must allow, and print the recipe's tables for it
 	$(BIN)/python -m verify.noise $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(SEEDS),--seeds '$(SEEDS)')

@@ -48,7 +48,7 @@ def write(
     # As the loaders want it: plain strings (an object throws in Transformers.js), a pad token, the real context.
     settings = {"tokenizer_class": type(tokenizer).__name__, **settings, **special, "model_max_length": dims.context}
     _write_json(target / "tokenizer_config.json", settings)
-    generation = _generation_config(source, tokenizer)
+    generation = _generation_config(source, tokenizer, config)
     _write_json(target / "generation_config.json", generation)
     _write_json(target / genai.FILE, genai.config(dims, generation, "fp32"))
 
@@ -91,10 +91,14 @@ def _tokenizer_config(source: Path) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in DROPPED_TOKENIZER and not key.endswith("_file")}
 
 
-def _generation_config(source: Path, tokenizer: Any) -> dict[str, Any]:
-    """The source's, without what belongs to a caller (do_sample) or to a library (its version)."""
+def _generation_config(source: Path, tokenizer: Any, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The source's, without what belongs to a caller (do_sample) or to a library (its version).
+
+    Where the source has none, tokens are those of its config.json, as transformers has it, or else the tokenizer's.
+    """
     path = source / "generation_config.json"
-    config = _read_object(path) if path.is_file() else {}
+    stated = {key: model[key] for key in ("eos_token_id", "bos_token_id") if model.get(key) is not None}
+    config = _read_object(path) if path.is_file() else stated
     for key in ("do_sample", "_from_model_config", "transformers_version"):
         config.pop(key, None)
     config.setdefault("eos_token_id", tokenizer.eos_token_id)

@@ -79,7 +79,7 @@ def tree(recipe: Recipe, home: Path) -> Tree:
             raise ArtifactError("the page's library is not installed", where=path, hint=hint)
     repository = home / "repo"
     if repository.is_dir():
-        whole = open_artifact(repository, made_by="python -m publish, with this recipe")
+        whole = open_artifact(repository, made_by=command.invocation("publish", recipe.path, home.parent))
         files = {name: repository / name for name in (MANIFEST, *(entry.path for entry in whole.manifest.files))}
         settings = {**read_json(repository / browser.SETTINGS), "code": code}
     else:
@@ -107,7 +107,7 @@ def application(files: Tree) -> Starlette:
 
 def _built(recipe: Recipe, home: Path, code: Mapping[str, object]) -> tuple[dict[str, Path], dict[str, object]]:
     variants = [variant for variant in FILES if (home / variant).is_dir()]
-    made = "python -m convert, then python -m quantize, with this recipe"
+    made = " && ".join(command.invocation(name, recipe.path, home.parent) for name in ("convert", "quantize"))
     if not variants:
         raise ArtifactError("nothing is built", where=home, hint=f"run: {made}")
     files = dict(browser.assets())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from artifact.errors import InputError, RecipeError
 from artifact.signature import model_file
 from benchmarks.accuracy import adapter
 from benchmarks.accuracy.compare import accuracy, agreement
+from benchmarks.accuracy.run import require_numbers
 from benchmarks.accuracy.scores import Item, Kept, Scores
 from benchmarks.accuracy.suite import BENCHMARKS, choose, units
 from tests.conftest import EMBEDDED, Stage
@@ -158,6 +160,13 @@ def test_data_of_another_form_is_refused(build: Path, tmp_path: Path, stage: Sta
     options = ("--data", tmp_path, "--only", "piqa", "--variant", "q8")
     told = stage("benchmarks.accuracy", EMBEDDED, "--build", build, *options, code=3).stderr
     assert "the harness cannot read it: 'goal' is undefined\n  where: piqa.jsonl\n" in told
+
+
+def test_log_likelihoods_that_are_no_numbers_are_refused(data: Path) -> None:
+    unit = units(choose(["piqa"])[0], data, None)[0]
+    require_numbers(Scores((item(-1.0, -0.1, right=True),), 1.0), unit, "q4", data)
+    with pytest.raises(InputError, match=r"log-likelihoods of \w+ are not numbers"):
+        require_numbers(Scores((item(-1.0, math.nan, right=True),), 1.0), unit, "q4", data)
 
 
 def test_an_unknown_benchmark_is_refused() -> None:

@@ -40,3 +40,13 @@ def test_a_pointer_in_a_settings_file_s_place_is_told(
     (checkpoint / name).write_text("version https://git-lfs.github.com/spec/v1\n")
     assert convert(checkpoint, tmp_path / "build") == 3
     assert "Git LFS pointer, not content" in capsys.readouterr().err
+
+
+def test_without_a_generation_config_the_end_is_the_config_s(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    (checkpoint / "generation_config.json").unlink(missing_ok=True)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, "eos_token_id": 3}))
+    found = json.loads((converted(checkpoint, tmp_path / "build") / "generation_config.json").read_text())
+    assert found["eos_token_id"] == 3
+    assert found["bos_token_id"] == config.get("bos_token_id", found["pad_token_id"])

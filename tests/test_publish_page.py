@@ -198,8 +198,9 @@ def test_server_answers_files_ranges_and_nothing_else(address: str, files: Tree)
 def test_server_refuses_what_it_cannot_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node()
     recipe = read_recipe(EMBEDDED)
-    with pytest.raises(ArtifactError, match="nothing is built"):
-        serve.tree(recipe, tmp_path)
+    with pytest.raises(ArtifactError, match="nothing is built") as caught:
+        serve.tree(recipe, tmp_path / "embedded")
+    assert f"python -m quantize {EMBEDDED} --build {tmp_path}" in caught.value.hint
     with listen(0) as taken, pytest.raises(RecipeError, match="cannot be used"):
         listen(taken.getsockname()[1])
     with pytest.raises(RecipeError, match="cannot be used"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from artifact import signature
 from artifact.canonical import digest, file_digest
 from artifact.command import say
+from artifact.errors import InputError
 from artifact.registry import ROOT
 from artifact.store import Artifact
 from benchmarks.accuracy import harness
@@ -102,6 +104,7 @@ class Run:
                 for place in missing:
                     bar.unit(work[place])
                     scores = self._harness.score(work[place], adapter, self._source.tokenizer)
+                    require_numbers(scores, work[place], model, artifact.path)
                     self._kept.put(keys[place], scores)
                     made[place] = scores
         return [scores for scores in made if scores is not None]
@@ -117,3 +120,10 @@ class Run:
         if self._reference is None:
             self._reference = Reference(self._artifacts[SOURCE].path, allow_pickle=self._allow_pickle)
         return self._reference
+
+
+def require_numbers(scores: Scores, unit: Unit, model: str, where: Path) -> None:
+    """InputError where a model's log-likelihoods are NaN or infinite: no choice could be told from another."""
+    if not all(math.isfinite(loglik) for item in scores.items for loglik in item.logliks):
+        hint = f"run: make verify VARIANT={model}"
+        raise InputError(f"log-likelihoods of {unit.name} are not numbers", where=where, hint=hint)
