@@ -81,12 +81,12 @@ def test_two_lookups_share_the_table() -> None:
     graph = Tiny(SIDE, [], {})
     table = graph.constant(np.random.default_rng(0).standard_normal((5, 20)).astype(np.float32), "table")
     body = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
-    both = graph.op("Add", graph.op("Gather", table, "a"), graph.op("Gather", table, "b"))
+    both = graph.op("Add", graph.op("Gather", table, "input_ids"), graph.op("Gather", table, "others"))
     graph.op("MatMul", both, body, name="y")
-    ids = [Port(name, "int64", ("n",)) for name in "ab"]
+    ids = [Port(name, "int64", ("n",)) for name in ("input_ids", "others")]
     model = assemble(graph, ids, [Port("y", "float32", ("n", 16))])
     result = quantized(model, Options(bits=8, accuracy_level=0, embedding_block=16), SIDE)
-    feed = {"a": np.array([0, 4, 2]), "b": np.array([1, 1, 3])}
+    feed = {"input_ids": np.array([0, 4, 2]), "others": np.array([1, 1, 3])}
     np.testing.assert_allclose(session(result).run(None, feed)[0], session(model).run(None, feed)[0], atol=0.2)
     assert {t.name for t in result.graph.initializer if t.name.startswith("table")} == {"table.q8", "table.scales"}
     assert kinds(result).count("Gather") == 4
@@ -99,12 +99,12 @@ def test_a_product_that_turns_its_weight_round_is_quantized_with_the_lookup_besi
     graph = Tiny(SIDE, [], {})
     table = graph.constant(np.random.default_rng(0).standard_normal((5, 16)).astype(np.float32), "table")
     body = np.random.default_rng(1).standard_normal((16, 16)).astype(np.float32)
-    hidden = graph.op("MatMul", graph.op("Gather", table, "a"), body)
-    graph.op("FusedMatMul" if domain else "Gemm", hidden, table, name="y", transB=1, domain=domain)
-    model = assemble(graph, [Port("a", "int64", ("n",))], [Port("y", "float32", ("n", 5))])
+    hidden = graph.op("MatMul", graph.op("Gather", table, "input_ids"), body)
+    graph.op("FusedMatMul" if domain else "Gemm", hidden, table, name="logits", transB=1, domain=domain)
+    model = assemble(graph, [Port("input_ids", "int64", ("n",))], [Port("logits", "float32", ("n", 5))])
     options = Options(bits=8, block=16, accuracy_level=0, embedding_bits=bits, embedding_block=16)
     result = quantized(model, options, SIDE)
-    feed = {"a": np.array([0, 4, 2])}
+    feed = {"input_ids": np.array([0, 4, 2])}
     (wanted,), (got,) = session(model).run(None, feed), session(result).run(None, feed)
     assert np.abs(got - wanted).max() < 0.5 / 2 ** (bits - 4) * np.abs(wanted).max()
     assert not {"MatMul", "Gemm", "FusedMatMul"} & set(kinds(result))

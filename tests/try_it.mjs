@@ -103,9 +103,9 @@ async function stopping() {
   await until(page, 'idle');
   const stopped = await text(page, '#figures');
   await sampling(page, { maximum: 5 });
-  await page.click('#run');
-  await until(page, 'writing');
-  await until(page, 'idle');
+  const before = await page.locator('#figures').textContent();
+  await page.click('#run'); // five tokens may be written between two looks at the page
+  await page.waitForFunction((old) => document.body.dataset.state === 'idle' && document.querySelector('#figures').textContent !== old, before);
   const again = await text(page, '#figures');
   await context.close();
   return { cancel, cancelled, busy, stopped, again, errors };
