@@ -110,10 +110,8 @@ def _of_tokens(weight: Weight) -> bool:
 
 
 def _is_ids(value: ir.Value | None) -> bool:
-    while value is not None and not value.is_graph_input():
-        node = value.producer()
-        value = node.inputs[0] if node is not None and node.op_type in REARRANGEMENTS else None
-    return value is not None and value.name == "input_ids"
+    origin = _origin(value)
+    return origin is not None and origin.is_graph_input() and origin.name == "input_ids"
 
 
 def _makes_logits(node: ir.Node) -> bool:
@@ -181,10 +179,15 @@ def _refuse_leftovers(model: ir.Model, found: dict[tuple[str, bool], Weight]) ->
 
 def _constant_behind(value: ir.Value | None) -> ir.Value | None:
     """The initializer of rank 2 or more that a value is, or is a rearrangement of."""
-    while value is not None and not value.is_initializer():
-        node = value.producer()
-        value = node.inputs[0] if node is not None and node.op_type in REARRANGEMENTS else None
-    return value if value is not None and len(tensor_of(value).shape) > 1 else None
+    origin = _origin(value)
+    return origin if origin is not None and origin.is_initializer() and len(tensor_of(origin).shape) > 1 else None
+
+
+def _origin(value: ir.Value | None) -> ir.Value | None:
+    """The graph's input or initializer that a value is, or is a rearrangement of."""
+    while value is not None and (node := value.producer()) is not None:
+        value = node.inputs[0] if node.op_type in REARRANGEMENTS else None
+    return value
 
 
 def _weight(value: ir.Value, found: dict[tuple[str, bool], Weight], *, transposed: bool) -> Weight:

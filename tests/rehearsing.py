@@ -210,14 +210,8 @@ class Publisher:
         return out.getvalue()
 
     def words(self, *words: str) -> list[str]:
-        return [
-            str(self.build.home / "small.toml"),
-            "--build",
-            str(self.build.home),
-            "--repository",
-            self.repository,
-            *words,
-        ]
+        home = str(self.build.home)
+        return [f"{home}/small.toml", "--build", home, "--repository", self.repository, *words]
 
     @property
     def expected(self) -> Tree:
@@ -291,3 +285,16 @@ def publish(tmp_path: Path, hub: LocalHub) -> Iterator[Publisher]:
         assert not path.is_file() or b"hf_rehearsal" not in path.read_bytes(), path
     assert "hf_rehearsal" not in publisher.said
     assert not any("hf_rehearsal" in request for request in hub.requests())
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """A build that may be published, and nobody to sign it."""
+    monkeypatch.delenv("PIPELINE_SIGNING_KEY", raising=False)
+    made = Build(tmp_path)
+    made.make(FIRST)
+    return made
+
+
+def offline(build: Build, code: int = 0) -> str:
+    return Publisher(build, "someone/small")("--offline", code=code)

@@ -12,21 +12,10 @@ from markdown_it import MarkdownIt
 
 from publish.evidence import not_run
 from tests import rehearsing
-from tests.rehearsing import FIRST, SHARED, Build, Publisher
+from tests.rehearsing import FIRST, SHARED, Build, offline
 
+build = rehearsing.build
 Change = Callable[[Build], Any]
-
-
-@pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
-    monkeypatch.delenv("PIPELINE_SIGNING_KEY", raising=False)
-    made = Build(tmp_path)
-    made.make(FIRST)
-    return made
-
-
-def offline(build: Build, code: int = 0) -> str:
-    return Publisher(build, "someone/small")("--offline", code=code)
 
 
 def other_report(**changes: Any) -> Change:

@@ -12,21 +12,10 @@ from publish import assemble, evidence
 from publish.hub import Hub
 from publish.tree import Published
 from tests import rehearsing
-from tests.rehearsing import FIRST, Build, LocalHub, Publisher
+from tests.rehearsing import Build, LocalHub, Publisher, offline
 
 server, hub, publish = rehearsing.server, rehearsing.hub, rehearsing.publish
-
-
-@pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
-    monkeypatch.delenv("PIPELINE_SIGNING_KEY", raising=False)
-    made = Build(tmp_path)
-    made.make(FIRST)
-    return made
-
-
-def offline(build: Build, code: int = 0) -> str:
-    return Publisher(build, "someone/small")("--offline", code=code)
+build = rehearsing.build
 
 
 def swap(place: Path, *, link: bool) -> None:
