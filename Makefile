@@ -75,7 +75,7 @@ publish: setup ## show what publishing the verified model would change on the Hu
 	$(BIN)/python -m publish $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
 
 hub: setup ## start a Hub on this machine, to rehearse a publication against
-	$(BIN)/python -m publish.rehearsal $(if $(PORT),--port '$(PORT)')
+	$(BIN)/python -m tests.hub $(if $(PORT),--port '$(PORT)')
 
 reconvert: setup ## convert, verify and (WAY=push or pr) publish every one of RECIPES whose source has changed
 	$(BIN)/python -m reconvert $(or $(RECIPES),$(call quoted,$(RECIPE))) $(if $(WAY),--$(WAY)) --build $(call quoted,$(BUILD))
@@ -87,7 +87,7 @@ faults: setup ## plant every fault of the catalogue in what was built: the check
 	$(BIN)/python -m verify.faults $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(ONLY),--only $(ONLY)) $(explain)
 
 noise: setup ## measure what the check `twin` must allow, and print the recipe's tables for it
-	$(BIN)/python -m verify.noise $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(SEEDS),--seeds '$(SEEDS)')
+	$(BIN)/python -m verify.faults.noise $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(SEEDS),--seeds '$(SEEDS)')
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from artifact import command, registry
-from artifact.command import say
-from artifact.errors import PASSED, InputError, RecipeError
-from artifact.recipe import read_recipe
+from pipeline import command, plugins
+from pipeline.command import say
+from pipeline.errors import PASSED, InputError, RecipeError
+from pipeline.recipe.recipe import read_recipe
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None) -> int:
     from benchmarks.scenario import SCENARIOS, fitting
 
     site = engine.open_site(recipe, arguments.build)
-    known = [(name, one) for name in registry.names(engine.FOLDER) for one in engine.module(name).names(site)]
+    known = [(name, one) for name in plugins.names(engine.FOLDER) for one in engine.module(name).names(site)]
     known.sort(key=lambda pair: pair[0] != "ours")  # ours first, as the tables show them
     chosen = engine.choose(known, arguments.only)
     threads = len(os.sched_getaffinity(0))

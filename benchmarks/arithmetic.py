@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from artifact.signature import Dimensions
 from benchmarks.scenario import Scenario
+from model.contract import Dimensions
 
 SIDE = 2048  # far beyond what starting the threads costs
 PASSES = 4

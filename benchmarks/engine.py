@@ -21,13 +21,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from artifact.command import invocation
-from artifact.errors import ArtifactError, RecipeError
-from artifact.recipe import Recipe
-from artifact.signature import Dimensions
-from artifact.store import open_artifact
-from artifact.typed import build as typed
-from artifact.typed import did_you_mean
+from model.contract import Dimensions
+from pipeline.artifact.store import open_artifact
+from pipeline.command import invocation
+from pipeline.errors import ArtifactError, RecipeError
+from pipeline.recipe.recipe import Recipe
+from pipeline.typed import build as typed
+from pipeline.typed import did_you_mean
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FOLDER = "benchmarks/engines"

@@ -18,8 +18,8 @@ class Judge:
     def __init__(self, source: Path, text: Path, seed: int, settings: Settings, threads: int, pickle: bool) -> None:  # noqa: FBT001, PLR0913, PLR0917  # called through Remote, which passes arguments by place
         import torch  # here, not above: the process that directs the run names this class, and needs no PyTorch
 
-        from verify.corpus import Corpus
-        from verify.reference import Reference
+        from verify.reference.corpus import Corpus
+        from verify.reference.model import Reference
 
         torch.set_num_threads(threads)
         self._reference = Reference(source, allow_pickle=pickle)

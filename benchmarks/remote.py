@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from verify import confinement
-from verify.spawned import Spawned, describe
+from verify.sandbox import limits
+from verify.sandbox.spawned import Spawned, describe
 
 QUIET_S = 0.02  # an idle process must use no processor time for so long
 PATIENCE_S = 2.0  # spinning threads of every engine here go to sleep within a fraction of it
@@ -76,7 +76,7 @@ def _busy_ns(pids: Iterable[int]) -> int:
 
 
 def _serve(pipe: Connection, log: Path, factory: Callable[..., object], arguments: tuple[object, ...]) -> None:
-    confinement.die_with_parent()
+    limits.die_with_parent()
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
     os.dup2(stream, 2)

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.scenario import Scenario
 from benchmarks.schedule import Spread, spread
 from verify.check import Partial
-from verify.statistics import standard_error
+from verify.scoring.statistics import standard_error
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from artifact.canonical import file_digest
-from artifact.command import say
-from artifact.errors import InputError
-from artifact.recipe import Recipe
-from artifact.typed import build
 from benchmarks import engine
 from benchmarks.arithmetic import Products, operations
 from benchmarks.bandwidth import Memory
@@ -26,6 +21,11 @@ from benchmarks.results import Absent, Entry, Results, bytes_per_step, fidelity,
 from benchmarks.scenario import Scenario
 from benchmarks.schedule import spread, turns
 from benchmarks.subject import Subject
+from pipeline.canonical import file_digest
+from pipeline.command import say
+from pipeline.errors import InputError
+from pipeline.recipe.recipe import Recipe
+from pipeline.typed import build
 from verify.check import Partial
 from verify.checks.divergence import Settings
 

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.engine import Array, Runner
 from benchmarks.scenario import Scenario
 from verify.check import Case, Partial
-from verify.statistics import diverge
+from verify.scoring.statistics import diverge
 
 
 class Subject:

@@ -8,14 +8,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifact import command, signature, store
-from artifact.checkpoint import read_config
-from artifact.command import say
-from artifact.errors import PASSED, RecipeError
-from artifact.manifest import Manifest
-from artifact.recipe import Recipe, read_recipe
-from artifact.signature import Dimensions
 from convert.hub import COMMIT
+from model import contract
+from model.checkpoint import read_config
+from model.contract import Dimensions
+from pipeline import command, variants
+from pipeline.artifact import store
+from pipeline.artifact.manifest import Manifest
+from pipeline.command import say
+from pipeline.errors import PASSED, RecipeError
+from pipeline.recipe.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -59,9 +61,9 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
         facts={
             **origin.manifest.facts,
             "graph": form,
-            "inputs": [asdict(port) for port in signature.inputs(dims)],
-            "optional_inputs": [asdict(port) for port in signature.optional_inputs()],
-            "outputs": [asdict(port) for port in signature.outputs(dims)],
+            "inputs": [asdict(port) for port in contract.inputs(dims)],
+            "optional_inputs": [asdict(port) for port in contract.optional_inputs()],
+            "outputs": [asdict(port) for port in contract.outputs(dims)],
         },
     )
     known = store.up_to_date(target, wanted)
@@ -72,7 +74,7 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
 
     import onnx_ir
 
-    from convert import contract, repository
+    from convert import contract_check, repository
     from convert.source import architecture
 
     with store.staging(target) as staged:
@@ -81,8 +83,8 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
             model = _fused(recipe, origin.path, config, dims)
         else:
             model = _standard(recipe, origin.path, dims, staged / "traced.onnx")
-        contract.finish(model, dims, origin.path)
-        onnx_ir.save(model, staged / signature.model_file("fp32"))
+        contract_check.finish(model, dims, origin.path)
+        onnx_ir.save(model, staged / variants.model_file("fp32"))
         (staged / "traced.onnx").unlink(missing_ok=True)
         padded = recipe.source.padded_vocabulary
         complete = repository.with_defaults(architecture(recipe.architecture).complete(config), recipe.defaults)

@@ -18,9 +18,9 @@ from optimum.exporters.onnx.convert import export_pytorch
 from torch.onnx.errors import OnnxExporterError
 from transformers import AutoModelForCausalLM
 
-from artifact import checkpoint, signature
-from artifact.errors import InputError
-from convert.builder import Builder
+from model import checkpoint, contract
+from model.builder import Builder
+from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,7 +70,7 @@ def export(model: PreTrainedModel, module: ModuleType, path: Path, *, context: i
             export_pytorch(
                 model,
                 module.export_config(model),
-                opset=signature.OPSET,
+                opset=contract.OPSET,
                 output=path,
                 input_shapes={"sequence_length": min(TRACED, context)},
                 do_constant_folding=False,
@@ -106,7 +106,7 @@ def _offer_last_logits(graph: ir.Graph, where: Path) -> None:
         hint = "report this: the exporter and the pinned transformers disagree"
         raise InputError("logits are not the result of a MatMul", where=where, hint=hint)
     builder = Builder()
-    keep = builder.constant(signature.LOGITS_TO_KEEP, np.array(0, np.int64))
+    keep = builder.constant(contract.LOGITS_TO_KEEP, np.array(0, np.int64))
     kept = builder.last(hidden, keep)
     builder.insert(graph, before=head)
     head.replace_input_with(0, kept)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifact.errors import InputError, PipelineError, RecipeError, UnavailableError
+from pipeline.errors import InputError, PipelineError, RecipeError, UnavailableError
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

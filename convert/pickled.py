@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from artifact.checkpoint import FETCH_AGAIN, Tensor
-from artifact.errors import InputError
+from model.checkpoint import FETCH_AGAIN, Tensor
+from pipeline.errors import InputError
 
 DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # as safetensors spells them
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from artifact import genai
-from artifact.canonical import read_json
-from artifact.checkpoint import FETCH_AGAIN, refuse_pointer
-from artifact.errors import InputError
-from artifact.signature import Dimensions
+from model import genai_config
+from model.checkpoint import FETCH_AGAIN, refuse_pointer
+from model.contract import Dimensions
+from pipeline.canonical import read_json
+from pipeline.errors import InputError
 
 DROPPED_CONFIG = ("_name_or_path", "torch_dtype", "dtype", "transformers_version", "task_specific_params")
 # What a machine left behind, what would run code, and (keys ending in _file) what names files anywhere on this one.
@@ -50,7 +50,7 @@ def write(
     _write_json(target / "tokenizer_config.json", settings)
     generation = _generation_config(source, tokenizer, config)
     _write_json(target / "generation_config.json", generation)
-    _write_json(target / genai.FILE, genai.config(dims, generation, "fp32"))
+    _write_json(target / genai_config.FILE, genai_config.config(dims, generation, "fp32"))
 
 
 def _tokenizer(source: Path, target: Path, settings: dict[str, Any]) -> Any:

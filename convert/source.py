@@ -11,16 +11,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 
-from artifact import checkpoint, store
-from artifact.canonical import code_digest, file_digest
-from artifact.checkpoint import FETCH_AGAIN, Checkpoint
-from artifact.command import say
-from artifact.errors import InputError, RecipeError
-from artifact.manifest import FileEntry, Manifest
-from artifact.recipe import Recipe
-from artifact.registry import ROOT
-from artifact.signature import Dimensions
 from convert import hub, pickled
+from model import checkpoint
+from model.checkpoint import FETCH_AGAIN, Checkpoint
+from model.contract import Dimensions
+from pipeline.artifact import store
+from pipeline.artifact.manifest import FileEntry, Manifest
+from pipeline.canonical import code_digest, file_digest
+from pipeline.command import say
+from pipeline.errors import InputError, RecipeError
+from pipeline.plugins import ROOT
+from pipeline.recipe.recipe import Recipe
 
 PATTERNS = [
     "config.json",
@@ -41,7 +42,7 @@ PATTERNS = [
 
 def architecture(name: str, part: str = "config") -> ModuleType:
     """A module of an architecture that the recipe reader has found to exist: `config` or a form of the graph."""
-    return importlib.import_module(f"convert.architectures.{name}.{part}")
+    return importlib.import_module(f"model.architectures.{name}.{part}")
 
 
 def resolve(recipe: Recipe, directory: Path | None, commit: str | None, target: Path) -> store.Artifact:
@@ -179,7 +180,7 @@ def _manifest(recipe: Recipe, *, origin: str, commit: str | None) -> Manifest:
         variant="source",
         source={"origin": origin, "repository": recipe.source.repository, "commit": commit},
         recipe=recipe.source_digest,
-        code=code_digest(ROOT / "convert", ROOT / "artifact"),
+        code=code_digest(ROOT / "convert", ROOT / "model", ROOT / "pipeline"),
         parents={},
         tools={},
     )

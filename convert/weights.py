@@ -12,9 +12,9 @@ import onnx_ir as ir
 import torch
 from safetensors import safe_open
 
-from artifact import checkpoint
-from artifact.errors import InputError
-from artifact.signature import Dimensions
+from model import checkpoint
+from model.contract import Dimensions
+from pipeline.errors import InputError
 
 
 def read(directory: Path, config: ModuleType, dims: Dimensions, *, allow_pickle: bool) -> dict[str, ir.LazyTensor]:

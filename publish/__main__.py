@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifact import command
-from artifact.errors import PASSED, RecipeError, UnavailableError
-from artifact.publication import REPOSITORY, Publish
-from artifact.recipe import Recipe, read_recipe
+from pipeline import command
+from pipeline.errors import PASSED, RecipeError, UnavailableError
+from pipeline.recipe.publication import REPOSITORY, Publish
+from pipeline.recipe.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     from publish.hub import Head, Hub
@@ -59,8 +59,8 @@ def _arguments(argv: Sequence[str] | None) -> Namespace:
 
 def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Order:
     """Assemble the tree, sign it if asked to, and say where it goes."""
-    from artifact.canonical import canonical_json
-    from artifact.manifest import FILE_NAME as MANIFEST
+    from pipeline.artifact.manifest import FILE_NAME as MANIFEST
+    from pipeline.canonical import canonical_json
     from publish import assemble, evidence, plan, signed, signing
     from publish.push import Order
     from publish.tree import SIGNATURE, changed

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from artifact import genai, store
-from artifact.canonical import code_digest, digest, file_digest
-from artifact.command import say
-from artifact.errors import ArtifactError
-from artifact.manifest import FileEntry, Manifest
-from artifact.recipe import read_recipe
-from artifact.registry import ROOT
-from artifact.signature import model_file
+from model import genai_config
+from pipeline.artifact import store
+from pipeline.artifact.manifest import FileEntry, Manifest
+from pipeline.canonical import code_digest, digest, file_digest
+from pipeline.command import say
+from pipeline.errors import ArtifactError
+from pipeline.plugins import ROOT
+from pipeline.recipe.recipe import read_recipe
+from pipeline.variants import model_file
 from publish import browser, card, provenance, secrets
 from publish.tree import CARD, PROVENANCE, REPORT, Published, changed, known
 
@@ -77,7 +78,7 @@ def _sources(published: Published) -> dict[str, tuple[Path, str | None]]:
             raise ArtifactError(f"the variants do not agree about having {names}", where=where, hint=hint)
         shared = listed.keys()
         for name, sha256 in listed.items():
-            if digests.setdefault(name, sha256) != sha256 and name != genai.FILE:
+            if digests.setdefault(name, sha256) != sha256 and name != genai_config.FILE:
                 hint = "run: python -m quantize with this recipe, then verify"
                 raise ArtifactError(f"the variants do not agree about {name}", where=where, hint=hint)
             found.setdefault(name, (where / name, sha256))
@@ -99,7 +100,7 @@ def _manifest(published: Published) -> Manifest:
         variant="repo",
         source=published.source.source,
         recipe=digest(repr(settings)),
-        code=code_digest(ROOT / "publish", ROOT / "artifact"),
+        code=code_digest(ROOT / "publish", ROOT / "model", ROOT / "pipeline"),
         parents={"source": published.source.digest, **variants, "report": published.report_manifest.digest},
         tools={},
         facts={"repository": published.repository, "dimensions": published.source.facts.get("dimensions")},

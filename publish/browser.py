@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from artifact.canonical import read_json
-from artifact.manifest import FileEntry
-from artifact.recipe import Recipe
-from artifact.signature import FILES, model_file
+from pipeline.artifact.manifest import FileEntry
+from pipeline.canonical import read_json
+from pipeline.recipe.recipe import Recipe
+from pipeline.variants import FILES, model_file
 from publish.tree import Published
 
 HOME = Path(__file__).resolve().parent / "page"

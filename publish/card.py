@@ -11,10 +11,10 @@ import jinja2
 import yaml
 from huggingface_hub import RepoCard
 
-from artifact.canonical import file_digest, parse_json
-from artifact.errors import InputError
-from artifact.publication import REPOSITORY
-from artifact.signature import FILES, model_file
+from pipeline.canonical import file_digest, parse_json
+from pipeline.errors import InputError
+from pipeline.recipe.publication import REPOSITORY
+from pipeline.variants import FILES, model_file
 from publish import converter
 from publish.markdown import without_html
 from publish.speed import Timing, timing

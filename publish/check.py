@@ -6,10 +6,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from artifact import store
-from artifact.canonical import read_json
-from artifact.command import say
-from artifact.errors import CHECK_FAILED, PASSED, RecipeError
+from pipeline.artifact import store
+from pipeline.canonical import read_json
+from pipeline.command import say
+from pipeline.errors import CHECK_FAILED, PASSED, RecipeError
 from publish import provenance, signing
 from publish.hub import Hub
 from publish.plan import ATTRIBUTES

@@ -5,11 +5,18 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 
-from artifact.canonical import code_digest, file_digest
-from artifact.registry import ROOT
+from pipeline.canonical import code_digest, file_digest
+from pipeline.plugins import ROOT
 
 NAME = "PyTorch to ONNX, verified"
-PACKAGES = ("artifact", "convert", "quantize", "verify", "publish")  # what takes part in making a published tree
+PACKAGES = (
+    "pipeline",
+    "model",
+    "convert",
+    "quantize",
+    "verify",
+    "publish",
+)  # what takes part in making a published tree
 
 
 @dataclass(frozen=True)

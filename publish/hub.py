@@ -15,8 +15,8 @@ import requests
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from artifact.command import say
-from artifact.errors import InputError, PipelineError, UnavailableError
+from pipeline.command import say
+from pipeline.errors import InputError, PipelineError, UnavailableError
 from publish.plan import Remote
 
 T = TypeVar("T")

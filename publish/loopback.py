@@ -1,11 +1,11 @@
-"""A listening socket of this machine alone: what `publish.serve` and `publish.rehearsal` are reached by."""
+"""A listening socket of this machine alone: what `publish.serve` and `tests.hub` are reached by."""
 
 from __future__ import annotations
 
 import errno
 import socket
 
-from artifact.errors import RecipeError
+from pipeline.errors import RecipeError
 
 ADDRESS = "127.0.0.1"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact.canonical import file_digest
+from pipeline.canonical import file_digest
 from publish.tree import known
 
 ATTRIBUTES = ".gitattributes"  # the Hub's own: which files are large

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from artifact.canonical import canonical_json, file_digest
-from artifact.errors import ArtifactError
-from artifact.manifest import FILE_NAME
+from pipeline.artifact.manifest import FILE_NAME
+from pipeline.canonical import canonical_json, file_digest
+from pipeline.errors import ArtifactError
 from publish.converter import Converter, converter
 from publish.foreign import files_of
 from publish.tree import DOCUMENT, PROVENANCE, SIGNATURE, Published

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from artifact.command import say
-from artifact.errors import ArtifactError, InputError
+from pipeline.command import say
+from pipeline.errors import ArtifactError, InputError
 from publish import hub, plan
 from publish.hub import Head, Hub, MovedError, UnreachableError
 from publish.plan import Local, Plan

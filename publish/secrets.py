@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from artifact.errors import InputError
+from pipeline.errors import InputError
 
 PATTERNS = {
     "a Hugging Face token": rb"hf_[A-Za-z0-9]{20,}",

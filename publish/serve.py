@@ -20,13 +20,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from artifact import command
-from artifact.canonical import read_json
-from artifact.errors import PASSED, ArtifactError
-from artifact.manifest import FILE_NAME as MANIFEST
-from artifact.recipe import Recipe, read_recipe
-from artifact.signature import FILES
-from artifact.store import open_artifact
+from pipeline import command
+from pipeline.artifact.manifest import FILE_NAME as MANIFEST
+from pipeline.artifact.store import open_artifact
+from pipeline.canonical import read_json
+from pipeline.errors import PASSED, ArtifactError
+from pipeline.recipe.recipe import Recipe, read_recipe
+from pipeline.variants import FILES
 from publish import browser
 from publish.loopback import ADDRESS, listen
 

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from artifact.command import say
-from artifact.errors import ArtifactError, RecipeError
+from pipeline.command import say
+from pipeline.errors import ArtifactError, RecipeError
 from publish import signing
 from publish.tree import SIGNATURE
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from artifact.errors import ArtifactError, RecipeError
+from pipeline.errors import ArtifactError, RecipeError
 from publish.foreign import FOREIGN
 from publish.tree import SIGNATURE
 

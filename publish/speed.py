@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from artifact.canonical import read_json
-from artifact.errors import InputError
-from artifact.signature import model_file
+from pipeline.canonical import read_json
+from pipeline.errors import InputError
+from pipeline.variants import model_file
 
 RESULTS = Path("benchmarks", "bench.json")
 BASE = "fp32"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from artifact.errors import ArtifactError
-from artifact.manifest import FILE_NAME as MANIFEST
-from artifact.manifest import FileEntry, Manifest
-from artifact.recipe import Recipe
-from artifact.signature import FILES, model_file
+from pipeline.artifact.manifest import FILE_NAME as MANIFEST
+from pipeline.artifact.manifest import FileEntry, Manifest
+from pipeline.errors import ArtifactError
+from pipeline.recipe.recipe import Recipe
+from pipeline.variants import FILES, model_file
 
 CARD = "README.md"
 PROVENANCE = "provenance.json"
@@ -36,7 +36,7 @@ class Published:
     source: Manifest
     variants: Mapping[str, Manifest]  # by name, fp32 first
     report_manifest: Manifest
-    report: Mapping[str, Any]  # verify/report.schema.json
+    report: Mapping[str, Any]  # verify/report/report.schema.json
     files: tuple[FileEntry, ...]  # path in the repository, size in bytes, SHA-256; sorted by path
 
     @property

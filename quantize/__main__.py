@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from artifact.command import parser, run
-from artifact.errors import PASSED, RecipeError
-from artifact.recipe import Recipe, read_recipe
-from artifact.typed import did_you_mean
+from pipeline.command import parser, run
+from pipeline.errors import PASSED, RecipeError
+from pipeline.recipe.recipe import Recipe, read_recipe
+from pipeline.typed import did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,15 +11,15 @@ from typing import Any, Protocol, TypeVar, cast
 import onnx_ir as ir
 from tqdm import tqdm
 
-from artifact import registry
-from artifact.errors import RecipeError
-from quantize import expand
-from quantize.blocks import BITS, SIZES, Blocks, Floats, Form
+from pipeline import plugins
+from pipeline.errors import RecipeError
 from quantize.calibration import Moments
-from quantize.lookup import place
-from quantize.rewrite import not_finite
+from quantize.numerics.blocks import BITS, SIZES, Blocks, Floats, Form
+from quantize.rewrite import dequantize_at_load
+from quantize.rewrite.lookup import place
+from quantize.rewrite.products import not_finite
+from quantize.rewrite.weights import Weight, Weights, find_weights
 from quantize.scheme import FOLDER, Context, check_choice, module
-from quantize.weights import Weight, Weights, find_weights
 
 LEVELS = range(5)
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Override:
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that cannot be; bits 0 keep a weight in float."""
         if self.scheme is not None and self.scheme not in blockwise_schemes():
-            registry.require(FOLDER, self.scheme, where=f"{where}: scheme")
+            plugins.require(FOLDER, self.scheme, where=f"{where}: scheme")
             hint = f"write one of {', '.join(blockwise_schemes())}"
             raise RecipeError(f"{self.scheme!r} has no blocks", where=f"{where}: scheme", hint=hint)
         for name, allowed in (("bits", (0, *BITS)), ("block", SIZES), ("accuracy_level", LEVELS)):
@@ -56,7 +56,8 @@ class BlockwiseOptions:
     1.31.1 has such kernels on x64 for 4 bits only: at 2 and 8 it widens the whole matrix at every call. With level 4 a
     row's result depends on no other row, to the last bit, up to block 32 at 4 bits and 64 at 8 bits (decision 0004).
     Of `overrides` the first whose glob matches a weight's name holds. With `expand` weights of 8 bits become float32
-    again when a session starts (quantize/expand.py), blocks may be longer, and `accuracy_level` says nothing.
+    again when a session starts (quantize/rewrite/dequantize_at_load.py), blocks may be longer, and `accuracy_level`
+    says nothing.
     """
 
     bits: int
@@ -73,7 +74,7 @@ class BlockwiseOptions:
 
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that the runtime has no kernel for."""
-        widths, sizes = (expand.BITS, expand.SIZES) if self.expand else (BITS, SIZES)
+        widths, sizes = (dequantize_at_load.BITS, dequantize_at_load.SIZES) if self.expand else (BITS, SIZES)
         check_choice("bits", self.bits, widths, where)
         check_choice("block", self.block, sizes, where)
         check_choice("accuracy_level", self.accuracy_level, LEVELS, where)
@@ -109,7 +110,7 @@ class Blockwise(Protocol):
 
 def blockwise_schemes() -> tuple[str, ...]:
     """Names of the schemes that offer `solve`."""
-    return tuple(name for name in registry.names(FOLDER) if hasattr(_import(name), "solve"))
+    return tuple(name for name in plugins.names(FOLDER) if hasattr(_import(name), "solve"))
 
 
 def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Context) -> None:
@@ -119,7 +120,7 @@ def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Cont
     for weight, choice in tqdm(chosen, desc=scheme, unit="tensor", file=sys.stderr, leave=False, disable=None):
         blocks = solve(weight, choice, context, options)
         if options.expand:
-            expand.expand(model, weight, blocks)
+            dequantize_at_load.expand(model, weight, blocks)
         else:
             place(model, weight, blocks, choice.level)
 

@@ -14,12 +14,12 @@ from onnx_ir.passes import common as passes
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from artifact.errors import InputError, RecipeError
-from artifact.signature import Dimensions
-from quantize.blocks import SIZES, Floats
-from quantize.graph import load
+from model.contract import Dimensions
+from pipeline.errors import InputError, RecipeError
+from quantize.numerics.blocks import SIZES, Floats
+from quantize.rewrite.graph import load
+from quantize.rewrite.weights import Weight, find_weights
 from quantize.runner import Ids, Runner
-from quantize.weights import Weight, find_weights
 
 TOKENIZER = "tokenizer.json"
 # Shares of the text: what moments are taken from, what sensitivities are measured on, what a result is judged on.

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime
 
-from artifact.signature import LOGITS_TO_KEEP
-from quantize.blocks import Floats
+from model.contract import LOGITS_TO_KEEP
+from quantize.numerics.blocks import Floats
 
 Ids = npt.NDArray[np.int64]
 CACHE = "past_key_values."

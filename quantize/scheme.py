@@ -10,10 +10,10 @@ from typing import Any, Protocol, cast
 
 import onnx_ir as ir
 
-from artifact import registry
-from artifact.errors import RecipeError
-from artifact.signature import Dimensions
-from artifact.typed import build
+from model.contract import Dimensions
+from pipeline import plugins
+from pipeline.errors import RecipeError
+from pipeline.typed import build
 from quantize.calibration import Calibration
 
 FOLDER = "quantize/schemes"
@@ -68,7 +68,7 @@ class Step:
 
 def read_step(table: Mapping[str, Any], where: str) -> Step:
     """A step from its table in the recipe; RecipeError for an unknown scheme, key, type or value."""
-    scheme = module(registry.require(FOLDER, str(table["scheme"]), where=where))
+    scheme = module(plugins.require(FOLDER, str(table["scheme"]), where=where))
     options = build(scheme.Options, {key: value for key, value in table.items() if key != "scheme"}, where=where)
     options.check(where)
     return Step(scheme, options)

@@ -13,18 +13,19 @@ from typing import Any
 import onnx_ir as ir
 from tqdm import tqdm
 
-from artifact import genai
-from artifact.canonical import canonical_json, code_digest, read_json
-from artifact.command import invocation, say
-from artifact.errors import ArtifactError, RecipeError
-from artifact.manifest import Manifest
-from artifact.recipe import Recipe
-from artifact.registry import ROOT
-from artifact.signature import Dimensions, model_file
-from artifact.store import Artifact, intact, open_artifact, seal, staging
-from artifact.typed import build
+from model import genai_config
+from model.contract import Dimensions
+from pipeline.artifact.manifest import Manifest
+from pipeline.artifact.store import Artifact, intact, open_artifact, seal, staging
+from pipeline.canonical import canonical_json, code_digest, read_json
+from pipeline.command import invocation, say
+from pipeline.errors import ArtifactError, RecipeError
+from pipeline.plugins import ROOT
+from pipeline.recipe.recipe import Recipe
+from pipeline.typed import build
+from pipeline.variants import model_file
 from quantize.calibration import TOKENIZER, Calibration
-from quantize.graph import clean, load, ports
+from quantize.rewrite.graph import clean, load, ports
 from quantize.scheme import Context, Step, read_step
 
 KIND = "model"
@@ -86,8 +87,10 @@ def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target
             copy.parent.mkdir(parents=True, exist_ok=True)
             if entry.path == source:
                 ir.save(model, copy)
-            elif entry.path == genai.FILE:
-                copy.write_bytes(canonical_json(genai.renamed(read_json(base.path / entry.path), target.name)) + b"\n")
+            elif entry.path == genai_config.FILE:
+                copy.write_bytes(
+                    canonical_json(genai_config.renamed(read_json(base.path / entry.path), target.name)) + b"\n"
+                )
             else:
                 shutil.copyfile(base.path / entry.path, copy)
         return seal(staged, target, _with_plan(manifest, context.facts))
@@ -125,7 +128,7 @@ def _manifest(recipe: Recipe, name: str, base: Manifest, base_digest: str) -> Ma
         variant=name,
         source=base.source,
         recipe=recipe.variant_digest(name),
-        code=code_digest(ROOT / "quantize", ROOT / "artifact"),
+        code=code_digest(ROOT / "quantize", ROOT / "model", ROOT / "pipeline"),
         parents={BASE: base_digest},
         tools={tool: importlib.metadata.version(tool) for tool in TOOLS},
         facts=base.facts,

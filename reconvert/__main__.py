@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from artifact import command, registry
-from artifact.command import say
-from artifact.errors import CHECK_FAILED, PASSED, BusyError, RecipeError
-from artifact.recipe import Recipe, read_recipe
+from pipeline import command, plugins
+from pipeline.command import say
+from pipeline.errors import CHECK_FAILED, PASSED, BusyError, RecipeError
+from pipeline.recipe.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     from reconvert.cycle import Row
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None) -> int:
     for flag, value in (("wait", arguments.wait), ("keep-bytes", arguments.keep_bytes)):
         if not value >= 0:  # NaN is refused too
             raise RecipeError(f"{value} is not possible", where=f"--{flag}", hint="write 0 or more")
-    registry.require(EXECUTORS, arguments.executor, where="--executor")
+    plugins.require(EXECUTORS, arguments.executor, where="--executor")
 
     from reconvert.cycle import Row  # after parsing, so that --help is instant
     from reconvert.summary import show
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     ways = result.add_mutually_exclusive_group()
     ways.add_argument("--push", dest="way", action="store_const", const="push", help="publish what was verified")
     ways.add_argument("--pr", dest="way", action="store_const", const="pr", help="propose it as a pull request")
-    known = ", ".join(registry.names(EXECUTORS))
+    known = ", ".join(plugins.names(EXECUTORS))
     result.add_argument("--executor", default="local", metavar="NAME", help=f"where the stages run: {known} (local)")
     result.add_argument("--address", metavar="HOST:PORT", help="the cluster that --executor ray runs on")
     result.add_argument("--attempts", type=int, default=3, metavar="N", help="failures that quarantine a key (3)")

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from artifact.errors import INTERRUPTED
+from pipeline.errors import INTERRUPTED
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 

@@ -15,9 +15,9 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from artifact import command
-from artifact.command import say
-from artifact.errors import (
+from pipeline import command
+from pipeline.command import say
+from pipeline.errors import (
     BROKEN_INPUT,
     INTERRUPTED,
     PASSED,
@@ -26,7 +26,7 @@ from artifact.errors import (
     PipelineError,
     UnavailableError,
 )
-from artifact.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 from reconvert.folder import REPORT, Folder, keep, members, read_as_looked_up, verified
 from reconvert.key import content_key
 from reconvert.origin import Origin, look_up

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from artifact.registry import ROOT
+from pipeline.plugins import ROOT
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # the client reads the second too
 PATIENCE = 10.0  # seconds that a stage has to clean up when the run is stopped

@@ -8,9 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact.errors import ArtifactError, PipelineError
-from artifact.recipe import Recipe
-from artifact.store import open_artifact
+from pipeline.artifact.store import open_artifact
+from pipeline.errors import ArtifactError, PipelineError
+from pipeline.recipe.recipe import Recipe
 from reconvert.origin import CARD, Origin
 
 MADE_BY = "python -m reconvert"

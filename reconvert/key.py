@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from artifact.canonical import code_digest, digest, file_digest
-from artifact.recipe import Recipe
-from artifact.registry import ROOT
+from pipeline.canonical import code_digest, digest, file_digest
+from pipeline.plugins import ROOT
+from pipeline.recipe.recipe import Recipe
 from reconvert.origin import Origin
 
-STAGES = ("artifact", "convert", "quantize", "verify", "publish")
+STAGES = ("pipeline", "model", "convert", "quantize", "verify", "publish")
 CONSTRAINTS = "constraints.txt"  # the environment that the figures were measured in
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from artifact.canonical import file_digest
-from artifact.errors import InputError
-from artifact.recipe import Recipe
 from convert import hub, source
+from pipeline.canonical import file_digest
+from pipeline.errors import InputError
+from pipeline.recipe.recipe import Recipe
 
 CARD = "README.md"  # of it, only the licence decides anything that is built
 WEIGHTS = (".safetensors", ".bin")

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact.command import say
-from artifact.errors import ArtifactError
+from pipeline.command import say
+from pipeline.errors import ArtifactError
 from reconvert.folder import PART, Folder
 from reconvert.state import State, read_state
 

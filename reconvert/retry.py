@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from artifact.command import say
-from artifact.errors import UnavailableError
+from pipeline.command import say
+from pipeline.errors import UnavailableError
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from artifact.canonical import read_json
-from artifact.errors import ArtifactError, InputError
-from artifact.typed import build
+from pipeline.canonical import read_json
+from pipeline.errors import ArtifactError, InputError
+from pipeline.typed import build
 
 SCHEMA = 1
 DIGEST = re.compile(r"[0-9a-f]{64}")

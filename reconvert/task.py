@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from artifact.errors import CHECK_FAILED, PipelineError
-from artifact.recipe import Recipe
+from pipeline.errors import CHECK_FAILED, PipelineError
+from pipeline.recipe.recipe import Recipe
 from reconvert.origin import Origin
 from reconvert.state import Way
 

@@ -23,11 +23,11 @@ from types import TracebackType
 import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from artifact import command
-from artifact.command import say
-from artifact.errors import PipelineError, RecipeError
-from artifact.registry import ROOT
-from artifact.typed import did_you_mean
+from pipeline import command
+from pipeline.command import say
+from pipeline.errors import PipelineError, RecipeError
+from pipeline.plugins import ROOT
+from pipeline.typed import did_you_mean
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
@@ -155,8 +155,8 @@ def prepared(home: Path, files: int, only: list[str] | None = None) -> Iterator[
 
     RecipeError for a name in `only` that is no target: a run that reads nothing would look like one without findings.
     """
+    from tests.convert.test_tiny import convert, write_checkpoint
     from tests.fuzz_targets import WEIGHTS, OnnxReader, readers, seeds
-    from tests.test_convert_tiny import convert, write_checkpoint
 
     read = readers()
     for name in only or ():

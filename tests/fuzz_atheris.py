@@ -7,7 +7,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["artifact", "convert", "quantize", "verify"]):
+with atheris.instrument_imports(include=["pipeline", "model", "convert", "quantize", "verify"]):
     from tests.fuzz import Watch, attempt, warm_up
     from tests.fuzz_targets import readers
 

@@ -13,27 +13,27 @@ from typing import Any
 
 import hypothesis.strategies as st
 
-from artifact import checkpoint
-from artifact.errors import ArtifactError, PipelineError
-from artifact.manifest import parse_manifest
-from artifact.recipe import read_recipe
-from artifact.signature import Dimensions
-from artifact.typed import build
 from convert import repository
-from convert.architectures.gpt2 import config as gpt2
+from model import checkpoint
+from model.architectures.gpt2 import config as gpt2
+from model.contract import Dimensions
+from pipeline.artifact.manifest import parse_manifest
+from pipeline.errors import ArtifactError, PipelineError
+from pipeline.recipe.recipe import read_recipe
+from pipeline.typed import build
 from quantize.stage import plan as quantize_plan
 from tests.conftest import EMBEDDED
-from tests.hostile import sound
-from tests.hostile_refused import REFUSED
-from tests.hostile_wrong import WRONG
-from tests.test_verify_intake import DIMENSIONS
-from verify import examine, verdict
-from verify.candidate import Candidate
+from tests.support.hostile import sound
+from tests.support.hostile_refused import REFUSED
+from tests.support.hostile_wrong import WRONG
+from tests.verify.test_intake import DIMENSIONS
+from verify import run_checks, verdict
+from verify.candidate.session import Candidate
+from verify.candidate.untrusted import inspector
 from verify.check import Case
 from verify.checks import tokenizer
-from verify.corpus import read_text
-from verify.intake import inspector
-from verify.worker import Worker
+from verify.reference.corpus import read_text
+from verify.sandbox.worker import Worker
 
 Read = Callable[[bytes, Path], None]  # reads a file's content in a directory that it may write below
 WEIGHTS = {"onnx": 5, "manifest": 2, "recipe": 2, "safetensors": 2}  # share of the files; 1 for the others
@@ -176,8 +176,8 @@ def _recipe(content: bytes, place: Path) -> None:
     for variant in recipe.variants:
         quantize_plan(recipe, variant)
         assert recipe.variant_digest(variant)
-    modules = examine.plan(recipe, recipe.verify.checks)
-    for name, table in examine.settings_of(recipe, modules).items():
+    modules = run_checks.plan(recipe, recipe.verify.checks)
+    for name, table in run_checks.settings_of(recipe, modules).items():
         table.check(name, 256)
     verdict.require_tolerances(recipe, modules, ["fp32", *recipe.variants])
     read_text(recipe.text_path)

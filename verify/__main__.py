@@ -11,11 +11,11 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import command, signature
-from artifact.errors import CHECK_FAILED, PASSED, RecipeError
-from artifact.recipe import Recipe, read_recipe
-from artifact.typed import did_you_mean
-from verify.reporting import FILES
+from pipeline import command, variants
+from pipeline.errors import CHECK_FAILED, PASSED, RecipeError
+from pipeline.recipe.recipe import Recipe, read_recipe
+from pipeline.typed import did_you_mean
+from verify.report import FILES
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -26,11 +26,11 @@ def main(argv: Sequence[str] | None) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"  # the judge looks nothing up
 
     from verify import stage  # after parsing, so that --help is instant
-    from verify.examine import Target
     from verify.explain.terminal import show_stored
-    from verify.judgement import Manner
-    from verify.reporting.headroom import tolerances
-    from verify.terminal import show
+    from verify.report.headroom import tolerances
+    from verify.report.terminal import show
+    from verify.run import Manner
+    from verify.run_checks import Target
 
     home = arguments.build / recipe.name
     manner = Manner(
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None) -> int:
 
 def _parser() -> ArgumentParser:
     parser = command.parser("verify", "Judge ONNX files against the PyTorch reference.")
-    names = ", ".join(signature.FILES)
+    names = ", ".join(variants.FILES)
     parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help=f"judge only these; of {names}")
     parser.add_argument(
         "--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances"

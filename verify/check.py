@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from artifact.canonical import canonical_json, read_json
+from pipeline.canonical import canonical_json, read_json
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Partial = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from artifact.errors import RecipeError
+from pipeline.errors import RecipeError
 
 
 def require_lengths(lengths: Collection[int], where: str, context: int, *, least: int = 1) -> None:

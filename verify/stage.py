@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from artifact import checkpoint, lineage, signature, store
-from artifact.canonical import digest, file_digest, read_json
-from artifact.command import invocation, say
-from artifact.errors import ArtifactError, InputError
-from artifact.recipe import Recipe
-from verify import portability
+from model import checkpoint
+from pipeline import variants
+from pipeline.artifact import lineage, store
+from pipeline.canonical import digest, file_digest, read_json
+from pipeline.command import invocation, say
+from pipeline.errors import ArtifactError, InputError
+from pipeline.recipe.recipe import Recipe
+from verify.candidate.untrusted.inspector import Inspector
 from verify.checks.tokenizer import beside
 from verify.environment import environment
-from verify.examine import Target
-from verify.intake.inspector import Inspector
-from verify.judgement import Manner, Order, Report, judge, making, manifest_of, with_verdict
-from verify.portability import NO_FILES, NOT_THIS_TIME, NotRun
-from verify.reporting import history
+from verify.interop import run_runtimes
+from verify.interop.run_runtimes import NO_FILES, NOT_THIS_TIME, NotRun
+from verify.report import history
+from verify.run import Manner, Order, Report, judge, making, manifest_of, with_verdict
+from verify.run_checks import Target
 
 TWIN = "twin"
 
@@ -30,8 +32,8 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
     """
     origin, artifacts = lineage.open_built(recipe, chosen, home)
     known = ["fp32", *recipe.variants]
-    programs = portability.plan(recipe, [*artifacts])
-    place = {**environment(), "runtimes": portability.versions(programs)}
+    programs = run_runtimes.plan(recipe, [*artifacts])
+    place = {**environment(), "runtimes": run_runtimes.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
     wanted = manifest_of(recipe, origin.manifest.source, parents, place, complete=not missing and manner.runtimes)
@@ -47,12 +49,10 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
         "source": {**origin.manifest.source, "digest": origin.digest},
         "complete": not missing and manner.runtimes,
         "not_judged": missing,
-        "not_run": [] if manner.runtimes else [asdict(e) for e in portability.left_out(programs, NOT_THIS_TIME)],
+        "not_run": [] if manner.runtimes else [asdict(e) for e in run_runtimes.left_out(programs, NOT_THIS_TIME)],
         "environment": place,
     }
-    targets = [
-        Target(variant, artifact.path / signature.model_file(variant)) for variant, artifact in artifacts.items()
-    ]
+    targets = [Target(variant, artifact.path / variants.model_file(variant)) for variant, artifact in artifacts.items()]
     checks = [check for check in recipe.verify.checks if check != TWIN]  # its digest says that it is its own twin
     order = Order(origin.path, targets, checks, target, manner, past, programs if manner.runtimes else ())
     made, artifact = judge(recipe, order, {**header, "parents": parents}, wanted)
@@ -65,7 +65,7 @@ def candidate(
 ) -> tuple[Report, Path]:
     """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source.
 
-    Raises InputError for what is no usable ONNX model (verify.intake); what can be read is judged.
+    Raises InputError for what is no usable ONNX model (verify.candidate.untrusted); what can be read is judged.
     """
     path, variant = target.path, target.variant
     if not path.is_file():
@@ -81,7 +81,7 @@ def candidate(
     else:
         weights = checkpoint.inspect(directory, allow_pickle=recipe.source.allow_pickle).weight_files
         source = {"origin": "directory", "digest": digest({name: file_digest(directory / name) for name in weights})}
-    checks, programs = list(recipe.verify.checks), portability.plan(recipe, [variant])
+    checks, programs = list(recipe.verify.checks), run_runtimes.plan(recipe, [variant])
     not_run: list[NotRun] = []
     alone = beside(path) is None
     if alone and "tokenizer" in checks:
@@ -89,9 +89,9 @@ def candidate(
         checks.remove("tokenizer")
         not_run.append(NotRun("tokenizer", "no tokenizer or config lies beside the candidate"))
     beside_it = twin(recipe, variant, home, directory) if TWIN in checks else None
-    place = {**environment(), "runtimes": portability.versions(programs)}
+    place = {**environment(), "runtimes": run_runtimes.versions(programs)}
     if alone or not manner.runtimes:
-        not_run += portability.left_out(programs, NO_FILES if alone else NOT_THIS_TIME)
+        not_run += run_runtimes.left_out(programs, NO_FILES if alone else NOT_THIS_TIME)
         programs = ()
     skipped = [asdict(entry) for entry in not_run]
     header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
@@ -114,7 +114,7 @@ def twin(recipe: Recipe, variant: str, home: Path, source: Path) -> Path | None:
         if not (source / name).is_file() or file_digest(source / name) != file_digest(origin.path / name):
             say(f"{TWIN}: NOT RUN: the built {variant} comes from another checkpoint than {source}")
             return None
-    return artifacts[variant].path / signature.model_file(variant)
+    return artifacts[variant].path / variants.model_file(variant)
 
 
 def _remember(home: Path, made: Report, artifact: store.Artifact, *, unless: Sequence[history.Run] = ()) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from artifact.errors import RecipeError
-from artifact.recipe import Recipe
-from artifact.typed import did_you_mean
+from pipeline.errors import RecipeError
+from pipeline.recipe.recipe import Recipe
+from pipeline.typed import did_you_mean
 from verify.check import Measure, load
 
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact import command, signature
-from artifact.command import invocation, say
-from artifact.errors import PASSED, RecipeError
-from artifact.recipe import Recipe, read_recipe
-from artifact.store import Artifact, open_artifact
-from artifact.typed import did_you_mean
 from benchmarks.accuracy.suite import Unit, choose, units
+from pipeline import command, variants
+from pipeline.artifact.store import Artifact, open_artifact
+from pipeline.command import invocation, say
+from pipeline.errors import PASSED, RecipeError
+from pipeline.recipe.recipe import Recipe, read_recipe
+from pipeline.typed import did_you_mean
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -71,7 +71,7 @@ def _open(recipe: Recipe, chosen: Sequence[str] | None, build: Path) -> dict[str
     convert, quantize = (invocation(stage, recipe.path, build) for stage in ("convert", "quantize"))
     found = {"source": open_artifact(home / "source", made_by=convert)}
     for name in known:
-        if name in chosen if chosen else (home / name / signature.model_file(name)).is_file():
+        if name in chosen if chosen else (home / name / variants.model_file(name)).is_file():
             found[name] = open_artifact(home / name, made_by=convert if name == "fp32" else quantize)
     if len(found) == 1:
         say("no variant is built: only the reference is scored")

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from verify.candidate import Candidate
+from verify.candidate.session import Candidate
 from verify.check import Array
-from verify.reference import Reference
+from verify.reference.model import Reference
 
 LEAST = 32  # tokens that must be common with the sequence before for its cache to be used
 

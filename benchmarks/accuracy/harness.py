@@ -12,9 +12,9 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from artifact.errors import InputError
 from benchmarks.accuracy.scores import Item, Scores, right_choice
 from benchmarks.accuracy.suite import Unit, write_task
+from pipeline.errors import InputError
 
 DISTRIBUTION = "lm-eval"
 

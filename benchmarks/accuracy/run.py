@@ -12,25 +12,25 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from artifact import signature
-from artifact.canonical import digest, file_digest
-from artifact.command import say
-from artifact.errors import InputError
-from artifact.registry import ROOT
-from artifact.store import Artifact
 from benchmarks.accuracy import harness
 from benchmarks.accuracy.adapter import Adapter, of_graph, of_reference
 from benchmarks.accuracy.report import REFERENCE
 from benchmarks.accuracy.scores import Item, Kept, Scores
 from benchmarks.accuracy.suite import Unit
-from verify.reference import Reference
+from pipeline import variants
+from pipeline.artifact.store import Artifact
+from pipeline.canonical import digest, file_digest
+from pipeline.command import say
+from pipeline.errors import InputError
+from pipeline.plugins import ROOT
+from verify.reference.model import Reference
 
 SOURCE = "source"
 CODE = (
     "benchmarks/accuracy/adapter.py",
     "benchmarks/accuracy/harness.py",
-    "verify/candidate.py",
-    "verify/reference.py",
+    "verify/candidate/session.py",
+    "verify/reference/model.py",
 )
 LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "lm-eval")  # whose versions may move a score
 
@@ -112,7 +112,7 @@ class Run:
     def _load(self, model: str, artifact: Artifact) -> Adapter:
         if model == REFERENCE:
             return of_reference(self._source)
-        return of_graph(artifact.path / signature.model_file(model), self._source)
+        return of_graph(artifact.path / variants.model_file(model), self._source)
 
     @property
     def _source(self) -> Any:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from artifact.canonical import canonical_json, digest, read_json
-from artifact.errors import InputError
-from artifact.typed import build
+from pipeline.canonical import canonical_json, digest, read_json
+from pipeline.errors import InputError
+from pipeline.typed import build
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from artifact.canonical import digest, parse_json
-from artifact.errors import InputError, RecipeError
-from artifact.typed import did_you_mean
+from pipeline.canonical import digest, parse_json
+from pipeline.errors import InputError, RecipeError
+from pipeline.typed import did_you_mean
 
 SUBJECT = "subject"  # MMLU's key: a task for each of its values
 HINT = "name the directory that holds the benchmarks' JSON lines with --data (make: DATA=DIR)"

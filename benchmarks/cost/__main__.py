@@ -7,16 +7,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from artifact import command
-from artifact.errors import PASSED, RecipeError
-from artifact.recipe import Recipe, read_recipe
-from artifact.registry import ROOT
-from artifact.store import open_artifact
 from benchmarks.cost import pipeline
 from benchmarks.cost.derived import derive, without_browser
 from benchmarks.cost.growth import Point, measure, plan
 from benchmarks.cost.usage import Usage
 from benchmarks.progress import progress
+from pipeline import command
+from pipeline.artifact.store import open_artifact
+from pipeline.errors import PASSED, RecipeError
+from pipeline.plugins import ROOT
+from pipeline.recipe.recipe import Recipe, read_recipe
 
 PARTS = ("convert", "verify", "verdict", "growth")
 CHUNK = 512

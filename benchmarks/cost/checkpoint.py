@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from artifact.registry import ROOT
+from pipeline.plugins import ROOT
 
 EMBEDDED = ROOT / "recipes" / "embedded"
 TOKENIZER = (

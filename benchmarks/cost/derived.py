@@ -7,8 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
-from artifact.errors import RecipeError
-from artifact.recipe import Recipe
+from pipeline.errors import RecipeError
+from pipeline.recipe.recipe import Recipe
 
 BROWSER = "browser"
 HINT = "set verify.text to a UTF-8 text file, relative to the recipe"

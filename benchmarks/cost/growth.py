@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from artifact.recipe import Recipe
 from benchmarks.cost import pipeline
 from benchmarks.cost.checkpoint import Factory
 from benchmarks.cost.derived import derive
 from benchmarks.cost.usage import Usage
 from benchmarks.remote import Remote
+from pipeline.recipe.recipe import Recipe
 
 CHUNK = 256  # the embedded model's context
 TIMEOUT_S = 600.0

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from artifact.errors import CHECK_FAILED, PASSED, InputError
-from artifact.recipe import Recipe
 from benchmarks.cost.usage import Usage, timed
+from pipeline.errors import CHECK_FAILED, PASSED, InputError
+from pipeline.recipe.recipe import Recipe
 
 PYTHON = Path(sys.executable)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from artifact import command
-from artifact.errors import PASSED
-from artifact.recipe import read_recipe
-from artifact.typed import build
+from pipeline import command
+from pipeline.errors import PASSED
+from pipeline.recipe.recipe import read_recipe
+from pipeline.typed import build
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -20,8 +20,8 @@ def main(argv: Sequence[str] | None) -> int:
     import numpy as np  # after parsing, so that --help is instant
 
     from verify.checks.divergence import Settings
-    from verify.corpus import Corpus
-    from verify.reference import Reference
+    from verify.reference.corpus import Corpus
+    from verify.reference.model import Reference
 
     settings = build(Settings, recipe.verify.settings.get("divergence", {}), where=f"{recipe.path}: verify.divergence")
     reference = Reference(arguments.build / recipe.name / "source", allow_pickle=recipe.source.allow_pickle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from artifact.canonical import read_json
+from pipeline.canonical import read_json
 
 FILE_NAME = "cost.json"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from artifact.errors import InputError
-from artifact.registry import ROOT
+from pipeline.errors import InputError
+from pipeline.plugins import ROOT
 
 PERIOD_S = 0.1  # between two looks at all processes
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from artifact.command import invocation
-from artifact.signature import FILES, model_file
-from artifact.store import open_artifact
 from benchmarks.engine import Place, Site
+from pipeline.artifact.store import open_artifact
+from pipeline.command import invocation
+from pipeline.variants import FILES, model_file
 
 SESSION = "onnx"
 CACHE_WIDTH = 4

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifact import command
-from artifact.errors import PASSED, InputError, RecipeError
+from pipeline import command
+from pipeline.errors import PASSED, InputError, RecipeError
 
 
 def main(argv: Sequence[str] | None) -> int:

@@ -21,9 +21,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
-from artifact.errors import InputError
-from artifact.signature import LOGITS_TO_KEEP
 from benchmarks import report
+from model.contract import LOGITS_TO_KEEP
+from pipeline.errors import InputError
 
 KERNEL = "_kernel_time"
 # What onnxruntime raises for a file that it cannot load, or whose inputs are others (ValueError).

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from artifact.canonical import digest, file_digest
-from artifact.command import say
-from artifact.errors import InputError
-from artifact.manifest import Manifest
-from artifact.store import seal, staging, up_to_date
 from benchmarks.engine import Site, installed
 from benchmarks.remote import Remote, RemoteError
+from pipeline.artifact.manifest import Manifest
+from pipeline.artifact.store import seal, staging, up_to_date
+from pipeline.canonical import digest, file_digest
+from pipeline.command import say
+from pipeline.errors import InputError
 
 TIMEOUT_S = 1800.0
 

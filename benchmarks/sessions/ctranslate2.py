@@ -9,8 +9,8 @@ from typing import Any
 import ctranslate2
 import numpy as np
 
-from artifact.canonical import read_json
 from benchmarks.engine import Array, Runner
+from pipeline.canonical import read_json
 
 
 def load(path: Path, name: str, threads: int) -> Runner:

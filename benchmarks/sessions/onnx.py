@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime import OrtValue
 
-from artifact.signature import LOGITS_TO_KEEP
 from benchmarks.engine import Array, Runner
+from model.contract import LOGITS_TO_KEEP
 
 CACHE_IN, CACHE_OUT = "past_key_values.", "present."
 SHRINK = "memory.enable_memory_arena_shrinkage"

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from artifact import command
-from artifact.errors import PASSED, RecipeError
-from artifact.recipe import read_recipe
+from pipeline import command
+from pipeline.errors import PASSED, RecipeError
+from pipeline.recipe.recipe import read_recipe
 
 STOCK = ("fp32", "q8")  # what Transformers.js loads by default on WebGPU and on wasm
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None) -> int:
     from benchmarks.web import report
     from benchmarks.web.engine import Web
     from benchmarks.web.run import measure
-    from verify.runtime import Bounds
+    from verify.interop.runtime import Bounds
 
     bounds = Bounds(recipe.verify.runtimes.timeout_s, recipe.verify.runtimes.memory_gb)
     web = Web(arguments.wasm, arguments.threads, bounds)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from artifact.canonical import parse_json
-from artifact.errors import InputError
-from artifact.registry import ROOT
 from benchmarks.remote import settle
-from verify.runtime import Bounds
+from pipeline.canonical import parse_json
+from pipeline.errors import InputError
+from pipeline.plugins import ROOT
+from verify.interop.runtime import Bounds
 from verify.runtimes import browser, transformersjs
 
 SCRIPT = Path(__file__).resolve().parent / "decode.mjs"
@@ -98,7 +98,7 @@ class Engine:
     def _start(self) -> subprocess.Popen[str]:
         web = self._web
         script = [NODE, SCRIPT, FOLDER, browser.BUILDS[web.wasm], web.threads, PROMPT, STEPS]
-        guarded = [sys.executable, "-m", "verify.launch", web.bounds.memory_gb, *script]
+        guarded = [sys.executable, "-m", "verify.sandbox.launch", web.bounds.memory_gb, *script]
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 [*map(str, guarded)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True

@@ -8,15 +8,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from artifact.canonical import file_digest
-from artifact.command import say
-from artifact.errors import InputError
 from benchmarks import engine
 from benchmarks.engine import Place, Site
 from benchmarks.progress import progress
 from benchmarks.results import Absent
 from benchmarks.schedule import Spread, spread, turns
 from benchmarks.web.engine import Engine, EngineError, Web
+from pipeline.canonical import file_digest
+from pipeline.command import say
+from pipeline.errors import InputError
 
 LOG = "logs/web.txt"
 

@@ -1,9 +1,9 @@
 """The best mixture within a budget: bits, block and scheme of every tensor, chosen by measured KL divergence.
 
-What each choice costs is measured one tensor at a time against the fp32 graph (quantize.sensitivity) and taken to add
-up; the best sum within the budget is a knapsack (quantize.allocate); the graph so made is measured
+What each choice costs is measured one tensor at a time against the fp32 graph (quantize.search.sensitivity) and taken
+to add up; the best sum within the budget is a knapsack (quantize.search.allocate); the graph so made is measured
 as a whole, with its int8 activations, on text that neither saw, and the budget of the sum corrected until the graph's
-own figures hold (quantize.plan).
+own figures hold (quantize.search.search).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from artifact.errors import RecipeError
-from quantize.blocks import BITS, SIZES, Form
+from pipeline.errors import RecipeError
 from quantize.blockwise import LEVELS, Choice, blockwise_schemes
-from quantize.lookup import place
-from quantize.plan import Budget, search
+from quantize.numerics.blocks import BITS, SIZES, Form
+from quantize.rewrite.lookup import place
+from quantize.rewrite.weights import Weight, find_weights
 from quantize.scheme import Context, check_choice
-from quantize.sensitivity import Slot
-from quantize.weights import Weight, find_weights
+from quantize.search.search import Budget, search
+from quantize.search.sensitivity import Slot
 
 CALIBRATED = True
 

@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from artifact.errors import InputError, RecipeError
-from artifact.typed import did_you_mean
-from quantize.floats import float_values, has_float16
+from pipeline.errors import InputError, RecipeError
+from pipeline.typed import did_you_mean
+from quantize.rewrite.floats import float_values, has_float16
+from quantize.rewrite.weights import tensor_of
 from quantize.scheme import Context
-from quantize.weights import tensor_of
 
 CALIBRATED = False
 LARGEST = 65504.0

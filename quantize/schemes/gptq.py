@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from artifact.errors import RecipeError
+from pipeline.errors import RecipeError
 from quantize import blockwise
-from quantize.blocks import Blocks, Floats, Form, cut, join, round_up
 from quantize.blockwise import BlockwiseOptions
 from quantize.calibration import Moments
-from quantize.scales import search
+from quantize.numerics.blocks import Blocks, Floats, Form, cut, join, round_up
+from quantize.numerics.scales import search
 from quantize.scheme import Context
 
 Order = npt.NDArray[np.intp]

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from artifact.errors import RecipeError
+from pipeline.errors import RecipeError
 from quantize import blockwise
-from quantize.blocks import Blocks, Floats, Form, by_rows, cut, flush, join, nearest, round_zero
 from quantize.blockwise import BlockwiseOptions
 from quantize.calibration import Moments
-from quantize.scales import best_scale_for
+from quantize.numerics.blocks import Blocks, Floats, Form, by_rows, cut, flush, join, nearest, round_zero
+from quantize.numerics.scales import best_scale_for
 from quantize.scheme import Context
 from quantize.schemes import rtn
 

@@ -14,10 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from quantize import blockwise
-from quantize.blocks import Blocks, Floats, Form, by_rows, cut, join, nearest
 from quantize.blockwise import BlockwiseOptions
 from quantize.calibration import Moments
-from quantize.scales import search
+from quantize.numerics.blocks import Blocks, Floats, Form, by_rows, cut, join, nearest
+from quantize.numerics.scales import search
 from quantize.scheme import Context
 
 CALIBRATED = True

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from tqdm import tqdm
 
-from quantize.blocks import BITS, SIZES, Form
-from quantize.lookup import place
-from quantize.normal_float import QUANT_TYPE, quantize
-from quantize.rewrite import DOMAIN_VERSION, Operation, initializer, not_finite, replace_node
+from quantize.numerics.blocks import BITS, SIZES, Form
+from quantize.numerics.normal_float import QUANT_TYPE, quantize
+from quantize.rewrite.lookup import place
+from quantize.rewrite.products import DOMAIN_VERSION, Operation, initializer, not_finite, replace_node
+from quantize.rewrite.weights import DOMAIN, Weight, find_weights
 from quantize.scheme import Context, check_choice
 from quantize.schemes import rtn
-from quantize.weights import DOMAIN, Weight, find_weights
 
 CALIBRATED = False
 

@@ -13,9 +13,19 @@ import numpy as np
 import onnx_ir as ir
 
 from quantize import blockwise
-from quantize.blocks import Blocks, Floats, Form, by_rows, cut, join, nearest, spanning_scales, symmetric_scales
 from quantize.blockwise import BlockwiseOptions
 from quantize.calibration import Moments
+from quantize.numerics.blocks import (
+    Blocks,
+    Floats,
+    Form,
+    by_rows,
+    cut,
+    join,
+    nearest,
+    spanning_scales,
+    symmetric_scales,
+)
 from quantize.scheme import Context
 
 CALIBRATED = False

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-from artifact.errors import RecipeError
+from pipeline.errors import RecipeError
 from reconvert.execution import execute, without_secrets
 from reconvert.task import Executor, Options, Task
 

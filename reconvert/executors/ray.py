@@ -19,7 +19,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported: nothin
 import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
-from artifact.errors import ArtifactError, RecipeError, UnavailableError
+from pipeline.errors import ArtifactError, RecipeError, UnavailableError
 from reconvert.execution import execute, without_secrets
 from reconvert.key import converter_digest
 from reconvert.task import GIB, Executor, Options, Task

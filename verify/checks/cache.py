@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from verify import irregular
-from verify.candidate import Candidate
+from verify.candidate.session import Candidate
 from verify.check import Array, Case, Measure, Partial, largest
 from verify.checks.logits import LONG
-from verify.corpus import Batch
+from verify.reference import padding_cases
+from verify.reference.corpus import Batch
 from verify.settings import require_lengths, require_positive
 
 NEEDS: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Settings:
         require_lengths(self.batch, f"{where}: batch", context)
         require_lengths((max(self.batch),), f"{where}: batch, the longest row", context, least=4)
         require_lengths((self.tail,), f"{where}: tail", context - 1)
-        require_lengths((irregular.LEAST,), f"{where}: conversation", context)
+        require_lengths((padding_cases.LEAST,), f"{where}: conversation", context)
         require_positive(self.splits, f"{where}: splits")
 
 
@@ -62,7 +62,7 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
         "batch from nothing": [*[1] * (longest - 3), 3],
     }
     yield _case("left-padded batch", rows, plans, reference)
-    talk, turns = irregular.conversation(reference, corpus)
+    talk, turns = padding_cases.conversation(reference, corpus)
     yield _case("conversation in a batch", talk, {"conversation": turns}, reference)
     full = corpus.batch((context,), 220, 0)
     # Two tokens between long pieces, for what either alone brings out; the first longer than half, as no other text is.

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from verify.candidate import Candidate, positions_of
+from verify.candidate.session import Candidate, positions_of
 from verify.check import Array, Case, Measure, Partial
+from verify.scoring.statistics import diverge, log_probability, softmax, standard_error
 from verify.settings import require_lengths, require_positive
-from verify.statistics import diverge, log_probability, softmax, standard_error
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False  # a statistic of the weights; what a level may change, the check `logits` sees at every position

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from verify.candidate import Candidate
+from verify.candidate.session import Candidate
 from verify.check import Array, Case, Measure, Partial
 from verify.checks.logits import margin
-from verify.decoding import (
+from verify.scoring.decoding import (
     CandidateDecoder,
     ReferenceDecoder,
     Sampling,
@@ -27,8 +27,8 @@ from verify.decoding import (
     follow,
     sequence_score,
 )
+from verify.scoring.samples import decoded, parting, rows_to_read
 from verify.settings import require_lengths, require_positive
-from verify.texts import decoded, parting, rows_to_read
 
 NEEDS = ("logits",)
 PER_LEVEL = False  # choices made of logits; what a level may change in these, `logits` and `cache` see at every step

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from artifact.errors import RecipeError
-from verify import irregular
-from verify.candidate import Candidate
+from pipeline.errors import RecipeError
+from verify.candidate.session import Candidate
 from verify.check import Array, Case, Measure, Partial, largest, largest_by_row
-from verify.corpus import Batch
+from verify.reference import padding_cases
+from verify.reference.corpus import Batch
 from verify.settings import require_lengths
 
 NEEDS: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     for place, lengths in enumerate(settings.batches):
         batch = corpus.batch(lengths, 100 * (place + 1), reference.end or 0)
         yield case_of(f"batch {'+'.join(map(str, lengths))}", batch, reference)
-    yield case_of("irregular batch", irregular.batch(reference, corpus), reference)
+    yield case_of("irregular batch", padding_cases.batch(reference, corpus), reference)
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from artifact import signature
-from artifact.signature import Dimensions, Port
-from verify import operators, wiring
-from verify.candidate import Candidate
+from model import contract
+from model.contract import Dimensions, Port
+from verify.candidate import operators, topology
+from verify.candidate.embedding import Tables
+from verify.candidate.session import Candidate
+from verify.candidate.untrusted import parsing
+from verify.candidate.untrusted.tensors import is_external
 from verify.check import Case, Measure, Partial
-from verify.embedding import Tables
-from verify.intake import parsing
-from verify.intake.tensors import is_external
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
@@ -63,7 +63,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
         violations["checker"].append("names that are not UTF-8")
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as error:
         violations["checker"].append((str(error).strip() or type(error).__name__).splitlines()[0])
-    violations["wiring"] = wiring.faults(model.graph)
+    violations["wiring"] = topology.faults(model.graph)
     violations["operators"] = operators.unknown(model)
     violations["contract"] = _ports(model.graph, dims)
     violations["versions"] = _versions(model)
@@ -99,10 +99,8 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
 def _ports(graph: Any, dims: Dimensions) -> list[str]:
     initialized = {tensor.name for tensor in graph.initializer}  # an input with a default is optional
     found = {port.name: port for port in map(_port, graph.input) if port.name not in initialized}
-    problems = _compare("input", found, signature.inputs(dims))
-    return problems + _compare(
-        "output", {port.name: port for port in map(_port, graph.output)}, signature.outputs(dims)
-    )
+    problems = _compare("input", found, contract.inputs(dims))
+    return problems + _compare("output", {port.name: port for port in map(_port, graph.output)}, contract.outputs(dims))
 
 
 def _compare(kind: str, found: dict[str, Port], wanted: tuple[Port, ...]) -> list[str]:
@@ -131,15 +129,15 @@ def _port(value: Any) -> Port:
 def _versions(model: Any) -> list[str]:
     problems = []
     used = {node.domain for node in operators.nodes(model.graph)}
-    if not 1 <= model.ir_version <= signature.MAX_IR_VERSION:
-        problems.append(f"IR version {model.ir_version}; supported: 1 to {signature.MAX_IR_VERSION}")
+    if not 1 <= model.ir_version <= contract.MAX_IR_VERSION:
+        problems.append(f"IR version {model.ir_version}; supported: 1 to {contract.MAX_IR_VERSION}")
     for entry in model.opset_import:
         if entry.domain not in operators.DOMAINS:
             supported = ", ".join(repr(domain) for domain in sorted(operators.DOMAINS))
             spare = "" if entry.domain in used else " (no operator is of it: take the import out)"
             problems.append(f"operator domain {parsing.shown(entry.domain)!r}; supported: {supported}{spare}")
-        elif entry.domain in ("", "ai.onnx") and not 1 <= entry.version <= signature.MAX_OPSET:
-            problems.append(f"opset {entry.version}; supported: 1 to {signature.MAX_OPSET}")
+        elif entry.domain in ("", "ai.onnx") and not 1 <= entry.version <= contract.MAX_OPSET:
+            problems.append(f"opset {entry.version}; supported: 1 to {contract.MAX_OPSET}")
     return problems
 
 
@@ -174,6 +172,6 @@ def _logits_on_demand(graph: Any) -> list[str]:
     found = {port.name: port for port in map(_port, graph.input) if port.name in initialized}
     return [
         f"optional input {port.name} is {'another' if port.name in found else 'missing'}"
-        for port in signature.optional_inputs()
+        for port in contract.optional_inputs()
         if found.get(port.name) != port
     ]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from artifact.canonical import read_json
-from artifact.errors import InputError
-from verify import accompanying
-from verify.candidate import Candidate
+from pipeline.canonical import read_json
+from pipeline.errors import InputError
+from verify.candidate import sidecar_files
+from verify.candidate.session import Candidate
 from verify.check import Case, Measure, Partial
 from verify.settings import require_positive
 
@@ -83,7 +83,7 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
         name: _read(reference.directory / name) for name in ("generation_config.json", "tokenizer_config.json")
     }
     facts = {"strings": strings, "ids": ids, "texts": texts, "config": config, "end": reference.end, **beside_it}
-    facts |= {"context": reference.dimensions.context, "stated": accompanying.stated(reference)}
+    facts |= {"context": reference.dimensions.context, "stated": sidecar_files.stated(reference)}
     yield Case("tokenizer", facts=facts)
 
 
@@ -168,7 +168,7 @@ def _files(directory: Path, case: Case) -> list[str]:
         return problems
     try:
         config, generation, tokenizer = (
-            accompanying.object_of(directory / name)
+            sidecar_files.object_of(directory / name)
             for name in ("config.json", "generation_config.json", "tokenizer_config.json")
         )
         problems = _tokenizer_config(tokenizer, case) + _accompanying(directory, config, generation, case)
@@ -193,11 +193,11 @@ def _accompanying(directory: Path, config: dict[str, Any], generation: dict[str,
     """What no text shows, and some loader reads."""
     facts, end = case.facts["stated"], case.facts["end"]
     return [
-        *accompanying.vocabulary(directory, facts),
-        *accompanying.tokenizer_config(directory, case.facts["tokenizer_config.json"], facts),
-        *accompanying.generation(generation, case.facts["generation_config.json"], facts, end),
-        *accompanying.runtime_config(directory, facts),
-        *accompanying.config(config, case.facts["config"], facts, frozenset(FREE), end),
+        *sidecar_files.vocabulary(directory, facts),
+        *sidecar_files.tokenizer_config(directory, case.facts["tokenizer_config.json"], facts),
+        *sidecar_files.generation(generation, case.facts["generation_config.json"], facts, end),
+        *sidecar_files.runtime_config(directory, facts),
+        *sidecar_files.config(config, case.facts["config"], facts, frozenset(FREE), end),
     ]
 
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from verify import irregular
-from verify.candidate import Candidate, Step
+from verify.candidate.session import Candidate, Step
+from verify.candidate.subgraph import Cuts
 from verify.check import Array, Case, Measure, NotApplicable, Partial, largest
-from verify.corpus import Batch
-from verify.cut import Cuts
-from verify.modules import SMALL, answers, modules, questions
+from verify.reference import padding_cases
+from verify.reference.corpus import Batch
+from verify.scoring.module_probes import SMALL, answers, modules, questions
 from verify.settings import require_lengths
 
 NEEDS: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Settings:
         require_lengths(self.batch, f"{where}: batch", context)
         require_lengths((self.steps,), f"{where}: steps", context - max(self.batch))
         require_lengths((self.tail,), f"{where}: tail", context - 1)
-        require_lengths((irregular.LEAST,), f"{where}: conversation", context)
+        require_lengths((padding_cases.LEAST,), f"{where}: conversation", context)
 
 
 def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
@@ -57,9 +57,9 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     rows = corpus.batch(tuple(length + settings.steps for length in settings.batch), 400, pad)
     plans = [[longest - settings.steps, *[1] * settings.steps], [longest], [1] * longest]
     yield _case("left-padded batch", rows, plans)
-    odd = irregular.batch(reference, corpus)
+    odd = padding_cases.batch(reference, corpus)
     yield _case("irregular batch", odd, [[odd.ids.shape[1]]])
-    talk, turns = irregular.conversation(reference, corpus)
+    talk, turns = padding_cases.conversation(reference, corpus)
     yield _case("conversation in a batch", talk, [turns])
     full = corpus.batch((context,), 410, pad)
     most = context * 5 // 8

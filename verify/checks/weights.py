@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from verify.candidate import Candidate
+from verify.candidate.session import Candidate
+from verify.candidate.subgraph import Cut, Cuts, entries_of, rows_of
 from verify.check import Array, Case, Measure, NotApplicable, Partial
-from verify.cut import Cut, Cuts, entries_of, rows_of
-from verify.modules import SAMPLED, SMALL, Module, modules, questions_and_answers
+from verify.scoring.module_probes import SAMPLED, SMALL, Module, modules, questions_and_answers
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from artifact import command
-from artifact.errors import CHECK_FAILED, PASSED, InputError
+from pipeline import command
+from pipeline.errors import CHECK_FAILED, PASSED, InputError
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -45,8 +45,8 @@ def _show_again(arguments: argparse.Namespace, criterion: dict[str, Any], given:
     from verify.explain.failure import Trial
     from verify.explain.locate import Bounds, Place, conclude
     from verify.explain.terminal import show
-    from verify.reference import Reference
-    from verify.worker import Worker
+    from verify.reference.model import Reference
+    from verify.sandbox.worker import Worker
 
     failure = _failure(criterion, given, arguments.input)
     reference = Reference(arguments.source, allow_pickle=arguments.allow_pickle)

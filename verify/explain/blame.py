@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verify.embedding import LOOKUPS
+from verify.candidate.embedding import LOOKUPS
 
 FLOAT32 = 1e-5  # relative error that sums in another order explain
 FLOAT16 = 4e-3

@@ -10,18 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from artifact.command import say
-from verify.examine import Target
+from pipeline.command import say
 from verify.explain.explanation import Explanation, input_name, lines, write
 from verify.explain.locate import Bounds, Context, Place, explain_variant
-from verify.report import failed
+from verify.report.document import failed
+from verify.run_checks import Target
 from verify.verdict import Result
 
 __all__ = ["Context", "explain_all"]
 
 
 class Order(Protocol):
-    """What was judged; see verify.judgement.Order."""
+    """What was judged; see verify.run.Order."""
 
     @property
     def source(self) -> Path:

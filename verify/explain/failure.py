@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from artifact.recipe import Recipe
-from verify.candidate import positions_of
+from pipeline.recipe.recipe import Recipe
+from verify.candidate.session import positions_of
 from verify.check import Array, Case, load
 from verify.checks import logits
 from verify.checks.divergence import chunk_case
-from verify.corpus import Batch, Corpus
 from verify.explain.input import Input
+from verify.reference.corpus import Batch, Corpus
+from verify.sandbox.worker import CandidateError, Worker
 from verify.verdict import Judged, Result
-from verify.worker import CandidateError, Worker
 
 # The simplest first: a large error of one pass says more than a mean over thousands of tokens.
 ORDER = (
@@ -127,7 +127,7 @@ def failed_measures(results: Sequence[Result]) -> list[tuple[Result, Judged | No
 
 @dataclass(frozen=True)
 class Context:
-    """What the checks ran with; see `verify.examine.Examination`."""
+    """What the checks ran with; see `verify.run_checks.Examination`."""
 
     recipe: Recipe
     reference: Any

@@ -12,7 +12,7 @@ from typing import Any
 from verify.explain import truth
 from verify.explain.blame import Blame, blame, first_module, is_twin
 from verify.explain.failure import Failure, Trial
-from verify.worker import CandidateError
+from verify.sandbox.worker import CandidateError
 
 PROBE = "verify.explain.probe"
 MOST_CALLS = 16  # calls probed, the first ones; a minimised input rarely has more than three

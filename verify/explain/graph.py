@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 import onnx
 
+from verify.candidate.embedding import INTEGERS, LOOKUPS, PRODUCTS
 from verify.check import Array
-from verify.embedding import INTEGERS, LOOKUPS, PRODUCTS
 
 TRUE = "@true"  # what a cut tensor's input is called
 CASTS = ("/float16", "/float32")  # endings of the names that quantize's float16 scheme gives to casts

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from artifact.errors import InputError
-from verify.candidate import positions_of
+from pipeline.errors import InputError
+from verify.candidate.session import positions_of
 from verify.check import Array
 
 

@@ -20,12 +20,12 @@ from verify.explain.failure import FILES, Context, Failure, Trial, failures
 from verify.explain.findings import Bounds, Findings, Place, probe
 from verify.explain.input import Input
 from verify.explain.minimise import minimise
+from verify.sandbox.worker import Worker
 from verify.verdict import Result
-from verify.worker import Worker
 
 __all__ = ["Bounds", "Context", "Place", "conclude", "explain", "explain_variant"]
 TEXT = 12  # tokens looked at where no input is known to fail
-HUNG = "no answer within"  # how verify.worker says that a candidate took too long
+HUNG = "no answer within"  # how verify.sandbox.worker says that a candidate took too long
 # How onnxruntime names a node that raised, and one that it cannot load.
 STOPPED = re.compile(
     r"running (?P<op_type>\w+) node\. Name:'(?P<node>[^']*)'|Node \((?P<at>[^)]*)\) Op \((?P<op>\w+)\)"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from verify.candidate import Candidate
+from verify.candidate.session import Candidate
 from verify.check import Array, Case, Partial
 from verify.explain import constants
 from verify.explain.compare import Gap, gap

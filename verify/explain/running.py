@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from artifact.signature import LOGITS_TO_KEEP
-from verify.candidate import CACHE_IN
+from model.contract import LOGITS_TO_KEEP
+from verify.candidate.session import CACHE_IN
 from verify.check import Array, Case
 from verify.explain.gpt2 import Truth
 from verify.explain.graph import TRUE, Graph, anchors, cut, laid_open, parameters_of

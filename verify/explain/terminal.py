@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from artifact.canonical import read_json
+from pipeline.canonical import read_json
 from verify.explain.explanation import Explanation, lines
 
 LOUD = ("node", "what")

@@ -8,10 +8,10 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from artifact import command
-from artifact.errors import CHECK_FAILED, PASSED, RecipeError
-from artifact.recipe import Recipe, read_recipe
-from artifact.typed import did_you_mean
+from pipeline import command
+from pipeline.errors import CHECK_FAILED, PASSED, RecipeError
+from pipeline.recipe.recipe import Recipe, read_recipe
+from pipeline.typed import did_you_mean
 
 SEEDS = 20
 
@@ -46,26 +46,26 @@ def _chosen(wanted: Sequence[str] | None, known: Sequence[str], where: str) -> l
 
 
 def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: Mapping[str, object]) -> int:
-    from artifact import lineage
-    from verify import examine, verdict
+    from pipeline.artifact import lineage
+    from verify import run_checks, verdict
     from verify.faults import explained, sweep, table
     from verify.faults.bench import Bench, Ground, shorter
     from verify.faults.fault import Fault
-    from verify.pool import Pool
+    from verify.sandbox.pool import Pool
 
     home: Path = arguments.build / recipe.name
     origin, _ = lineage.open_built(recipe, list(variants), home)
-    modules = examine.plan(recipe, recipe.verify.checks)
+    modules = run_checks.plan(recipe, recipe.verify.checks)
     verdict.require_tolerances(recipe, modules, list(variants))
 
-    from verify.corpus import Corpus
-    from verify.reference import Reference
+    from verify.reference.corpus import Corpus
+    from verify.reference.model import Reference
 
     command.say("faults: loading the reference")
     reference = Reference(origin.path, allow_pickle=recipe.source.allow_pickle)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
-    settings = shorter(examine.settings_of(recipe, modules))
-    examination = examine.Examination(recipe, reference, corpus, modules, settings)
+    settings = shorter(run_checks.settings_of(recipe, modules))
+    examination = run_checks.Examination(recipe, reference, corpus, modules, settings)
     unseen = sorted(set(range(reference.dimensions.vocabulary)) - set(corpus.ids.tolist()) - {reference.end})
     chosen = {name: entry for name, entry in faults.items() if isinstance(entry, Fault)}
     with tempfile.TemporaryDirectory(dir=home, prefix=".faults-") as scratch, Pool(recipe.verify) as pool:

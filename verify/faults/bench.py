@@ -12,15 +12,16 @@ from typing import Any
 
 import onnx
 
-from artifact import lineage, signature
-from artifact.errors import ArtifactError
-from artifact.recipe import Recipe
-from artifact.signature import Dimensions
-from verify.examine import Examination, Saved, Target
+from model.contract import Dimensions
+from pipeline import variants
+from pipeline.artifact import lineage
+from pipeline.errors import ArtifactError
+from pipeline.recipe.recipe import Recipe
 from verify.faults import lastbits
 from verify.faults.fault import BUILD, FILES, Fault, InapplicableError, Subject
+from verify.run_checks import Examination, Saved, Target
+from verify.sandbox.worker import Worker
 from verify.verdict import Result
-from verify.worker import Worker
 
 TWIN = "twin"
 LINEAGE = "lineage"  # what refuses a faulty artifact before any check runs
@@ -47,7 +48,7 @@ class Ground:
 
     def clean(self, variant: str) -> Path:
         """The graph of a variant as it was made."""
-        return self.home / variant / signature.model_file(variant)
+        return self.home / variant / variants.model_file(variant)
 
     def plant(self, entry: Fault, variant: str, magnitude: float | None, place: Path) -> Path:
         """A copy with the fault, below `place`: the graph, or for a fault in the lineage the copied build/<name>.
@@ -61,7 +62,7 @@ class Ground:
                 shutil.copytree(self.home / name, place / name, copy_function=_link)
             entry.plant(Subject(variant, onnx.ModelProto(), place, self.dims, self.unseen, self.home), magnitude)
             return place
-        graph = place / signature.model_file(variant)
+        graph = place / variants.model_file(variant)
         leave_out = shutil.ignore_patterns("*.onnx", "manifest.json")
         shutil.copytree(self.home / variant, place, ignore=leave_out)
         model = onnx.ModelProto() if entry.place == FILES else onnx.load(self.clean(variant))

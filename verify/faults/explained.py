@@ -13,16 +13,16 @@ from typing import Any
 import onnx
 from tqdm import tqdm
 
-from verify.examine import Target, interval
 from verify.explain.explanation import Explanation
 from verify.explain.locate import Bounds, Context, Place, explain_variant
 from verify.faults.bench import Bench, failures
 from verify.faults.fault import GRAPH, Fault
 from verify.faults.surgery import RIGHT
 from verify.faults.sweep import Finding, with_needs
-from verify.pool import Pool
+from verify.run_checks import Target, interval
+from verify.sandbox.pool import Pool
+from verify.sandbox.worker import Worker
 from verify.verdict import Result
-from verify.worker import Worker
 
 AIM = 0.9  # share of planted nodes that explanations should name
 EXACT, NEIGHBOUR, MISSED = "exact", "neighbour", "missed"

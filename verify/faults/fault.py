@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 
-from artifact import registry
-from artifact.signature import Dimensions
+from model.contract import Dimensions
+from pipeline import plugins
 
 FOLDER = "verify/faults/families"
 VARIANTS = ("fp32", "fp16", "q8", "q4")
@@ -84,7 +84,7 @@ def fault(
 
 def catalogue() -> dict[str, Fault]:
     """All faults by name, in the order of their families' files."""
-    for name in registry.names(FOLDER):
+    for name in plugins.names(FOLDER):
         importlib.import_module(f"{FOLDER.replace('/', '.')}.{name}")
     return dict(sorted(_CATALOGUE.items(), key=lambda item: item[1].family))
 

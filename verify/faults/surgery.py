@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from artifact.signature import model_file
+from pipeline.variants import model_file
 from verify.check import Array
 from verify.faults.fault import InapplicableError, Subject
 

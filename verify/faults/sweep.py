@@ -12,14 +12,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from verify import examine
-from verify.corpus import Corpus
-from verify.examine import Examination, Saved, Target, interval
+from verify import run_checks
 from verify.faults.bench import TWIN, Bench, failures
 from verify.faults.fault import FILES, Fault, InapplicableError
-from verify.pool import Pool
+from verify.reference.corpus import Corpus
+from verify.run_checks import Examination, Saved, Target, interval
+from verify.sandbox.pool import Pool
+from verify.sandbox.worker import Worker
 from verify.verdict import Result
-from verify.worker import Worker
 
 STEPS = 20  # halvings of a fault's magnitude among which the smallest one that is still caught is searched
 SEEDED = ("logits", "cache", "generation")  # the checks whose pieces of the text depend on the seed
@@ -129,10 +129,10 @@ def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list
         range(recipe.verify.seed, recipe.verify.seed + seeds), desc="clean", unit=" seeds", mininterval=interval()
     ):
         first = seed == recipe.verify.seed
-        modules = examine.plan(recipe, names if first else [name for name in names if name in SEEDED])
+        modules = run_checks.plan(recipe, names if first else [name for name in names if name in SEEDED])
         own = replace(recipe, verify=replace(recipe.verify, seed=seed))
         corpus = Corpus(recipe.text_path, reference.tokenizer, seed)
-        examination = Examination(own, reference, corpus, modules, examine.settings_of(own, modules))
+        examination = Examination(own, reference, corpus, modules, run_checks.settings_of(own, modules))
         with tempfile.TemporaryDirectory(dir=bench.scratch) as scratch:
             cases = examination.prepare(Path(scratch))
             results += [

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from artifact import genai
-from artifact.canonical import read_json
-from verify.agreement import top_of
+from model import genai_config
+from pipeline.canonical import read_json
 from verify.checks.tokenizer import beside
-from verify.isolated import isolated
-from verify.runtime import Answers, Bounds, Missing, Running, Task
+from verify.interop.comparator import top_of
+from verify.interop.runtime import Answers, Bounds, Missing, Running, Task
+from verify.sandbox.isolated import isolated
 
 PARTS = ("texts", "strings")
 UNREADABLE = "[\0\ud800-\udfff]"  # texts pass through C strings, which end at NUL, in UTF-8, which has no half pairs
@@ -45,8 +45,8 @@ def missing(settings: Settings) -> Missing | None:
 def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
     """All of it, where another program converted the model and did not write the configuration."""
     home = beside(graph)
-    there = home is not None and (home / genai.FILE).is_file()
-    return {} if there else {"any": f"no {genai.FILE} lies beside the graph"}
+    there = home is not None and (home / genai_config.FILE).is_file()
+    return {} if there else {"any": f"no {genai_config.FILE} lies beside the graph"}
 
 
 def version(settings: Settings) -> str:
@@ -55,7 +55,7 @@ def version(settings: Settings) -> str:
 
 
 def running(settings: Settings, bounds: Bounds) -> Running:
-    """See verify/runtime.py."""
+    """See verify/interop/runtime.py."""
     return isolated(__name__, settings, bounds)
 
 
@@ -63,7 +63,7 @@ def answer(task: Task, settings: Settings) -> Answers:
     """Greedy text and the tokens of hard strings."""
     import onnxruntime_genai as library
 
-    if not (task.repository / genai.FILE).is_file():
+    if not (task.repository / genai_config.FILE).is_file():
         return {}
     with tempfile.TemporaryDirectory() as scratch:
         model = library.Model(str(_directory(task, Path(scratch))))
@@ -77,10 +77,10 @@ def answer(task: Task, settings: Settings) -> Answers:
 def _directory(task: Task, scratch: Path) -> Path:
     """The repository, with the configuration that the variant's own artifact has: it names one file."""
     for path in task.repository.iterdir():
-        if path.name != genai.FILE:
+        if path.name != genai_config.FILE:
             (scratch / path.name).symlink_to(path)
-    content = genai.renamed(read_json(task.repository / genai.FILE), task.variant)
-    (scratch / genai.FILE).write_text(json.dumps(content), encoding="utf-8")
+    content = genai_config.renamed(read_json(task.repository / genai_config.FILE), task.variant)
+    (scratch / genai_config.FILE).write_text(json.dumps(content), encoding="utf-8")
     return scratch
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from artifact.errors import RecipeError
-from artifact.signature import model_file
-from artifact.typed import did_you_mean
-from verify.candidate import Candidate, positions_of
+from pipeline.errors import RecipeError
+from pipeline.typed import did_you_mean
+from pipeline.variants import model_file
+from verify.candidate.session import Candidate, positions_of
 from verify.check import Array
-from verify.isolated import isolated
-from verify.runtime import Answers, Bounds, Missing, Running, Task
+from verify.interop.runtime import Answers, Bounds, Missing, Running, Task
+from verify.sandbox.isolated import isolated
 
 PARTS = ("passes", "spread")
 UNREADABLE = None
@@ -59,7 +59,7 @@ def version(settings: Settings) -> str:
 
 
 def running(settings: Settings, bounds: Bounds) -> Running:
-    """See verify/runtime.py."""
+    """See verify/interop/runtime.py."""
     return isolated(__name__, settings, bounds)
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from artifact.signature import FILES
-from verify.agreement import top_of
-from verify.isolated import isolated
-from verify.questions import SURROGATE
-from verify.runtime import Answers, Bounds, Missing, Running, Task
+from pipeline.variants import FILES
+from verify.interop.comparator import top_of
+from verify.interop.questions import SURROGATE
+from verify.interop.runtime import Answers, Bounds, Missing, Running, Task
+from verify.sandbox.isolated import isolated
 
 PARTS = ("texts", "strings", "sampling", "beams")
 UNREADABLE = SURROGATE.pattern  # half a surrogate pair is no text in Python's tokenizers
@@ -46,7 +46,7 @@ def version(settings: Settings) -> str:
 
 
 def running(settings: Settings, bounds: Bounds) -> Running:
-    """See verify/runtime.py."""
+    """See verify/interop/runtime.py."""
     return isolated(__name__, settings, bounds)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from artifact.canonical import canonical_json
-from artifact.manifest import FILE_NAME
-from artifact.signature import model_file
+from pipeline.artifact.manifest import FILE_NAME
+from pipeline.canonical import canonical_json
+from pipeline.variants import model_file
 from verify.faults.fault import BUILD, Subject, fault
 
 QUANTIZED = ("fp16", "q8", "q4")

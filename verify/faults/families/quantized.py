@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from artifact.signature import model_file
+from pipeline.variants import model_file
 from verify.faults.fault import InapplicableError, Subject, fault
 from verify.faults.surgery import (
     Graft,

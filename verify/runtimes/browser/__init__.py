@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from artifact.canonical import read_json
-from artifact.errors import RecipeError
-from artifact.signature import model_file
-from artifact.typed import did_you_mean
-from verify.runtime import Answers, Ask, Bounds, Missing, RuntimeFailure, Task
+from pipeline.canonical import read_json
+from pipeline.errors import RecipeError
+from pipeline.typed import did_you_mean
+from pipeline.variants import model_file
+from verify.interop.runtime import Answers, Ask, Bounds, Missing, RuntimeFailure, Task
 from verify.runtimes import transformersjs
 from verify.runtimes.browser.server import PACKAGES, application, serving
 

@@ -13,10 +13,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from artifact.canonical import parse_json, read_json
-from artifact.errors import PipelineError
-from verify.launch import launch
-from verify.runtime import Answers, Ask, Bounds, Missing, RuntimeFailure, Task
+from pipeline.canonical import parse_json, read_json
+from pipeline.errors import PipelineError
+from verify.interop.runtime import Answers, Ask, Bounds, Missing, RuntimeFailure, Task
+from verify.sandbox.launch import launch
 
 PARTS = ("texts", "strings")
 UNREADABLE = None  # a string of JavaScript holds any text

@@ -1,5 +1,5 @@
 // Answers the questions with Transformers.js. The same code runs in Node and in a browser's page, so that a difference
-// between the two is one of the runtimes and not of the tests. It judges nothing: verify/agreement.py does.
+// between the two is one of the runtimes and not of the tests. It judges nothing: verify/interop/comparator.py does.
 
 /** A logits processor that changes nothing and keeps each step's likeliest tokens, [rows][steps][k] of [id, logit]. */
 function watcher(LogitsProcessor, count) {
@@ -38,7 +38,7 @@ function numbers(tensor) {
 
 /**
  * @param library Transformers.js, its `env` already set
- * @param questions what verify/questions.py asks; `model` is the name of the model's directory
+ * @param questions what verify/interop/questions.py asks; `model` is the name of the model's directory
  * @param options `dtype`, and what else `from_pretrained` takes
  */
 export async function answer(library, questions, options) {

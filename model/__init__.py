@@ -1,0 +1,1 @@
+"""What a converted model is, for every stage: its contract, its checkpoint, sessions and graphs. No torch at import."""

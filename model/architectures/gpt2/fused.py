@@ -1,0 +1,171 @@
+"""GPT-2 as a graph of fused operators, one node per idea, built from the checkpoint's tensors.
+
+    embeddings + norm
+    each layer: qkv -> attention -> projection -> residual + norm -> up -> gelu -> down -> residual + next norm
+    head
+
+A linear layer is MatMul + Add: a quantizer makes it one node, and onnxruntime moves the Add of a float one into the
+activation that follows. Residual and norm are two nodes: SkipLayerNormalization, which is both, is slower (decision
+0007). Attention takes causality and padding as one additive bias, made once for all layers, because onnxruntime's
+WebGPU kernel knows neither a padding mask nor `unidirectional`. The vocabulary's table is stored as the head
+multiplies with it, [hidden, vocabulary], and the embedding looks up columns: one copy, and no Transpose to run or to
+fold. Operators of com.microsoft are onnxruntime's, defined in its docs/ContribOperators.md. Values carry the names of
+the PyTorch modules that compute them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from model import contract
+from model.builder import END, MICROSOFT, Builder
+from model.contract import Dimensions
+
+MASKED = -1e4  # as in `standard`
+# Activation -> operator, its attributes, its domain. The first group is the tanh approximation of GELU, spelt
+# differently; Gelu is the exact one; QuickGelu is x * sigmoid(alpha x).
+TANH = ("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh")
+ACTIVATIONS: dict[str, tuple[str, dict[str, float], str]] = {
+    **dict.fromkeys(TANH, ("FastGelu", {}, MICROSOFT)),
+    **dict.fromkeys(("gelu", "gelu_python"), ("Gelu", {}, MICROSOFT)),
+    "quick_gelu": ("QuickGelu", {"alpha": 1.702}, MICROSOFT),
+    **dict.fromkeys(("silu", "swish"), ("QuickGelu", {"alpha": 1.0}, MICROSOFT)),
+    "relu": ("Relu", {}, ""),
+    "tanh": ("Tanh", {}, ""),
+    "sigmoid": ("Sigmoid", {}, ""),
+}
+
+
+def unsupported(config: Mapping[str, Any]) -> str | None:
+    """Why a configuration cannot be expressed in fused operators; None when it can."""
+    activation = config.get("activation_function", "gelu_new")
+    if activation not in ACTIVATIONS:
+        return f"activation_function {activation!r} has no fused operator"
+    return None
+
+
+def build(config: Mapping[str, Any], weights: Mapping[str, ir.TensorProtocol], dims: Dimensions) -> ir.Model:
+    """The model with the ports of `signature`; weights float32 by the names that `config.tensors` gives."""
+    return _GPT2(config, weights, dims, Builder()).model()
+
+
+@dataclass(frozen=True)
+class _GPT2:
+    config: Mapping[str, Any]
+    weights: Mapping[str, ir.TensorProtocol]
+    dims: Dimensions
+    graph: Builder
+
+    def model(self) -> ir.Model:
+        """The whole model, ports first."""
+        graph, dims = self.graph, self.dims
+        inputs = [graph.port(port) for port in contract.inputs(dims)]
+        ids, attention_mask, positions, *past = inputs
+        columns = graph.op("Gather", [self._table("transformer.wte"), ids], "transformer.wte.columns", {"axis": 1})
+        tokens = graph.op("Transpose", [columns], "transformer.wte", {"perm": [1, 2, 0]})
+        places = graph.op("Gather", [self._tensor("transformer.wpe.weight"), positions], "transformer.wpe")
+        bias = self._attention_bias(ids, attention_mask)
+        residual, hidden = self._norm(tokens, places, "transformer.h.0.ln_1", "embeddings")
+        presents: list[ir.Value] = []
+        for layer in range(dims.layers):
+            cache = past[2 * layer : 2 * layer + 2]
+            residual, hidden, present = self._layer(layer, residual, hidden, bias, cache)
+            presents += present
+        keep = graph.constant(contract.LOGITS_TO_KEEP, np.array(0, np.int64))
+        head = self._table("transformer.wte" if dims.tied else "lm_head")
+        logits = graph.op("MatMul", [graph.last(hidden, keep), head], "logits")
+        return graph.model([*inputs, keep], [logits, *presents], contract.outputs(dims))
+
+    def _attention_bias(self, ids: ir.Value, attention_mask: ir.Value) -> ir.Value:
+        """What is added to the scores, float32 [batch, 1, sequence, total]: 0 where a token may look, else MASKED.
+
+        It may look at slots up to its own, which the last `sequence` of the `total` are, unless they are padding.
+        """
+        graph = self.graph
+        total = graph.op("Shape", [attention_mask], "total_length", {"start": 1, "end": 2})
+        length = graph.op("Shape", [ids], "sequence_length", {"start": 1, "end": 2})
+        bounds = [graph.scalar("zero", 0), graph.op("Squeeze", [total], "total"), graph.scalar("one", 1)]
+        slots = graph.op("Range", bounds, "slots")
+        begin = graph.op("Neg", [length], "sequence_begin")
+        own = graph.op("Slice", [slots, begin, graph.vector("end", END)], "own_slots")
+        causal = graph.op(
+            "GreaterOrEqual", [graph.op("Unsqueeze", [own, graph.vector("axis_1", 1)], "rows"), slots], "causal"
+        )
+        real = graph.op("Cast", [attention_mask], "real", {"to": ir.DataType.BOOL})
+        allowed = graph.op(
+            "And", [graph.op("Unsqueeze", [real, graph.vector("axes_1_2", 1, 2)], "columns"), causal], "allowed"
+        )
+        levels = [
+            graph.constant(name, np.array(value, np.float32)) for name, value in (("open", 0), ("masked", MASKED))
+        ]
+        return graph.op("Where", [allowed, *levels], "attention_bias")
+
+    def _layer(
+        self, layer: int, residual: ir.Value, hidden: ir.Value, bias: ir.Value, past: list[ir.Value]
+    ) -> tuple[ir.Value, ir.Value, list[ir.Value]]:
+        """One transformer layer: residual stream and its norm in, the same of the next layer and the cache out."""
+        name = f"transformer.h.{layer}"
+        after = f"transformer.h.{layer + 1}.ln_1" if layer + 1 < self.dims.layers else "transformer.ln_f"
+        attended, present = self._attention(layer, self._linear(hidden, f"{name}.attn.c_attn"), bias, past)
+        projected = self._linear(attended, f"{name}.attn.c_proj")
+        residual, hidden = self._norm(projected, residual, f"{name}.ln_2", f"{name}.middle")
+        operator, attributes, domain = ACTIVATIONS[self.config.get("activation_function", "gelu_new")]
+        up = self._linear(hidden, f"{name}.mlp.c_fc")
+        inner = self.graph.op(operator, [up], f"{name}.mlp.act", attributes, domain=domain)
+        residual, hidden = self._norm(self._linear(inner, f"{name}.mlp.c_proj"), residual, after, name)
+        return residual, hidden, present
+
+    def _attention(
+        self, layer: int, joint: ir.Value, bias: ir.Value, past: list[ir.Value]
+    ) -> tuple[ir.Value, list[ir.Value]]:
+        """Attention over past and present, which it concatenates."""
+        graph, dims = self.graph, self.dims
+        name = f"transformer.h.{layer}.attn"
+        widths = graph.vector("attention_widths", *[dims.hidden] * 3)
+        parts = graph.ops(
+            "Split", [joint, widths], [f"{name}.{part}" for part in ("query", "key", "value")], {"axis": -1}
+        )
+        scale = dims.head_dim**-0.5 if self.config.get("scale_attn_weights", True) else 1.0
+        if self.config.get("scale_attn_by_inverse_layer_idx", False):
+            scale /= layer + 1
+        names = [f"{name}.heads", *(f"present.{layer}.{part}" for part in ("key", "value"))]
+        attended, *present = graph.ops(
+            "MultiHeadAttention",
+            [*parts, None, None, bias, *past],
+            names,
+            {"num_heads": dims.heads, "scale": scale},
+            domain=MICROSOFT,
+        )
+        return attended, present
+
+    def _norm(self, branch: ir.Value, residual: ir.Value, norm: str, total: str) -> tuple[ir.Value, ir.Value]:
+        """Residual + branch, and its layer norm."""
+        stream = self.graph.op("Add", [branch, residual], total)
+        inputs = [stream, self._tensor(f"{norm}.weight"), self._tensor(f"{norm}.bias")]
+        epsilon = float(self.config.get("layer_norm_epsilon", 1e-5))
+        return stream, self.graph.op("LayerNormalization", inputs, norm, {"axis": -1, "epsilon": epsilon})
+
+    def _linear(self, value: ir.Value, name: str) -> ir.Value:
+        product = self.graph.op("MatMul", [value, self._tensor(f"{name}.weight")], f"{name}.product")
+        return self.graph.op("Add", [product, self._tensor(f"{name}.bias")], name)
+
+    def _table(self, module: str) -> ir.Value:
+        """A table of the vocabulary as the head multiplies with it, float32 [hidden, vocabulary]."""
+        name = f"{module}.weight"
+        table = self.weights[name]
+        rows, columns = table.shape.numpy()
+        turned = ir.LazyTensor(
+            lambda: ir.tensor(np.ascontiguousarray(table.numpy().T), name=name),
+            dtype=table.dtype,
+            shape=ir.Shape((columns, rows)),
+            name=name,
+        )
+        return self.graph.tensor(name, turned)
+
+    def _tensor(self, name: str) -> ir.Value:
+        return self.graph.tensor(name, self.weights[name])

@@ -1,0 +1,98 @@
+"""Write an ONNX graph node by node: names are given, initializers are shared by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+from model import contract
+from model.contract import Port
+
+MICROSOFT = "com.microsoft"
+END = np.iinfo(np.int64).max  # of a slice that goes to the end
+DTYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
+
+
+class Builder:
+    """A graph being written. A node has the name of its first output."""
+
+    def __init__(self) -> None:
+        self._tape = Tape()
+        self._constants: dict[str, ir.Value] = {}
+
+    def port(self, port: Port) -> ir.Value:
+        """A graph input of the contract."""
+        return ir.Value(name=port.name, shape=ir.Shape(port.axes), type=ir.TensorType(DTYPES[port.dtype]))
+
+    def constant(self, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+        """The initializer of this name, made when first asked for."""
+        return self.tensor(name, ir.tensor(array, name=name))
+
+    def tensor(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+        """The initializer of this name, of a tensor that may be read only when the graph is written."""
+        if name not in self._constants:
+            self._constants[name] = self._tape.initializer(tensor, name)
+        return self._constants[name]
+
+    def scalar(self, name: str, value: int) -> ir.Value:
+        """An int64 scalar."""
+        return self.constant(name, np.array(value, np.int64))
+
+    def vector(self, name: str, *values: int) -> ir.Value:
+        """An int64 vector."""
+        return self.constant(name, np.array(values, np.int64))
+
+    def op(
+        self,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        name: str,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
+    ) -> ir.Value:
+        """A node of one output."""
+        return self.ops(operator, inputs, [name], attributes, domain=domain)[0]
+
+    def ops(
+        self,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        names: Sequence[str],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
+    ) -> Sequence[ir.Value]:
+        """A node of several outputs; one whose name is empty is not computed."""
+        outputs = [ir.Value(name=name) for name in names]
+        return self._tape.op_multi_out(
+            operator, inputs, attributes, outputs=outputs, domain=domain, name=f"{names[0]}/{operator}"
+        )
+
+    def last(self, hidden: ir.Value, keep: ir.Value) -> ir.Value:
+        """The last `keep` positions of [batch, sequence, hidden]; 0 keeps all, because a slice from -0 begins at 0."""
+        start = self.op("Unsqueeze", [self.op("Neg", [keep], "first"), self.vector("axis_0", 0)], "first_kept")
+        return self.op("Slice", [hidden, start, self.vector("end", END), self.vector("axis_1", 1)], "kept")
+
+    def insert(self, graph: ir.Graph, *, before: ir.Node) -> None:
+        """Put what was written into an existing graph, in front of a node of it."""
+        for value in self._constants.values():
+            graph.register_initializer(value)
+        graph.insert_before(before, self._tape.nodes)
+
+    def model(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], ports: Sequence[Port]) -> ir.Model:
+        """The graph as a model; outputs get the types and axes of `ports`."""
+        for value, port in zip(outputs, ports, strict=True):
+            value.type, value.shape = ir.TensorType(DTYPES[port.dtype]), ir.Shape(port.axes)
+        graph = ir.Graph(
+            inputs,
+            outputs,
+            nodes=self._tape.nodes,
+            initializers=self._tape.initializers,
+            opset_imports={"": contract.OPSET, MICROSOFT: 1},
+        )
+        return ir.Model(graph, ir_version=contract.IR_VERSION)

@@ -1,0 +1,73 @@
+"""The contract of the converted model: dimensions, graph inputs and outputs, versions, file names.
+
+Source of the names and limits: the loaders (Transformers.js 4.3.1, Optimum 2.1.0); see docs/decisions/0002.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OPSET = 18
+IR_VERSION = 8
+MAX_OPSET = 21  # newest that the older runtimes in use load
+MAX_IR_VERSION = 10
+
+BATCH = "batch_size"  # Transformers.js builds the empty cache from this very name
+SEQUENCE = "sequence_length"
+PAST = "past_sequence_length"
+TOTAL = "past_sequence_length + sequence_length"
+LOGITS_TO_KEEP = "num_logits_to_keep"  # Transformers.js knows this name too, should it ever see it
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Sizes of a decoder-only language model; `parameters` counts a tied embedding once."""
+
+    layers: int
+    hidden: int
+    heads: int
+    context: int
+    vocabulary: int
+    parameters: int
+    tied: bool
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
+
+
+@dataclass(frozen=True)
+class Port:
+    """One graph input or output: name, element type, and axes as numbers or symbols."""
+
+    name: str
+    dtype: str
+    axes: tuple[int | str, ...]
+
+
+def inputs(dims: Dimensions) -> tuple[Port, ...]:
+    """The graph's required inputs; the cache is float32 in every variant."""
+    return (
+        Port("input_ids", "int64", (BATCH, SEQUENCE)),
+        Port("attention_mask", "int64", (BATCH, TOTAL)),
+        Port("position_ids", "int64", (BATCH, SEQUENCE)),
+        *_cache("past_key_values", dims, PAST),
+    )
+
+
+def optional_inputs() -> tuple[Port, ...]:
+    """Inputs with a default, which loaders do not see: how many of the last positions get logits (0: all)."""
+    return (Port(LOGITS_TO_KEEP, "int64", ()),)
+
+
+def outputs(dims: Dimensions) -> tuple[Port, ...]:
+    """The graph's outputs: logits over the vocabulary, and the cache grown by this call."""
+    return (Port("logits", "float32", (BATCH, SEQUENCE, dims.vocabulary)), *_cache("present", dims, TOTAL))
+
+
+def _cache(prefix: str, dims: Dimensions, length: str) -> tuple[Port, ...]:
+    axes = (BATCH, dims.heads, length, dims.head_dim)
+    return tuple(
+        Port(f"{prefix}.{layer}.{part}", "float32", axes) for layer in range(dims.layers) for part in ("key", "value")
+    )

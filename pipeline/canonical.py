@@ -1,0 +1,77 @@
+"""Canonical JSON, strict JSON, and digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+
+# What decides a result: Python, templates, and scripts and pages with the package-lock.json that pins what they import.
+CODE_SUFFIXES = {".py", ".j2", ".css", ".mjs", ".html", ".json"}
+
+
+def canonical_json(value: object) -> bytes:
+    """One byte string per value: keys sorted, no spaces, UTF-8, NaN refused (ValueError)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def digest(value: object) -> str:
+    """SHA-256 (hexadecimal) of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hexadecimal) of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def code_digest(*packages: Path) -> str:
+    """Digest of all code below the given folders, installed packages aside: changed code makes results stale."""
+    files = [
+        (package.parent, path)
+        for package in packages
+        for path in package.rglob("*")
+        # An editor's lock is a link to nowhere with a suffix of ours.
+        if path.suffix in CODE_SUFFIXES and "node_modules" not in path.relative_to(package).parts and path.is_file()
+    ]
+    return digest({path.relative_to(root).as_posix(): file_digest(path) for root, path in files})
+
+
+def parse_json(text: str | bytes, where: object) -> Any:
+    """Parse JSON strictly: duplicate keys, NaN, Infinity and bytes that are not UTF-8 are refused with InputError."""
+    try:
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        canonical_json(value)  # refuses what json.loads lets through: 1e999 (infinity) and half a surrogate pair
+    except RecursionError as error:
+        raise InputError("JSON is nested too deeply", where=where, hint="restore the file from its source") from error
+    except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
+        raise InputError(f"invalid JSON: {error}", where=where, hint="restore the file from its source") from error
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON file strictly; InputError if it is missing or malformed."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=path, hint="restore the file") from error
+    return parse_json(content, path)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"duplicate key {twice!r}")
+    return table
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")

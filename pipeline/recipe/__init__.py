@@ -1,0 +1,1 @@
+"""The recipe: what to convert, into which variants, and what a variant may deviate from the reference."""

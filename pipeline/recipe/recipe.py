@@ -1,0 +1,293 @@
+"""The recipe: what to convert, into which variants, and what a variant may deviate from the reference. Data only."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline import plugins
+from pipeline.canonical import digest, file_digest
+from pipeline.errors import RecipeError
+from pipeline.recipe.publication import Publish, read_publish
+from pipeline.recipe.runtimes import Runtimes, read_runtimes
+from pipeline.recipe.tolerances import Limit, Tolerance, read_tolerances
+from pipeline.typed import build, convert, did_you_mean
+from pipeline.variants import FILES, GRAPHS
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+LEVELS = ("disable_all", "enable_all")
+SCHEMES = "quantize/schemes"
+# What Transformers.js calls the devices that it runs on.
+DEVICES = ("cpu", "cuda", "dml", "wasm", "webgpu", "webnn", "webnn-cpu", "webnn-gpu", "webnn-npu")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the source must be; a source that differs in a stated field is refused."""
+
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    context: int | None = None
+    vocabulary: int | None = None
+    parameters: int | None = None
+    tied: bool | None = None
+    license: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the checkpoint comes from: a Hub repository at a revision, or a directory beside the recipe."""
+
+    repository: str
+    revision: str = "main"
+    path: str | None = None
+    allow_pickle: bool = False
+    padded_vocabulary: bool = False  # the embedding has more rows than the tokenizer has tokens, on purpose
+    expect: Expected = Expected()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The text, relative to the recipe, that calibrated schemes see: `chunks` chunks of `chunk` tokens."""
+
+    text: str
+    chunk: int = 512
+    chunks: int = 32
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Quantization steps applied in order; each is a table with `scheme` and that scheme's options."""
+
+    steps: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Verify:
+    """How variants are judged; a key named like a check holds that check's settings."""
+
+    text: str
+    checks: tuple[str, ...]
+    seed: int = 0
+    levels: tuple[str, ...] = LEVELS
+    timeout_s: float = 300.0  # for one candidate and one case
+    memory_gb: float = 8.0  # address space of one candidate's process
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    runtimes: Runtimes = field(default_factory=Runtimes)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model's recipe. `tolerances` is keyed by check, then figure.
+
+    `defaults` names the variant that Transformers.js loads on a device when its user names none.
+    """
+
+    path: Path
+    name: str
+    architecture: str
+    source: Source
+    variants: Mapping[str, Variant]
+    verify: Verify
+    tolerances: Mapping[str, Mapping[str, Tolerance]]
+    graph: str = GRAPHS[0]
+    calibration: Calibration | None = None
+    publish: Publish | None = None
+    defaults: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def text_path(self) -> Path:
+        """The verification text, named relative to the recipe."""
+        return self.path.parent / self.verify.text
+
+    @property
+    def calibration_path(self) -> Path:
+        """The calibration text. RecipeError when the recipe names none or it is no file."""
+        where = f"{self.path}: calibration"
+        if self.calibration is None:
+            raise RecipeError("no calibration text", where=where, hint='add [calibration] with text = "..."')
+        path = self.path.parent / self.calibration.text
+        if not path.is_file():
+            raise RecipeError(
+                f"no file {path}", where=f"{where}: text", hint="name a text file, relative to the recipe"
+            )
+        return path
+
+    @property
+    def source_digest(self) -> str:
+        """Digest of what decides the source artifact."""
+        return digest({"source": asdict(self.source), "architecture": self.architecture})
+
+    @property
+    def model_digest(self) -> str:
+        """Digest of what decides the fp32 artifact, given the source."""
+        padded = self.source.padded_vocabulary
+        own = {"architecture": self.architecture, "graph": self.graph, "padded_vocabulary": padded}
+        return digest({**own, "defaults": dict(self.defaults)})
+
+    def variant_digest(self, name: str) -> str:
+        """Digest of what decides a variant, given fp32: the calibration too, text included, where a scheme uses it."""
+        steps = self.variants[name].steps
+        if self.calibration is None or not _calibrated(steps):
+            return digest(steps)
+        return digest(
+            {"steps": steps, "calibration": asdict(self.calibration), "text": file_digest(self.calibration_path)}
+        )
+
+    @property
+    def verdict_digest(self) -> str:
+        """Digest of what decides a verdict on given files: settings, tolerances, text. RecipeError without the text."""
+        try:
+            text = file_digest(self.text_path)
+        except OSError as error:
+            hint = "set verify.text to a UTF-8 text file, relative to the recipe"
+            raise RecipeError(f"text cannot be read: {error.strerror}", where=self.text_path, hint=hint) from error
+        return digest([repr(self.verify), repr(self.tolerances), text])
+
+    def limit(self, check: str, figure: str, variant: str) -> Limit:
+        """The limit of a figure; RecipeError when the recipe sets none, because an unjudged figure passes nothing."""
+        tolerance = self.tolerances.get(check, {}).get(figure)
+        if tolerance is None or variant not in tolerance.limits:
+            where = f"{self.path}: tolerances.{check}.{figure}"
+            hint = f"add {variant} = {{ max = ..., measured = ... }} and a reason"
+            raise RecipeError(f"no tolerance for variant {variant!r}", where=where, hint=hint)
+        return tolerance.limits[variant]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe; RecipeError names the key for anything it does not know or that cannot be."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot be read: {error.strerror}", where=path, hint="name a file in recipes/") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting beyond tomllib's limits
+        raise RecipeError(f"not TOML: {error}", where=path, hint="mend the file") from error
+    where = str(path)
+    known = (
+        "name",
+        "architecture",
+        "graph",
+        "source",
+        "calibration",
+        "variants",
+        "defaults",
+        "verify",
+        "tolerances",
+        "publish",
+    )
+    for key in table:
+        if key not in known:
+            raise RecipeError(f"unknown key {key!r}", where=where, hint=did_you_mean(key, known))
+    for key in ("name", "architecture", "source", "variants", "verify"):
+        if key not in table:
+            raise RecipeError(f"missing key {key!r}", where=where, hint=f"add {key}; see recipes/ for examples")
+    name = convert(str, table["name"], where=f"{where}: name")
+    if not NAME.fullmatch(name):
+        raise RecipeError(
+            f"{name!r} cannot name a directory", where=f"{where}: name", hint="use a-z 0-9 . _ -, at most 100"
+        )
+    architecture = convert(str, table["architecture"], where=f"{where}: architecture")
+    plugins.require("model/architectures", architecture, where=f"{where}: architecture")
+    graph = convert(str, table.get("graph", GRAPHS[0]), where=f"{where}: graph")
+    if graph not in GRAPHS:
+        raise RecipeError(f"no graph {graph!r}", where=f"{where}: graph", hint=did_you_mean(graph, GRAPHS))
+    source = build(Source, table["source"], where=f"{where}: source")
+    variants = _variants(table["variants"], f"{where}: variants")
+    verify = _verify(table["verify"], f"{where}: verify")
+    tolerances = read_tolerances(table.get("tolerances", {}), variants, f"{where}: tolerances")
+    calibration = _calibration(table["calibration"], f"{where}: calibration") if "calibration" in table else None
+    publish = read_publish(table["publish"], f"{where}: publish") if "publish" in table else None
+    defaults = _defaults(table.get("defaults", {}), ("fp32", *variants), f"{where}: defaults")
+    return Recipe(path, name, architecture, source, variants, verify, tolerances, graph, calibration, publish, defaults)
+
+
+def _calibration(table: object, where: str) -> Calibration:
+    calibration = build(Calibration, table, where=where)
+    if calibration.chunk < 2 or calibration.chunks < 1:
+        raise RecipeError("chunk and chunks must be positive", where=where, hint="write chunk = 512, chunks = 32")
+    return calibration
+
+
+def _defaults(table: object, variants: Sequence[str], where: str) -> Mapping[str, str]:
+    defaults: Mapping[str, str] = convert(Mapping[str, str], table, where=where)
+    for device, variant in defaults.items():
+        if device not in DEVICES:
+            raise RecipeError(f"no device {device!r}", where=where, hint=did_you_mean(device, DEVICES))
+        if variant not in variants:
+            hint = did_you_mean(variant, variants)
+            raise RecipeError(f"{variant!r} is not made by this recipe", where=f"{where}.{device}", hint=hint)
+    return defaults
+
+
+def _calibrated(steps: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a scheme named anywhere in the steps says that it can use calibration."""
+    schemes = set(_texts(steps)).intersection(plugins.names(SCHEMES))
+    return any(plugins.constant(SCHEMES, name, "CALIBRATED", bool) for name in sorted(schemes))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in nested tables and lists: a scheme may be named by a step, an override or a list of candidates."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _variants(table: object, where: str) -> Mapping[str, Variant]:
+    variants: Mapping[str, Variant] = convert(Mapping[str, Variant], table, where=where)
+    for name, variant in variants.items():
+        if name not in FILES or name == "fp32":
+            known = [key for key in FILES if key != "fp32"]
+            raise RecipeError(f"{name!r} is not a variant", where=where, hint=did_you_mean(name, known))
+        if not variant.steps:
+            raise RecipeError("no steps", where=f"{where}.{name}", hint='add steps = [{ scheme = "..." }]')
+        for i, step in enumerate(variant.steps):
+            at = f"{where}.{name}.steps[{i}]"
+            if not isinstance(step, Mapping) or not isinstance(step.get("scheme"), str):
+                raise RecipeError("a step needs a scheme", where=at, hint='write { scheme = "...", ... }')
+            plugins.require(SCHEMES, step["scheme"], where=at)
+            _check_digestible(step, at)
+    return variants
+
+
+def _check_digestible(step: Mapping[str, Any], where: str) -> None:
+    """RecipeError for what TOML has and JSON, by which variants are told apart, has not: dates, NaN, infinity."""
+    for key, value in step.items():
+        try:
+            digest(value)
+        except (TypeError, ValueError) as error:
+            hint = "write a finite number, a text, true, false, a list or a table"
+            raise RecipeError(f"{value!r} is no option's value", where=f"{where}: {key}", hint=hint) from error
+
+
+def _verify(table: object, where: str) -> Verify:
+    if not isinstance(table, Mapping):
+        raise RecipeError("expected a table", where=where, hint="see recipes/ for examples")
+    known = plugins.names("verify/checks")
+    if "settings" in table:
+        raise RecipeError("unknown key 'settings'", where=where, hint=f"name the check itself: {', '.join(known)}")
+    settings = {key: value for key, value in table.items() if key in known}
+    rest = {key: value for key, value in table.items() if key not in known and key != "runtimes"}
+    verify = build(Verify, {**rest, "settings": settings}, where=where)
+    verify = replace(verify, runtimes=read_runtimes(table.get("runtimes", {}), f"{where}.runtimes"))
+    for check in verify.checks:
+        plugins.require("verify/checks", check, where=f"{where}: checks")
+    for level in verify.levels:
+        if level not in LEVELS:
+            raise RecipeError(f"unknown level {level!r}", where=f"{where}: levels", hint=did_you_mean(level, LEVELS))
+    if not verify.checks or not verify.levels:
+        raise RecipeError("nothing would be checked", where=where, hint="name at least one check and one level")
+    if verify.seed < 0:
+        raise RecipeError(f"negative seed {verify.seed}", where=f"{where}: seed", hint="write 0 or more")
+    if verify.timeout_s <= 0 or verify.memory_gb <= 0:
+        raise RecipeError("timeout_s and memory_gb must be positive", where=where, hint="write positive numbers")
+    return verify

@@ -1,0 +1,57 @@
+"""The recipe's table verify.runtimes: in which programs the artifact must say what the reference says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline import plugins
+from pipeline.errors import RecipeError
+from pipeline.typed import build
+
+FOLDER = "verify/runtimes"
+
+
+@dataclass(frozen=True)
+class Runtimes:
+    """What every runtime is asked; a key named like a runtime holds that runtime's settings.
+
+    `run` are the runtimes to ask, `require` those of them without which there is no pass.
+    """
+
+    run: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    prompts: tuple[int, ...] = (24, 7)  # tokens of each text that is continued alone
+    batch: tuple[int, ...] = (19, 5, 11, 40, 8, 27, 14, 33)  # and of those continued together, padded on the left
+    new_tokens: int = 12
+    timeout_s: float = 120.0  # for one runtime and one variant
+    memory_gb: float = 8.0  # of data of one runtime's process
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def read_runtimes(table: object, where: str) -> Runtimes:
+    """The table as data; RecipeError for a runtime that does not exist and for numbers that cannot be."""
+    if not isinstance(table, Mapping):
+        raise RecipeError("expected a table", where=where, hint="see recipes/ for examples")
+    known = plugins.names(FOLDER)
+    if "settings" in table:
+        raise RecipeError("unknown key 'settings'", where=where, hint=f"name the runtime itself: {', '.join(known)}")
+    settings = {key: value for key, value in table.items() if key in known}
+    rest = {key: value for key, value in table.items() if key not in known}
+    runtimes = build(Runtimes, {**rest, "settings": settings}, where=where)
+    for key in ("run", "require"):
+        for name in getattr(runtimes, key):
+            plugins.require(FOLDER, name, where=f"{where}: {key}")
+    for name in runtimes.require:
+        if name not in runtimes.run:
+            raise RecipeError(f"{name} is required but not run", where=where, hint=f"add {name} to run")
+    if len(set(runtimes.run)) != len(runtimes.run):
+        raise RecipeError("a runtime is named twice", where=f"{where}: run", hint="name each once")
+    if len(set(runtimes.batch)) < 2:
+        hint = "name at least two different lengths, so that something is padded"
+        raise RecipeError("the batch is not ragged", where=f"{where}: batch", hint=hint)
+    numbers = (*runtimes.prompts, *runtimes.batch, runtimes.new_tokens, runtimes.timeout_s, runtimes.memory_gb)
+    if not runtimes.prompts or min(numbers) <= 0:
+        raise RecipeError("lengths, new_tokens, timeout_s and memory_gb must be positive", where=where, hint="mend it")
+    return runtimes

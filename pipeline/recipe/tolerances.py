@@ -1,0 +1,69 @@
+"""Tolerances: what a variant may deviate from the reference, why, and what was measured. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import plugins
+from pipeline.errors import RecipeError
+from pipeline.typed import convert, did_you_mean
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound on one figure for one variant, and the value measured when the bound was set."""
+
+    bound: float
+    upper: bool
+    measured: float
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The limits of one figure, by variant, with the reason they are what they are."""
+
+    reason: str
+    limits: Mapping[str, Limit]
+
+
+def read_tolerances(table: object, variants: Collection[str], where: str) -> Mapping[str, Mapping[str, Tolerance]]:
+    """Tolerances by check, then figure; RecipeError for a check or variant that does not exist, or no limit."""
+    checks = convert(Mapping[str, Mapping[str, Mapping[str, Any]]], table, where=where)
+    for check in checks:
+        plugins.require("verify/checks", check, where=where)
+    return {
+        check: {name: _tolerance(entry, variants, f"{where}.{check}.{name}") for name, entry in figures.items()}
+        for check, figures in checks.items()
+    }
+
+
+def _tolerance(entry: Mapping[str, Any], variants: Collection[str], where: str) -> Tolerance:
+    reason = entry.get("reason")
+    if not isinstance(reason, str) or not reason.strip():
+        raise RecipeError("a tolerance needs a reason", where=where, hint='add reason = "..."')
+    limits = {}
+    for variant, value in entry.items():
+        if variant == "reason":
+            continue
+        if variant != "fp32" and variant not in variants:
+            known = ["fp32", *variants]
+            raise RecipeError(f"unknown variant {variant!r}", where=where, hint=did_you_mean(variant, known))
+        limits[variant] = _limit(value, f"{where}.{variant}")
+    return Tolerance(reason, limits)
+
+
+def _limit(value: object, where: str) -> Limit:
+    hint = "write { max = ..., measured = ... } or { min = ..., measured = ... }"
+    if not isinstance(value, Mapping) or set(value) not in ({"max", "measured"}, {"min", "measured"}):
+        raise RecipeError("not a limit", where=where, hint=hint)
+    upper = "max" in value
+    bound = convert(float, value["max" if upper else "min"], where=where)
+    measured = convert(float, value["measured"], where=where)
+    if bound < 0:
+        raise RecipeError(f"negative tolerance {bound}", where=where, hint="write a number that is not negative")
+    if (measured > bound) if upper else (measured < bound):
+        hint = "a tolerance is set from what was measured: measure again, and widen nothing to pass"
+        raise RecipeError(f"measured {measured} is outside the bound {bound}", where=where, hint=hint)
+    return Limit(bound, upper, measured)

@@ -1,0 +1,21 @@
+"""The variants of a model and the forms of its graph, by name: where each lies in an artifact and on the Hub."""
+
+from __future__ import annotations
+
+GRAPHS = ("fused", "standard")  # operators of onnxruntime, one node per idea; or operators of ONNX only
+
+FILES = {
+    "fp32": "model.onnx",
+    "fp16": "model_fp16.onnx",
+    "q8": "model_quantized.onnx",
+    "int8": "model_int8.onnx",
+    "uint8": "model_uint8.onnx",
+    "q4": "model_q4.onnx",
+    "q4f16": "model_q4f16.onnx",
+    "bnb4": "model_bnb4.onnx",
+}
+
+
+def model_file(variant: str) -> str:
+    """Path of a variant's graph inside its artifact and inside the Hub repository."""
+    return f"onnx/{FILES[variant]}"

@@ -1,0 +1,164 @@
+"""Put quantized weights into a graph: MatMulNBits for products, and what they share with lookups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from pipeline.errors import InputError
+from quantize.numerics.blocks import Blocks, Part, parts
+from quantize.rewrite.weights import DOMAIN, Weight, tensor_of
+
+DOMAIN_VERSION = 1
+LABELS = {1: ("",), 2: (".high", ".low")}  # of the parts of a weight, in the names of initializers and nodes
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A node to be made: operator, inputs, attributes, domain."""
+
+    kind: str
+    inputs: Sequence[ir.Value | None]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    domain: str = DOMAIN
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One part of a weight in the graph: the inputs of the operators that read it."""
+
+    part: Part
+    label: str
+    codes: ir.Value  # uint8 [N, blocks, bytes]
+    scales: ir.Value  # float32 [N, blocks], shared by the parts
+    zero_points: ir.Value | None
+
+
+def store(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> list[Stored]:
+    """Replace every product with a weight by one with its quantized form, which is returned for lookups to share.
+
+    The initializers are `<name>.q<bits>` uint8 [N, blocks, bytes] (at 6 bits `.q6.high` and `.q6.low`),
+    `<name>.scales` float32 [N, blocks] and, unless symmetric, `<name>.zero_points` uint8. `level` is the products'
+    accuracy_level: 4 rounds activations to int8, per row and block; 0 keeps them float.
+    """
+    model.opset_imports[DOMAIN] = DOMAIN_VERSION
+    stored = _store(model, weight, blocks)
+    n, k = weight.shape
+    sizes = {"K": k, "N": n, "block_size": blocks.form.block, "accuracy_level": level}
+    for node in weight.products:
+        _product(model, node, stored, sizes)
+    return stored
+
+
+def not_finite(weight: Weight, error: ValueError) -> InputError:
+    """The refusal of a weight that has no finite grid."""
+    return InputError(f"{weight.name}: {error}", where="fp32 graph", hint="the checkpoint is damaged; get it again")
+
+
+def initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+    """An initializer of this name and content; one that exists already is shared."""
+    known = model.graph.initializers.get(name)
+    if known is not None and np.array_equal(tensor_of(known).numpy(), array):
+        return known
+    if known is not None:
+        raise InputError(f"the name {name!r} is taken", where="fp32 graph", hint="rename that initializer")
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
+
+
+def replace_node(old: ir.Node, operation: Operation) -> ir.Node:
+    """Put a new node in the place of `old`, under the same node name and output name."""
+    output = old.outputs[0]
+    new = ir.node(
+        operation.kind,
+        operation.inputs,
+        operation.attributes,
+        domain=operation.domain,
+        name=old.name,
+        outputs=[ir.Value(name=output.name)],
+    )
+    new.outputs[0].shape, new.outputs[0].type = output.shape, output.type
+    old.append(new)
+    output.replace_all_uses_with(new.outputs[0], replace_graph_outputs=True)
+    _graph(old).remove(old, safe=True)
+    return new
+
+
+def _store(model: ir.Model, weight: Weight, blocks: Blocks) -> list[Stored]:
+    scales = initializer(model, f"{weight.stem}.scales", blocks.scales)
+    found = parts(blocks)
+    result = []
+    for part, label in zip(found, LABELS[len(found)], strict=True):
+        codes = initializer(model, f"{weight.stem}.q{blocks.form.bits}{label}", part.packed)
+        zeros = part.zero_points
+        points = None if zeros is None else initializer(model, f"{weight.stem}.zero_points", zeros)
+        result.append(Stored(part, label, codes, scales, points))
+    return result
+
+
+def _product(model: ir.Model, node: ir.Node, stored: Sequence[Stored], sizes: Mapping[str, int]) -> None:
+    """One MatMulNBits for each part, the bias with the first; more than one are added up."""
+    add, bias = _bias(node, sizes["N"])
+    last = node if add is None else add
+    name = str(node.name)
+    terms: list[Operation] = []
+    for item in stored:
+        operand = node.inputs[0]
+        if item.part.factor != 1:
+            operand = insert(last, times(model, operand, item), f"{name}/Mul")
+        inputs = [operand, item.codes, item.scales, item.zero_points, None, None if terms else bias]
+        while inputs[-1] is None:
+            inputs.pop()
+        terms.append(Operation("MatMulNBits", inputs, {**sizes, "bits": item.part.bits}))
+    whole = terms[0]
+    if len(terms) > 1:
+        sums = [insert(last, term, f"{name}/MatMulNBits{item.label}") for term, item in zip(terms, stored, strict=True)]
+        whole = Operation("Add", sums, domain="")
+    new = replace_node(last, whole)
+    new.name = name
+    if add is not None:
+        _graph(node).remove(node, safe=True)
+
+
+def _bias(node: ir.Node, width: int) -> tuple[ir.Node | None, ir.Value | None]:
+    """The Add that follows a product and its constant [width], when the Add is all that reads the product.
+
+    Only a 1-D constant: one of higher rank could give the sum a rank that MatMulNBits would not.
+    """
+    output = node.outputs[0]
+    uses = tuple(output.uses())
+    if len(uses) != 1 or output.is_graph_output() or uses[0].node.op_type != "Add":
+        return None, None
+    add = uses[0].node
+    other = add.inputs[1 - uses[0].idx]
+    if other is None or not other.is_initializer() or other.const_value is None:
+        return None, None
+    if other.dtype != ir.DataType.FLOAT or tuple(other.const_value.shape) != (width,):
+        return None, None
+    return add, other
+
+
+def times(model: ir.Model, source: ir.Value | None, item: Stored) -> Operation:
+    """A value times the factor of a part."""
+    factor = item.part.factor
+    return Operation("Mul", [source, initializer(model, f"factor.{factor:g}", np.array(factor, np.float32))], domain="")
+
+
+def insert(node: ir.Node, operation: Operation, name: str) -> ir.Value:
+    """A new node of this name before another one; its output, of the same name."""
+    new = ir.node(operation.kind, operation.inputs, operation.attributes, domain=operation.domain, name=name)
+    new.outputs[0].name = name
+    node.prepend(new)
+    return new.outputs[0]
+
+
+def _graph(node: ir.Node) -> ir.Graph:
+    if not isinstance(node.graph, ir.Graph):
+        raise InputError("node outside of the main graph", where=node.name, hint="export without control flow")
+    return node.graph

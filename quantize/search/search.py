@@ -1,0 +1,212 @@
+"""From sensitivities to a graph that keeps its budget: allocate, build, measure the whole, correct, again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from pipeline.command import say
+from pipeline.errors import RecipeError
+from quantize.blockwise import Choice, solve
+from quantize.numerics.blocks import Blocks
+from quantize.rewrite.graph import clean, load
+from quantize.rewrite.lookup import place
+from quantize.rewrite.weights import Weight, find_weights
+from quantize.runner import Runner
+from quantize.scheme import Context
+from quantize.search.allocate import Item, Limit, allocate
+from quantize.search.divergence import Fidelity, divergences, fidelity
+from quantize.search.sensitivity import Slot, measure, size
+
+ROUNDS = 8
+CHUNKS = 6  # of the calibration text's part "judge"; the second half of each is scored
+Picks = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a plan must keep: bytes of the file, or divergences in nats."""
+
+    max_bytes: int | None
+    max_mean_kld: float | None
+    max_p999_kld: float | None
+
+    def excess(self, size: int, found: Fidelity) -> float:
+        """The largest ratio of a figure to its bound; the budget is kept at 1 and below."""
+        bounds = ((size, self.max_bytes), (found.mean_kld, self.max_mean_kld), (found.p999_kld, self.max_p999_kld))
+        return max(value / bound for value, bound in bounds if bound is not None)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A plan carried out on the fp32 graph, and what the graph so made measures."""
+
+    picks: Picks
+    bytes: int
+    fidelity: Fidelity
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to place where, and the figures for the artifact's record."""
+
+    steps: list[tuple[Weight, Choice, Blocks]]
+    facts: dict[str, Any]
+
+
+@dataclass
+class Builder:
+    """Builds and measures plans; what has been solved or measured once is kept."""
+
+    slots: Sequence[Slot]
+    context: Context
+    solved: dict[tuple[str, Choice], Blocks] = field(default_factory=dict)
+    built: dict[Picks, Built] = field(default_factory=dict)
+
+    def build(self, picks: Picks) -> Built:
+        """The whole graph of a plan: its bytes, and its fidelity with int8 activations where products round them."""
+        if picks not in self.built:
+            model = load(self.context.graph)
+            weights = find_weights(model, self.context.dims)
+            places = {w.stem: w for w in (*weights.body, *weights.tables, *weights.lookups)}
+            for weight, choice, blocks in self.steps(picks):
+                place(model, places[weight.stem], blocks, choice.level)
+            clean(model)
+            self.built[picks] = Built(picks, ir.to_proto(model).ByteSize(), self._judge(model))
+        return self.built[picks]
+
+    def steps(self, picks: Picks) -> list[tuple[Weight, Choice, Blocks]]:
+        """What a plan places; a tensor that stays float is left out."""
+        found = []
+        for slot, pick in zip(self.slots, picks, strict=True):
+            choice = slot.choices[pick]
+            if choice is not None:
+                key = (slot.weight.stem, choice)
+                if key not in self.solved:
+                    self.solved[key] = solve(slot.weight, choice, self.context)
+                found.append((slot.weight, choice, self.solved[key]))
+        return found
+
+    def _judge(self, model: ir.Model) -> Fidelity:
+        """Both graphs side by side, chunk by chunk, so that no text's logits have to be kept."""
+        reference, candidate = Runner(self.context.graph), Runner(model)
+        klds, same = [], []
+        for ids in self.context.calibrated("auto").pieces("judge", CHUNKS):
+            keep = len(ids) // 2
+            a, b = reference.logits(ids, keep), candidate.logits(ids, keep)
+            klds.append(divergences(a, b))
+            same.append(a.argmax(axis=-1) == b.argmax(axis=-1))
+        return fidelity(np.concatenate(klds), np.concatenate(same))
+
+
+def search(slots: Sequence[Slot], budget: Budget, context: Context) -> Plan:
+    """The best plan found within the budget. RecipeError, saying what is possible, when there is none."""
+    items = measure(slots, context)
+    builder = Builder(slots, context)
+    limit: Limit = "kld" if budget.max_bytes is None else "bytes"
+    room = Room(limit, budget, _rest(slots, context))
+    extreme = _least(items, limit)  # sums are estimates: what they say is impossible is tried once
+    best: Built | None = None
+    for _ in range(ROUNDS):
+        picks = allocate(items, limit, room.size) or extreme
+        known = picks in builder.built
+        built = builder.build(picks)
+        excess = budget.excess(built.bytes, built.fidelity)
+        if known and excess <= 1:
+            break
+        if not known:
+            _report(built, items)
+        if excess <= 1 and (best is None or _cost(built, limit) < _cost(best, limit)):
+            best = built
+        spent = sum(getattr(row[pick], limit) for row, pick in zip(items, picks, strict=True))
+        room.correct(spent, excess, built.bytes)
+    if best is None:
+        raise RecipeError("no plan keeps the budget", where="auto", hint=_possible(builder, items))
+    return Plan(builder.steps(best.picks), _facts(slots, items, best))
+
+
+class Room:
+    """What the sum over tensors may come to, corrected by what whole graphs measure."""
+
+    def __init__(self, limit: Limit, budget: Budget, rest: int) -> None:
+        self.limit = limit
+        self.budget = budget
+        self.size = _first_kld(budget) if budget.max_bytes is None else float(budget.max_bytes - rest)
+        self._kept, self._broken = 0.0, math.inf
+
+    def correct(self, spent: float, excess: float, size: int) -> None:
+        """After a plan whose sum was `spent`: bytes differ by what is no tensor, divergences by a factor near 1.
+
+        Measured divergence is not quite monotonous in the sum, so that between a sum that kept the budget and one that
+        broke it the geometric mean is tried.
+        """
+        if self.limit == "bytes":
+            self.size -= size - float(self.budget.max_bytes or 0)
+            return
+        if excess <= 1:
+            self._kept = max(self._kept, spent)
+        else:
+            self._broken = min(self._broken, spent)
+        self.size = spent / excess
+        if not self._kept < self.size < self._broken and 0 < self._kept < self._broken < math.inf:
+            self.size = math.sqrt(self._kept * self._broken)
+
+
+def _rest(slots: Sequence[Slot], context: Context) -> int:
+    """Bytes of the fp32 file that are no tensor of a slot."""
+    return context.graph.stat().st_size - sum(size(slot.weight, None) for slot in slots)
+
+
+def _first_kld(budget: Budget) -> float:
+    """Where to begin: the mean's bound; without one a tenth of that of the 99.9 % quantile, their usual ratio."""
+    return budget.max_mean_kld if budget.max_mean_kld is not None else (budget.max_p999_kld or 0.0) / 10
+
+
+def _cost(built: Built, limit: Limit) -> float:
+    return built.fidelity.mean_kld if limit == "bytes" else built.bytes
+
+
+def _possible(builder: Builder, items: Sequence[Sequence[Item]]) -> str:
+    built = builder.build(_least(items, "bytes"))
+    figures = f"{built.bytes:,} bytes (mean KLD {built.fidelity.mean_kld:.2e})"
+    fine = builder.build(_least(items, "kld"))
+    return (
+        f"allow from {figures} to a mean KLD of {fine.fidelity.mean_kld:.2e} ({fine.bytes:,} bytes), or more candidates"
+    )
+
+
+def _least(items: Sequence[Sequence[Item]], of: Limit) -> Picks:
+    return tuple(int(np.argmin([getattr(item, of) for item in row])) for row in items)
+
+
+def _report(built: Built, items: Sequence[Sequence[Item]]) -> None:
+    predicted = sum(row[pick].kld for row, pick in zip(items, built.picks, strict=True))
+    found = built.fidelity
+    say(
+        f"auto: {built.bytes:,} bytes, mean KLD {found.mean_kld:.2e} (sum of sensitivities {predicted:.2e}), "
+        f"99.9 % {found.p999_kld:.2e}, same top {found.same_top:.1%}"
+    )
+
+
+def _facts(slots: Sequence[Slot], items: Sequence[Sequence[Item]], best: Built) -> dict[str, Any]:
+    tensors: dict[str, Mapping[str, Any]] = {}
+    for slot, row, pick in zip(slots, items, best.picks, strict=True):
+        choice = slot.choices[pick]
+        how = (
+            {"bits": 32} if choice is None else {"scheme": choice.scheme, **asdict(choice.form), "level": choice.level}
+        )
+        tensors[slot.weight.stem] = {**how, "bytes": row[pick].bytes, "kld": float(f"{row[pick].kld:.3g}")}
+        say(f"  {slot.weight.stem}: {_describe(choice)}, {row[pick].bytes:,} bytes, KLD {row[pick].kld:.1e}")
+    return {"bytes": best.bytes, **asdict(best.fidelity), "tensors": tensors}
+
+
+def _describe(choice: Choice | None) -> str:
+    if choice is None:
+        return "float"
+    form = choice.form
+    return f"{choice.scheme} {form.bits} bits, block {form.block}{'' if form.symmetric else ', zero points'}"

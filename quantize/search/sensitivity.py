@@ -1,0 +1,180 @@
+"""What quantizing one tensor does to the fp32 graph's logits, everything else left as it is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from pipeline.canonical import digest, file_digest
+from pipeline.plugins import ROOT
+from quantize.blockwise import Choice, solve
+from quantize.numerics.blocks import Floats, dequantize
+from quantize.rewrite.graph import load
+from quantize.rewrite.products import initializer
+from quantize.rewrite.weights import Weight, find_weights, tensor_of
+from quantize.runner import Ids, Runner
+from quantize.scheme import Context
+from quantize.search.allocate import Item
+from quantize.search.divergence import divergences
+from quantize.search.journal import Journal
+
+CHUNKS = 3  # of the calibration text's part "measure"; the second half of each is scored
+WHOLE, PRODUCT = "whole", "product"  # every reader of a weight, or its products alone
+ROWS = "/rows"  # what the copy of a table that lookups read is called
+ROUNDING = 4  # the accuracy_level that rounds activations to int8
+# The code and libraries that decide a measurement.
+CODE = (
+    "numerics/blocks",
+    "blockwise",
+    "calibration",
+    "search/divergence",
+    "runner",
+    "numerics/scales",
+    "search/sensitivity",
+    "rewrite/weights",
+)
+TOOLS = ("numpy", "onnxruntime", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor and the ways to store it; None keeps it float."""
+
+    weight: Weight
+    choices: tuple[Choice | None, ...]
+
+
+def measure(slots: Sequence[Slot], context: Context) -> list[list[Item]]:
+    """Bytes and mean KL divergence of every choice of every slot, from the journal where it is known."""
+    probe = Probe(context, Journal(context.work / "sensitivity.jsonl"))
+    items = []
+    total = sum(len(slot.choices) for slot in slots)
+    with tqdm(total=total, desc="measure", unit="choice", file=sys.stderr, leave=False, disable=None) as progress:
+        for slot in slots:
+            row = []
+            coarsest = min(filter(None, slot.choices), key=lambda choice: size(slot.weight, choice), default=None)
+            for choice in slot.choices:
+                kld = 0.0 if choice is None or coarsest is None else probe.kld(slot.weight, choice, coarsest)
+                row.append(Item(size(slot.weight, choice), kld))
+                progress.update()
+            items.append(row)
+    return items
+
+
+class Probe:
+    """What each choice does to the fp32 graph's logits. A journal keeps what was measured; the rest is arithmetic."""
+
+    def __init__(self, context: Context, journal: Journal) -> None:
+        self.context = context
+        self.journal = journal
+        self.base = _base(context)
+        self._last: tuple[tuple[str, Choice], Floats] | None = None
+
+    def kld(self, weight: Weight, choice: Choice, coarsest: Choice) -> float:
+        """Mean KL divergence, in nats, from rounding the weight, and with accuracy_level 4 from rounding its input.
+
+        Measured, for a linear layer, for its coarsest choice only: divergence is proportional to the mean squared error
+        of the layer's output, tr(E H E^T), to within the noise of measuring it (decision 0008). So the other choices
+        follow from their errors, with less noise than from logits of their own. Rounding the input by a variance r_k
+        for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups included; what
+        its input's rounding adds follows from the coarsest choice measured in the product alone.
+        """
+        if not weight.products:
+            return self._measured(weight, choice, WHOLE)
+        found, anchor = self._errors(weight, choice), self._errors(weight, coarsest)
+        slope = self._measured(weight, coarsest, PRODUCT) / anchor["weight"] if anchor["weight"] else 0.0
+        if not weight.lookups:
+            return slope * (found["weight"] + found["input"])
+        return self._measured(weight, choice, WHOLE) + slope * found["input"]
+
+    def _errors(self, weight: Weight, choice: Choice) -> dict[str, float]:
+        """Squared error of the products' output, summed over it, from the weight's rounding and from its input's."""
+        key = self._key("errors", weight, choice)
+        known = self.journal.get(key)
+        if known is None:
+            moments = self.context.calibrated("auto").moments[weight.stem]
+            matrix = weight.matrix()
+            error = self._rounded(weight, choice) - matrix
+            known = {
+                "weight": float(np.einsum("ij,ij->", error @ moments.second, error, dtype=np.float64)),
+                "input": 0.0,
+            }
+            if choice.level == ROUNDING:
+                # An error that all rows of the head share shifts all logits alike, which changes no distribution.
+                rows = matrix - matrix.mean(axis=0) if weight.shape[0] == self.context.dims.vocabulary else matrix
+                known["input"] = float(np.square(rows).sum(axis=0) @ moments.rounding(choice.form.block))
+            self.journal.put(key, known)
+        return known
+
+    def _measured(self, weight: Weight, choice: Choice, where: str) -> float:
+        key = self._key(f"kld {where}", weight, choice)
+        known = self.journal.get(key)
+        if known is None:
+            rounded = self._rounded(weight, choice)
+            array = rounded if weight.transposed else np.ascontiguousarray(rounded.T)
+            runner, pieces, reference = self._graph
+            names = [weight.name] if where == PRODUCT or not weight.products else [weight.name, weight.name + ROWS]
+            feed = {name: array for name in names if name in runner.replaceable}
+            found = [runner.logits(ids, len(ids) // 2, feed) for ids in pieces]
+            kld = np.mean([divergences(a, b).mean() for a, b in zip(reference, found, strict=True)])
+            known = {"kld": float(kld)}
+            self.journal.put(key, known)
+        return known["kld"]
+
+    def _rounded(self, weight: Weight, choice: Choice) -> Floats:
+        """What the quantized weight stands for, float32 [N, K]; the last one is kept, for it is asked for twice."""
+        name = (weight.stem, choice)
+        if self._last is None or self._last[0] != name:
+            self._last = (name, dequantize(solve(weight, choice, self.context)))
+        return self._last[1]
+
+    def _key(self, what: str, weight: Weight, choice: Choice) -> dict[str, Any]:
+        return {"base": self.base, "what": what, "tensor": weight.stem, "choice": asdict(choice)}
+
+    @cached_property
+    def _graph(self) -> tuple[Runner, Ids, list[Floats]]:
+        """The fp32 graph with every weight replaceable, the text, and the graph's own logits on it.
+
+        Lookups of a weight that products read too get a copy of it, so that either can be replaced alone.
+        """
+        model = load(self.context.graph)
+        weights = find_weights(model, self.context.dims)
+        for weight in (*weights.body, *weights.tables, *weights.lookups):
+            model.graph.inputs.append(weight.value)
+            if weight.lookups and weight.products:
+                copy = initializer(model, weight.name + ROWS, tensor_of(weight.value).numpy())
+                model.graph.inputs.append(copy)
+                for lookup in weight.lookups:
+                    lookup.gather.replace_input_with(0, copy)
+        runner = Runner(model)
+        pieces = self.context.calibrated("auto").pieces("measure", CHUNKS)
+        return runner, pieces, [runner.logits(ids, len(ids) // 2) for ids in pieces]
+
+
+def size(weight: Weight, choice: Choice | None) -> int:
+    """Bytes of the weight's initializers."""
+    n, k = weight.shape
+    return 4 * n * k if choice is None else choice.form.size(n, k)
+
+
+def _base(context: Context) -> str:
+    """Digest of what decides every measurement, the tensor and its choice apart."""
+    calibration = context.calibrated("auto")
+    code = [ROOT / "quantize" / f"{name}.py" for name in CODE]
+    schemes = sorted((ROOT / "quantize" / "schemes").glob("*.py"))
+    return digest(
+        {
+            "code": [file_digest(path) for path in (*code, *schemes)],
+            "graph": file_digest(context.graph),
+            "text": file_digest(calibration.path),
+            "chunks": [calibration.chunk, calibration.chunks, CHUNKS],
+            "tools": {tool: importlib.metadata.version(tool) for tool in TOOLS},
+        }
+    )

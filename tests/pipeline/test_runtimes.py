@@ -1,0 +1,42 @@
+"""The recipe's table of runtimes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.errors import RecipeError
+from pipeline.recipe.recipe import read_recipe
+from pipeline.recipe.runtimes import Runtimes, read_runtimes
+from tests.conftest import EMBEDDED
+
+
+def test_none_are_run_unless_the_recipe_names_them() -> None:
+    assert read_runtimes({}, "here") == Runtimes(run=(), require=())
+
+
+def test_the_embedded_recipe_requires_the_loaders() -> None:
+    runtimes = read_recipe(EMBEDDED).verify.runtimes
+    assert {"optimum", "transformersjs"} <= set(runtimes.require) < set(runtimes.run)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"run": ["transformerjs"]}, "did you mean 'transformersjs'"),
+        ({"require": ["optimum"]}, "required but not run"),
+        ({"run": ["optimum", "optimum"]}, "named twice"),
+        ({"deno": {}}, "unknown key 'deno'"),
+        ({"settings": {}}, "name the runtime itself: browser, genai, onnxruntime, optimum, transformersjs"),
+        ({"batch": [5, 5]}, "not ragged"),
+        ({"prompts": []}, "positive"),
+        ({"new_tokens": 0}, "positive"),
+        ({"timeout_s": -1}, "positive"),
+        ({"run": "optimum"}, "run"),
+        (5, "expected a table"),
+    ],
+)
+def test_what_cannot_be_is_refused(table: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        read_runtimes(table, "recipe: verify.runtimes")

@@ -1,0 +1,52 @@
+"""The embedded model, published for real to the local Hub, downloaded again, proved and run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import snapshot_download
+
+from pipeline.variants import FILES, model_file
+from tests.conftest import ROOT, Stage
+from tests.hub.access import WRITE
+from tests.support import asking, rehearsing
+from tests.support.rehearsing import LocalHub
+from verify.reference.model import Reference
+from verify.run_checks import Target
+
+server, hub = rehearsing.server, rehearsing.hub
+NAME = "rehearsal/embedded-ONNX"
+
+
+def run(tree: Path) -> None:
+    """Every program that users load the repository with generates from this tree what PyTorch does."""
+    reference = Reference(ROOT / "recipes" / "embedded", allow_pickle=False)
+    targets = [Target(variant, tree / model_file(variant)) for variant in ("fp32", "q8")]
+    for runtime in ("optimum", "transformersjs", "browser"):
+        found = asking.outcome(asking.shorter(runtime), reference, targets)
+        assert (asking.failures(found), found.not_run) == ([], [])
+        assert {(result.variant, result.runtime) for result in found.results} == {("fp32", runtime), ("q8", runtime)}
+
+
+@pytest.mark.slow
+def test_embedded_model_is_published_downloaded_and_run(
+    hub: LocalHub, build: Path, stage: Stage, tmp_path: Path
+) -> None:
+    home, recipe = tmp_path / "build", asking.quick(tmp_path)
+    shutil.copytree(build, home)
+    network = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1,localhost"}
+    assert "artifact not found" in stage("publish", recipe, "--build", home, "--push", code=3, **network).stderr
+    stage("verify", recipe, "--build", home)
+    said = stage("publish", recipe, "--build", home, "--push", **network)
+    assert said.stdout == f"{NAME}@{hub.history(NAME)[0]}\n"
+    assert WRITE not in said.stderr
+    assert "unchanged" in stage("publish", recipe, "--build", home, "--push", **network).stderr
+    stage("publish", "--check", NAME, **network)
+    tree = home / "embedded" / "repo"
+    found = Path(snapshot_download(NAME, local_dir=tmp_path / "got", endpoint=hub.endpoint, token=WRITE))
+    names = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
+    assert [name for name in names if (tree / name).read_bytes() != (found / name).read_bytes()] == []
+    assert {model_file(variant) for variant in FILES} < set(names)
+    run(found)

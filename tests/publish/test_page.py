@@ -1,0 +1,267 @@
+"""The try-it page in a real browser, and the server that serves it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from transformers import AutoModelForCausalLM, AutoTokenizer, TopKLogitsWarper, TopPLogitsWarper
+
+from pipeline.artifact import store
+from pipeline.artifact.manifest import Manifest
+from pipeline.canonical import file_digest
+from pipeline.errors import ArtifactError, RecipeError
+from pipeline.recipe.recipe import read_recipe
+from publish import browser, serve
+from publish.loopback import listen
+from tests.conftest import EMBEDDED, ROOT
+
+PROMPT = "I believe that"
+CHROMIUM = shutil.which("chromium")
+
+
+Tree = dict[str, Path | bytes]
+
+
+def lacking(what: str) -> None:
+    """Skip, unless this is CI, where nothing may be missing."""
+    if os.environ.get("PIPELINE_CI") == "1":
+        pytest.fail(f"{what} is missing")
+    pytest.skip(f"{what} is missing")
+
+
+def node() -> str:
+    """Node, where the page's npm packages are installed too."""
+    found = shutil.which("node")
+    if found is None or not (browser.HOME / "node_modules" / "playwright-core").is_dir():
+        lacking("node, or publish/page/node_modules (make setup)")
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def files(build: Path) -> Tree:
+    """What is served of the embedded model, with three faults: a file missing, one altered, one too big for memory."""
+    node()
+    tree = dict(serve.tree(read_recipe(EMBEDDED), build / "embedded"))
+    bnb4 = tree["onnx/model_bnb4.onnx"]
+    assert isinstance(bnb4, Path)
+    tree["onnx/model_bnb4.onnx"] = bnb4.read_bytes()[:-1] + b"\0"
+    tree["onnx/model_fp16.onnx"] = build / "absent"
+    settings = json.loads(bytes(tree[browser.SETTINGS]))  # page.json is made, not a file
+    next(entry for entry in settings["variants"] if entry["dtype"] == "uint8")["size"] = 2**52
+    tree[browser.SETTINGS] = json.dumps(settings).encode()
+    return tree
+
+
+@pytest.fixture(scope="module")
+def address(files: Tree) -> Iterator[str]:
+    with listen(0) as listener:
+        server = uvicorn.Server(uvicorn.Config(serve.application(files), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def seen(address: str, files: Tree, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the page did in the browser (tests/publish/try_it.mjs); and, from the browser's own log, whom it asked."""
+    if CHROMIUM is None:
+        lacking("chromium")
+    log = tmp_path_factory.mktemp("browser") / "net.json"
+    settings = log.with_name("page.json")
+    local = json.loads(bytes(files[browser.SETTINGS]))  # page.json is made, not a file
+    settings.write_text(json.dumps({**local, "code": browser.published_code()}))
+    shots = [os.environ["SHOTS"]] if "SHOTS" in os.environ else []
+    command = [node(), ROOT / "tests" / "publish" / "try_it.mjs", address, CHROMIUM, log, settings, *shots]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    events = [event.get("params", {}) for event in json.loads(log.read_text(encoding="utf-8"))["events"]]
+    own = [event["url"] for event in events if str(event.get("initiator")).startswith(address.rstrip("/"))]
+    found["asked"] = {urlsplit(url).hostname for url in own}
+    found["connected"] = {event["remote_address"].rpartition(":")[0] for event in events if "remote_address" in event}
+    return found
+
+
+@pytest.mark.slow
+def test_it_writes_what_pytorch_writes(seen: dict[str, Any], build: Path) -> None:
+    source = build / "embedded" / "source"
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    inputs = tokenizer(PROMPT, return_tensors="pt")
+    ids = model.generate(**inputs, max_new_tokens=32, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    written = seen["variants"]["written"]
+    assert written["fp32"]["text"] == tokenizer.decode(ids, skip_special_tokens=True)
+    for dtype, entry in written.items():
+        assert entry["text"].strip(), dtype
+        assert entry["pieces"] >= 5, f"{dtype}: {entry['pieces']} pieces are no stream"
+        assert re.match(r"\d+ tokens · [\d.,]+ tokens/s · first after [\d.]+ s · ", entry["figures"]), entry["figures"]
+        assert entry["status"].endswith(entry["text"])
+        assert entry["problem"] == ""
+    assert seen["variants"]["first"] == "int8"
+    assert len(seen["variants"]["choices"]) == 8
+    assert seen["variants"]["room"].endswith("of 256 tokens")
+    threads = min(len(os.sched_getaffinity(0)), 4)
+    assert f"WebAssembly, {threads} thread" in seen["variants"]["facts"]
+
+
+@pytest.mark.slow
+def test_it_stops(seen: dict[str, Any]) -> None:
+    stopping = seen["stopping"]
+    assert (stopping["cancel"], stopping["cancelled"], stopping["busy"]) == ("Cancel", "Loading stopped", "true")
+    assert int(stopping["stopped"].split()[0]) < 200
+    assert stopping["stopped"].endswith("stopped")
+    assert stopping["again"].startswith("5 tokens")
+
+
+@pytest.mark.slow
+def test_it_is_usable_by_keyboard_and_on_a_phone(seen: dict[str, Any]) -> None:
+    keyboard, phone = seen["keyboard"], seen["phone"]
+    assert keyboard["order"] == ["prompt", "dtype", "run", "summary", "output"]
+    assert keyboard["entered"].startswith("6 tokens")
+    assert keyboard["focused"] == "prompt"
+    assert keyboard["escaped"].endswith("stopped")
+    assert phone["width"] == 360
+    assert phone["height"] >= 44  # the least that a finger hits
+    assert "tokens" in phone["figures"]
+
+
+@pytest.mark.slow
+def test_it_says_what_went_wrong(seen: dict[str, Any]) -> None:
+    said = seen["problems"]
+    assert said["missing"].startswith("onnx/model_fp16.onnx is not there (404). ")
+    assert said["altered"].startswith("onnx/model_bnb4.onnx is not the file that was published. ")
+    assert said["memory"].startswith("There is not enough memory for these weights. ")
+    assert "402 tokens long; this model reads at most 256" in said["long"]
+    assert said["empty"].startswith("There is nothing to continue. ")
+    assert said["invalid"] == [True, "top-p", "idle"]
+    assert said["after"][0].startswith("4 tokens")
+    assert said["after"][1] == ""
+    assert said["offline"].startswith("This device is offline. ")
+    assert said["unsupported"].startswith("This browser lacks WebAssembly, ")
+
+
+@pytest.mark.slow
+def test_it_is_quiet_and_asks_nobody_else(seen: dict[str, Any]) -> None:
+    assert [seen[name]["errors"] for name in ("variants", "stopping", "keyboard", "phone")] == [[], [], [], []]
+    assert seen["asked"] == {"127.0.0.1"}
+    assert seen["connected"] == {"127.0.0.1"}
+
+
+@pytest.mark.slow
+def test_published_it_takes_the_library_from_the_cdn_and_checks_it(seen: dict[str, Any]) -> None:
+    published = seen["published"]
+    assert set(published["asked"]) == {entry["url"] for entry in browser.published_code().values()}
+    assert published["refused"].startswith("transformers.min.js is not the file that was published. ")
+    assert "tokens/s" in published["figures"]
+    assert published["again"] == 0
+    assert published["errors"] == []
+
+
+def test_server_answers_files_ranges_and_nothing_else(address: str, files: Tree) -> None:
+    with httpx.Client(base_url=address) as client:
+        index = client.get("/")
+        assert index.headers["content-type"] == "text/html; charset=utf-8"
+        assert index.headers["cross-origin-opener-policy"] == "same-origin"
+        assert index.headers["cross-origin-embedder-policy"] == "require-corp"
+        graph = files["onnx/model_q4.onnx"]
+        assert isinstance(graph, Path)
+        part = client.get("/onnx/model_q4.onnx", headers={"Range": "bytes=10-19"})
+        assert (part.status_code, part.content) == (206, graph.read_bytes()[10:20])
+        assert client.head("/onnx/model_q4.onnx").headers["content-length"] == str(graph.stat().st_size)
+        wasm = client.head("/library/ort-wasm-simd-threaded.wasm")
+        assert (wasm.status_code, wasm.headers["content-type"]) == (200, "application/wasm")
+        for path in ("/absent", "/onnx/", "/manifest.json", "/..%2f..%2fetc/passwd", "/library/package.json"):
+            missing = client.get(path)
+            assert (missing.status_code, missing.headers["content-type"]) == (404, "text/plain; charset=utf-8"), path
+        assert client.get("/", headers={"Host": "elsewhere.example"}).status_code == 400
+
+
+def test_server_refuses_what_it_cannot_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node()
+    recipe = read_recipe(EMBEDDED)
+    with pytest.raises(ArtifactError, match="nothing is built") as caught:
+        serve.tree(recipe, tmp_path / "embedded")
+    assert f"python -m quantize {EMBEDDED} --build {tmp_path}" in caught.value.hint
+    with listen(0) as taken, pytest.raises(RecipeError, match="cannot be used"):
+        listen(taken.getsockname()[1])
+    with pytest.raises(RecipeError, match="cannot be used"):
+        listen(65536)
+    monkeypatch.setattr(browser, "HOME", tmp_path)
+    shutil.copy(ROOT / "publish" / "page" / "library.json", tmp_path)
+    with pytest.raises(ArtifactError, match="library is not installed"):
+        serve.tree(recipe, tmp_path)
+
+
+def test_assembled_repository_is_served_with_the_local_library(tmp_path: Path) -> None:
+    node()
+    repository = tmp_path / "repo"
+    with store.staging(repository) as staged:
+        (staged / "page.json").write_text(json.dumps({"name": "x", "code": browser.published_code()}))
+        (staged / "index.html").write_text("page")
+        store.seal(staged, repository, Manifest("repository", "x", "repo", {}, "r", "c", {}, {}))
+    tree = serve.tree(read_recipe(EMBEDDED), tmp_path)
+    assert tree["index.html"] == repository / "index.html"
+    content = tree[browser.SETTINGS]
+    assert isinstance(content, bytes)
+    assert json.loads(content) == {"name": "x", "code": browser.local_code()[0]}
+    (repository / "secrets.txt").symlink_to("/etc/passwd")
+    with pytest.raises(ArtifactError, match=r"secrets\.txt is a link"):
+        serve.tree(read_recipe(EMBEDDED), tmp_path)
+
+
+def test_library_is_the_one_installed() -> None:
+    node()
+    code, places = browser.local_code()
+    installed = {url: (path.stat().st_size, file_digest(path)) for url, path in places.items()}
+    assert {entry["url"]: (entry["size"], entry["sha256"]) for entry in code.values()} == installed
+    for file in browser.library().values():
+        package = json.loads((browser.HOME / "node_modules" / file["package"] / "package.json").read_text())
+        assert package["version"] == file["version"]
+    assert all(entry["url"].startswith(f"{browser.CDN}/") for entry in browser.published_code().values())
+
+
+def test_truncation_is_that_of_transformers() -> None:
+    generator = np.random.default_rng(0)
+    cases = [(0, 1.0), (1, 1.0), (40, 1.0), (0, 0.9), (40, 0.5), (500, 0.99), (7, 0.0)]
+    logits = [generator.normal(0, 3, 300).astype(np.float32).tolist() for _ in cases]
+    script = """
+        const { truncate } = await import(process.argv[1]);
+        let text = '';
+        for await (const chunk of process.stdin) text += chunk;
+        const kept = JSON.parse(text).map(([logits, k, p]) => {
+          const values = Float32Array.from(logits);
+          truncate(values, k, p);
+          return Array.from(values, (value) => value > -Infinity);
+        });
+        console.log(JSON.stringify(kept));
+    """
+    module = (browser.HOME / "assets" / "sampling.js").as_uri()
+    given = json.dumps([[row, k, p] for row, (k, p) in zip(logits, cases, strict=True)])
+    command = [node(), "--input-type=module", "-e", script, module]
+    result = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    for row, (k, p), kept in zip(logits, cases, json.loads(result.stdout), strict=True):
+        scores = torch.tensor([row])
+        if k:
+            scores = TopKLogitsWarper(k)(None, scores)
+        scores = TopPLogitsWarper(p)(None, scores)
+        assert torch.isfinite(scores)[0].tolist() == kept, (k, p)

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import pytest
+
+from pipeline.canonical import canonical_json
+from pipeline.errors import RecipeError
+from quantize import blockwise
+from quantize.rewrite.graph import clean
+from quantize.runner import Runner
+from quantize.scheme import Context, read_step
+from quantize.schemes.auto import Candidate, Options
+from quantize.search import sensitivity
+from quantize.search.divergence import divergences
+from tests.quantize.test_calibration import calibration_of, make_context
+
+TEXT: dict[str, Any] = {"tokens": 6000, "chunk": 32}
+SMALL: dict[str, Any] = {
+    "candidates": [{"bits": 4}, {"bits": 6}, {"bits": 8}, {"bits": 4, "scheme": "kquant", "symmetric": False}],
+    "embedding_candidates": [{"bits": 4}, {"bits": 6}, {"bits": 8}],
+}
+
+
+def auto(context: Context, **settings: Any) -> tuple[bytes, dict[str, Any]]:
+    """The graph that auto makes, and the plan it records."""
+    model = ir.load(context.graph)
+    read_step({"scheme": "auto", **SMALL, **settings}, "steps[0]").apply(model, context)
+    clean(model)
+    return ir.to_proto(model).SerializeToString(deterministic=True), context.facts["plan"]
+
+
+def judged(context: Context, graph: bytes) -> float:
+    """Mean divergence on the text that auto judges on."""
+    reference, candidate = Runner(context.graph), Runner(ir.from_proto(onnx.load_from_string(graph)))
+    klds = [
+        divergences(reference.logits(ids, 16), candidate.logits(ids, 16)).mean()
+        for ids in calibration_of(context).pieces("judge", 6)
+    ]
+    return float(sum(klds) / len(klds))
+
+
+@pytest.fixture(name="context")
+def made(tmp_path: Path) -> Context:
+    return make_context(tmp_path, **TEXT)
+
+
+def test_bytes_are_kept_and_more_of_them_are_used_for_fidelity(context: Context) -> None:
+    found = [auto(context, max_bytes=size) for size in (58_000, 64_000, 84_000)]
+    for (graph, plan), size in zip(found, (58_000, 64_000, 84_000), strict=True):
+        assert len(graph) == plan["bytes"] <= size
+        assert plan["mean_kld"] == pytest.approx(judged(context, graph), rel=1e-6)
+        assert plan["tokens"] == 6 * 16
+    klds = [plan["mean_kld"] for _, plan in found]
+    assert klds[0] > 1.5 * klds[1] > 3 * klds[2]
+    assert found[1][1]["bytes"] > 61_000
+    bits = {tensor["bits"] for tensor in found[1][1]["tensors"].values()}
+    assert len(bits) > 1
+    canonical_json(found[0][1])
+
+
+@pytest.mark.parametrize("figure", ["mean_kld", "p999_kld"])
+def test_a_bound_on_divergence_holds_for_the_real_graph_and_costs_few_bytes(context: Context, figure: str) -> None:
+    _, middle = auto(context, max_bytes=66_000)
+    graph, plan = auto(context, **{f"max_{figure}": middle[figure] * 1.01})
+    assert plan[figure] <= middle[figure] * 1.01
+    assert len(graph) == plan["bytes"] <= 66_000 * 1.2
+    _, loose = auto(context, **{f"max_{figure}": middle[figure] * 3})
+    assert loose["bytes"] < plan["bytes"]
+
+
+def test_a_budget_that_cannot_be_kept_is_refused_with_what_can(context: Context) -> None:
+    with pytest.raises(RecipeError, match="no plan keeps the budget") as refusal:
+        auto(context, max_bytes=40_000)
+    assert "allow from" in refusal.value.hint
+    with pytest.raises(RecipeError, match="no plan keeps the budget"):
+        auto(context, max_mean_kld=1e-12)
+
+
+def test_what_a_refusal_says_is_possible_is(context: Context) -> None:
+    """The least plan may measure less than the sum of its sensitivities, which is all that the allocation knows."""
+    with pytest.raises(RecipeError) as refusal:
+        auto(context, max_mean_kld=1e-12)
+    possible = re.search(r"to a mean KLD of (\S+) \(([\d,]+) bytes", refusal.value.hint)
+    assert possible
+    _, plan = auto(context, max_mean_kld=1.01 * float(possible[1]))
+    assert plan["bytes"] <= int(possible[2].replace(",", ""))
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = auto(make_context(tmp_path / "whole", **TEXT), max_bytes=62_000)
+    solve, calls = blockwise.solve, 0
+
+    def stop(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 20:
+            raise KeyboardInterrupt
+        return solve(*arguments)
+
+    monkeypatch.setattr(sensitivity, "solve", stop)
+    with pytest.raises(KeyboardInterrupt):
+        auto(context, max_bytes=62_000)
+    journal = context.work / "sensitivity.jsonl"
+    known = journal.read_bytes()
+    assert known.count(b"\n") >= 20
+    journal.write_bytes(known[:-5])
+    calls = -1000
+    assert auto(context, max_bytes=62_000) == whole
+    assert journal.read_bytes().startswith(known[: known.rindex(b"\n", 0, -1)])
+    calls = 20  # everything is known: nothing is solved to measure it
+    assert auto(context, max_bytes=62_000) == whole
+
+
+def test_other_text_or_another_graph_is_measured_anew(context: Context) -> None:
+    auto(context, max_bytes=62_000)
+    journal = context.work / "sensitivity.jsonl"
+    count = journal.read_bytes().count(b"\n")
+    calibration = calibration_of(context)
+    calibration.path.write_text(calibration.path.read_text() + " 3")
+    auto(context, max_bytes=62_000)
+    assert journal.read_bytes().count(b"\n") == 2 * count
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        (Options(), "recipe"),
+        (Options(max_bytes=10, max_mean_kld=0.1), "recipe"),
+        (Options(max_bytes=0), "recipe"),
+        (Options(max_p999_kld=-0.1), "recipe"),
+        (Options(max_bytes=10, candidates=()), "recipe: candidates"),
+        (Options(max_bytes=10, candidates=(Candidate(5),)), "recipe: candidates[0]: bits"),
+        (Options(max_bytes=10, embedding_candidates=(Candidate(4, 8),)), "recipe: embedding_candidates[0]: block"),
+        (
+            Options(max_bytes=10, position_candidates=(Candidate(4, scheme="nf4"),)),
+            "recipe: position_candidates[0]: scheme",
+        ),
+        (Options(max_bytes=10, candidates=(Candidate(4, accuracy_level=9),)), "recipe: candidates[0]: accuracy_level"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_key(options: Options, where: str) -> None:
+    with pytest.raises(RecipeError) as refusal:
+        options.check("recipe")
+    assert refusal.value.where == where
+    Options(max_mean_kld=1e-3, max_p999_kld=1e-2).check("recipe")
+
+
+def test_without_calibration_text_auto_and_gptq_are_refused(context: Context) -> None:
+    context.calibration = None
+    for step in ({"scheme": "auto", "max_bytes": 62_000}, {"scheme": "gptq", "bits": 4}):
+        with pytest.raises(RecipeError, match="needs calibration text"):
+            read_step(step, "x").apply(ir.load(context.graph), context)

@@ -1,0 +1,59 @@
+"""The embedded recipe with less to do, for tests of what comes after; and runtimes asked by it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.recipe.recipe import Recipe, read_recipe
+from pipeline.recipe.runtimes import Runtimes
+from pipeline.variants import model_file
+from tests.conftest import EMBEDDED
+from verify.interop import run_runtimes
+from verify.interop.run_runtimes import Outcome
+from verify.reference.corpus import Corpus
+from verify.reference.model import Reference
+from verify.run_checks import Target
+
+
+def shorter(runtime: str, **settings: Any) -> Recipe:
+    """The embedded recipe with one runtime, required, and less to do."""
+    recipe = read_recipe(EMBEDDED)
+    runtimes = Runtimes((runtime,), (runtime,), (6,), (9, 4), new_tokens=8, settings={runtime: settings})
+    return replace(recipe, verify=replace(recipe.verify, runtimes=runtimes))
+
+
+def outcome(recipe: Recipe, reference: Reference, targets: Sequence[Target]) -> Outcome:
+    runtimes = run_runtimes.plan(recipe, [target.variant for target in targets])
+    missing = [runtime.missing for runtime in runtimes if runtime.missing is not None]
+    if missing and not os.environ.get("PIPELINE_CI"):
+        pytest.skip(f"{missing[0].what} is not installed")
+    corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
+    return run_runtimes.examine(recipe, runtimes, reference, corpus, targets)
+
+
+def files(build: Path, variants: Sequence[str]) -> list[Target]:
+    return [Target(variant, build / "embedded" / variant / model_file(variant)) for variant in variants]
+
+
+def failures(found: Outcome) -> list[str]:
+    bad = [result for result in found.results if not result.passed]
+    measures = [f"{r.check}.{j.measure.name}: {j.measure.detail}" for r in bad for j in r.measures if not j.passed]
+    return measures + [r.failure for r in bad if r.failure is not None]
+
+
+def quick(directory: Path) -> Path:
+    """The recipe, judged by two cheap checks: what the others find out is another test's matter."""
+    text = EMBEDDED.read_text()
+    text = re.sub(r"^checks = .*", 'checks = ["structure", "tokenizer"]', text, flags=re.MULTILINE)
+    text = re.sub(r"^\[verify\.runtimes\]\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r'^text = "(.*?)"', rf'text = "{EMBEDDED.parent}/\1"', text, flags=re.MULTILINE)
+    path = directory / "embedded.toml"
+    path.write_text(text)
+    return path

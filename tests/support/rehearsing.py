@@ -1,0 +1,301 @@
+"""A local Hub in a process of its own, and a build of small artifacts with a report that passed, to publish there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import requests
+from huggingface_hub import HfApi
+from tqdm import tqdm
+
+from pipeline import command
+from pipeline.artifact import store
+from pipeline.artifact.manifest import Manifest
+from pipeline.canonical import code_digest, file_digest
+from pipeline.recipe.recipe import Recipe, read_recipe
+from pipeline.variants import model_file
+from publish.__main__ import main
+from tests.conftest import ROOT
+from tests.hub.access import WRITE
+
+RECIPE = """
+name = "small"
+architecture = "gpt2"
+[source]
+repository = "someone/small"
+[source.expect]
+license = "mit"
+[verify]
+text = "text.txt"
+checks = ["structure"]
+[publish]
+repository = "small-ONNX"
+"""
+SOURCE = "someone/small"  # where the recipe says that it comes from
+FIRST = {"fp32": b"fp32 " * 1000, "q8": b"q8 " * 900, "q4": b"q4 " * 700}
+DIMENSIONS = {"layers": 1, "hidden": 4, "heads": 1, "context": 8, "vocabulary": 9, "parameters": 100, "tied": True}
+SHARED = ("config.json", "tokenizer.json", "vocab.json")
+VERIFY = code_digest(ROOT / "verify", ROOT / "model", ROOT / "pipeline")  # the version of it that judges here
+Tree = dict[str, tuple[int, str]]  # path -> size, SHA-256 (large) or git's blob id
+
+
+@dataclass
+class LocalHub:
+    """The server: its address, what went wrong with it, and what it holds."""
+
+    endpoint: str
+    api: HfApi
+
+    def fault(self, kind: str, path: str = ".*", **options: Any) -> None:
+        requests.post(f"{self.endpoint}/-/faults", json=[{"kind": kind, "path": path, **options}], timeout=10)
+
+    def clear(self) -> None:
+        requests.delete(f"{self.endpoint}/-/faults", timeout=10)
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = requests.get(f"{self.endpoint}/-/faults", timeout=10).json()
+        return state
+
+    def requests(self, pattern: str = "") -> list[str]:
+        return [request for request in self.state()["requests"] if re.search(pattern, request)]
+
+    def quota(self, size: int | None) -> None:
+        requests.put(f"{self.endpoint}/-/quota", data=json.dumps(size), timeout=10)
+
+    def tree(self, repository: str, revision: str = "main") -> Tree:
+        info = self.api.model_info(repository, revision=revision, files_metadata=True)
+        return {
+            file.rfilename: (file.size or 0, file.lfs.sha256 if file.lfs else str(file.blob_id))
+            for file in info.siblings or ()
+            if file.rfilename != ".gitattributes"
+        }
+
+    def history(self, repository: str) -> list[str]:
+        """Commits of main, newest first, without the first, empty one."""
+        return [commit.commit_id for commit in self.api.list_repo_commits(repository)][:-1]
+
+    def tags(self, repository: str) -> dict[str, str]:
+        return {tag.name: tag.target_commit for tag in self.api.list_repo_refs(repository).tags}
+
+
+@contextmanager
+def serving(data: Path) -> Iterator[LocalHub]:
+    """`python -m tests.hub` on a free port."""
+    words = [sys.executable, "-m", "tests.hub", "--data", str(data)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            found = re.fullmatch(r"export HF_ENDPOINT=(\S+) HF_TOKEN=(\S+)\n", line)
+            assert found, (line, server.poll(), server.stderr.read() if server.stderr else "")
+            yield LocalHub(found[1], HfApi(endpoint=found[1], token=found[2]))
+        finally:
+            server.terminate()
+            log = server.communicate(timeout=10)[1]
+            assert "Traceback" not in log, log
+
+
+@dataclass
+class Build:
+    """build/<name> of small artifacts; `contents` says what is in each variant's graph."""
+
+    home: Path
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    shared: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        return read_recipe(self.home / "small.toml")
+
+    def make(
+        self, contents: Mapping[str, bytes], shared: Mapping[str, bytes] | None = None, license_: str | None = "mit"
+    ) -> None:
+        """Write recipe, artifacts and report."""
+        self.contents, self.shared = contents, shared or {name: f"{{}} {name}\n".encode() for name in SHARED}
+        steps = "".join(f'[[variants.{name}.steps]]\nscheme = "rtn"\n' for name in contents if name != "fp32")
+        self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / "small.toml").write_text(RECIPE + (steps or "[variants]\n"))
+        (self.home / "text.txt").write_text("some text")
+        card = b"---\nlicense: mit\nlanguage: [en]\n---\n\n# Small\n"
+        files = {"README.md": card, "config.json": b"{}"}
+        source = self.seal("source", self.recipe.source_digest, {}, files, license_)
+        base = self.variant("fp32", self.recipe.model_digest, {"source": source.digest})
+        made = {"source": source, "fp32": base}
+        for name in contents:
+            if name != "fp32":
+                made[name] = self.variant(name, self.recipe.variant_digest(name), {"fp32": base.digest})
+        self.report({name: artifact.digest for name, artifact in made.items()})
+
+    def variant(self, name: str, recipe: str, parents: Mapping[str, str]) -> store.Artifact:
+        return self.seal(name, recipe, parents, {**self.shared, model_file(name): self.contents[name]})
+
+    def report(self, parents: Mapping[str, str], code: str = VERIFY, **changes: Any) -> None:
+        files = {name: self.home / "small" / name / model_file(name) for name in self.contents}
+        document = {
+            "schema": 1,
+            "verdict": "passed",
+            "name": "small",
+            "complete": True,
+            "not_judged": [],
+            "not_run": [],
+            "environment": {"python": "3.11", "platform": "Linux", "processor": "any", "packages": {}},
+            "candidates": [
+                {"variant": name, "file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
+                for name, path in files.items()
+            ],
+            "seed": 0,
+            "text": {"sha256": "0" * 64, "tokens": 2},
+            "results": [
+                {"variant": name, "check": "structure", "level": "any", "passed": True, "failure": None, "measures": []}
+                for name in files
+            ],
+            **changes,
+        }
+        content = {"report.json": json.dumps(document).encode(), "report.md": b"# small: passed\n"}
+        self.seal("report", self.recipe.verdict_digest, parents, content, code=code)
+
+    def seal(
+        self,
+        name: str,
+        recipe: str,
+        parents: Mapping[str, str],
+        files: Mapping[str, bytes],
+        license_: str | None = "mit",
+        code: str = "code",
+    ) -> store.Artifact:
+        target = self.home / "small" / name
+        kind = name if name in ("source", "report") else "model"
+        source = {"origin": "hub", "repository": SOURCE, "commit": "1" * 40, "license": license_}
+        manifest = Manifest(kind, "small", name, source, recipe, code, dict(parents), {}, {"dimensions": DIMENSIONS})
+        with store.staging(target) as staged:
+            for path, content in files.items():
+                (staged / path).parent.mkdir(parents=True, exist_ok=True)
+                (staged / path).write_bytes(content)
+            return store.seal(staged, target, manifest)
+
+    def parents(self) -> dict[str, str]:
+        names = ("source", *self.contents)
+        return {name: store.open_artifact(self.home / "small" / name, made_by="test").digest for name in names}
+
+
+@dataclass
+class Publisher:
+    """`python -m publish` in this process. `said` holds everything it has printed, all runs together."""
+
+    build: Build
+    repository: str
+    said: str = ""
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        """What one run prints: stdout and stderr."""
+        out = io.StringIO()
+        with redirect_stdout(out), redirect_stderr(out):
+            found = command.run(main, self.words(*words))
+        self.said += out.getvalue()
+        assert found == code, out.getvalue()
+        return out.getvalue()
+
+    def words(self, *words: str) -> list[str]:
+        home = str(self.build.home)
+        return [f"{home}/small.toml", "--build", home, "--repository", self.repository, *words]
+
+    @property
+    def expected(self) -> Tree:
+        """What the Hub must hold: the assembled tree, as its own description would put it."""
+        tree = self.build.home / "small" / "repo"
+        return {
+            path.relative_to(tree).as_posix(): (path.stat().st_size, _identity(path))
+            for path in tree.rglob("*")
+            if path.is_file()
+        }
+
+
+def _identity(path: Path) -> str:
+    content = path.read_bytes()
+    if path.suffix == ".onnx":
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def environment(monkeypatch: pytest.MonkeyPatch, hub: LocalHub, home: Path) -> None:
+    """Lead the client to this Hub, with this token and no other, without waits."""
+    # The client reads HF_ENDPOINT once, when it is imported.
+    address = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setenv("HF_TOKEN", WRITE)
+    monkeypatch.delenv("PIPELINE_SIGNING_KEY", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(home / "no-token"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("publish.hub.FIRST_WAIT", 0.01)
+
+
+def start(words: list[str], log: Path) -> int:
+    """The same in a child process, which is to be killed: its id."""
+    child = os.fork()
+    if child == 0:
+        # tqdm's lock is a semaphore shared with the parent, which would wait for ever for one that died holding it.
+        tqdm.set_lock(threading.RLock())
+        try:
+            with log.open("w") as stream:
+                os.dup2(stream.fileno(), 1)
+                os.dup2(stream.fileno(), 2)
+                command.run(main, words)
+        finally:
+            os._exit(1)  # whatever happened: a child must not go on as a second pytest
+    return child
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
+    with serving(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(server: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
+    environment(monkeypatch, server, tmp_path)
+    server.clear()
+    server.quota(None)
+    yield server
+    huggingface_hub.configure_http_backend()  # the client's own sessions again, for whichever test comes next
+
+
+@pytest.fixture
+def publish(tmp_path: Path, hub: LocalHub) -> Iterator[Publisher]:
+    build = Build(tmp_path)
+    build.make(FIRST)
+    publisher = Publisher(build, f"rehearsal/{secrets.token_hex(6)}")
+    yield publisher
+    for path in tmp_path.rglob("*"):  # never a token in a log, a message or a file
+        assert not path.is_file() or b"hf_rehearsal" not in path.read_bytes(), path
+    assert "hf_rehearsal" not in publisher.said
+    assert not any("hf_rehearsal" in request for request in hub.requests())
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """A build that may be published, and nobody to sign it."""
+    monkeypatch.delenv("PIPELINE_SIGNING_KEY", raising=False)
+    made = Build(tmp_path)
+    made.make(FIRST)
+    return made
+
+
+def offline(build: Build, code: int = 0) -> str:
+    return Publisher(build, "someone/small")("--offline", code=code)

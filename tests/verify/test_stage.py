@@ -1,0 +1,156 @@
+"""The stage end to end on the embedded model: the report, its schema, its identity, and every way to refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from pipeline.artifact.store import intact, open_artifact
+from tests.conftest import EMBEDDED, ROOT, Stage
+from verify.report import FILES, history
+
+NO_BROWSER = "no-such-browser"  # the recipe does not require one, and test_verify_runtimes has one
+
+
+@pytest.fixture
+def own(build: Path, tmp_path: Path) -> Path:
+    """A copy of the build directory that a test may change."""
+    return Path(shutil.copytree(build, tmp_path / "build"))
+
+
+@pytest.mark.slow
+def test_all_variants_pass_and_the_report_is_the_same_every_time(own: Path, stage: Stage) -> None:
+    if shutil.which("node") is None and not os.environ.get("PIPELINE_CI"):
+        pytest.skip("the recipe requires a runtime that needs Node")
+    result = stage("verify", EMBEDDED, "--build", own, CHROMIUM=NO_BROWSER)
+    home = own / "embedded" / "report"
+    assert result.stdout == f"{home}\n"
+    assert "verdict: passed" in result.stderr
+    report = json.loads((home / "report.json").read_text())
+    schema = json.loads((ROOT / "verify" / "report" / "report.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema, format_checker=None).validate(report)
+    assert [entry["variant"] for entry in report["candidates"]] == [
+        "fp32", "fp16", "q8", "int8", "uint8", "q4", "q4f16", "bnb4",
+    ]  # fmt: skip
+    assert all(m["compared"] > 0 for r in report["results"] for m in r["measures"])
+    assert str(own) not in "".join(path.read_text() for path in home.iterdir())
+    series = {name for result in report["results"] for name in result["series"]}
+    assert series == {"by_position", "by_rank", "by_layer", "by_plan", "histogram", "quantiles", "near_ties", "texts"}
+    assert {path.name for path in home.iterdir()} == {"manifest.json", *FILES.values()}
+    before = (home / "report.json").read_bytes(), open_artifact(home, made_by="x").digest
+    again = stage("verify", EMBEDDED, "--build", own, "--format", "html", CHROMIUM=NO_BROWSER)
+    assert "report: unchanged" in again.stderr
+    assert again.stdout == (home / "report.html").read_text()
+    tables = stage("verify", EMBEDDED, "--build", own, "--tolerances", "1.5", CHROMIUM=NO_BROWSER).stdout
+    printed = tomllib.loads(tables)["tolerances"]
+    assert printed.keys() == tomllib.loads(EMBEDDED.read_text())["tolerances"].keys()
+    assert {result["runtime"] for result in report["results"]} == {"onnxruntime", "optimum", "transformersjs", "genai"}
+    assert [(entry["what"], entry["required"]) for entry in report["not_run"]] == [("browser", False)]
+    assert "report: unchanged" in stage("verify", EMBEDDED, "--build", own, CHROMIUM=NO_BROWSER).stderr
+    shutil.rmtree(home)
+    stage("verify", EMBEDDED, "--build", own, CHROMIUM=NO_BROWSER)
+    assert ((home / "report.json").read_bytes(), open_artifact(home, made_by="x").digest) == before
+    runs = history.read(home.parent / "history.jsonl")
+    assert [run.report for run in runs] == [before[1]] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.5, 4, 7, 10])
+def test_a_killed_verification_leaves_no_half_report_and_no_process(own: Path, delay: float) -> None:
+    command = [sys.executable, "-m", "verify", str(EMBEDDED), "--variant", "fp32", "--no-runtimes", "--build", str(own)]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(delay)
+    workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    report = own / "embedded" / "report"
+    assert not report.exists() or intact(report) is not None  # finished just before, or not there at all
+    deadline = time.monotonic() + 20
+    while any(_running(worker) for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.1)
+
+
+def _running(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_variant_of_an_older_recipe_is_refused(own: Path, stage: Stage, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    text = EMBEDDED.read_text().replace('path = "embedded"', f'path = "{EMBEDDED.parent}/embedded"')
+    recipe.write_text(text.replace("bits = 8\nblock = 32", "bits = 4\nblock = 32", 1))
+    error = stage("verify", recipe, "--variant", "q8", "--build", own, code=3).stderr
+    assert "made by another recipe than this one is now" in error
+
+
+def test_one_variant_makes_no_complete_report(own: Path, stage: Stage) -> None:
+    stage("verify", EMBEDDED, "--variant", "q4", "--no-runtimes", "--build", own)
+    home = own / "embedded" / "report"
+    report = json.loads((home / "report.json").read_text())
+    assert (report["verdict"], report["complete"]) == ("passed", False)
+    assert "fp32" in report["not_judged"]
+    assert {"what": "browser", "reason": "left out by --no-runtimes", "required": False} in report["not_run"]
+    assert open_artifact(home, made_by="x").manifest.facts["complete"] is False
+
+
+def test_an_altered_variant_is_refused(own: Path, stage: Stage) -> None:
+    path = own / "embedded" / "q8" / "onnx" / "model_quantized.onnx"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    error = stage("verify", EMBEDDED, "--variant", "q8", "--build", own, code=3).stderr
+    assert "onnx/model_quantized.onnx differs from its digest" in error
+    assert "run: python -m quantize" in error
+
+
+def test_a_variant_of_another_conversion_is_refused(own: Path, stage: Stage) -> None:
+    path = own / "embedded" / "q8" / "manifest.json"
+    table = json.loads(path.read_text())
+    table["parents"]["fp32"] = "0" * 64
+    path.write_text(json.dumps(table))
+    error = stage("verify", EMBEDDED, "--variant", "q8", "--build", own, code=3).stderr
+    assert "made from another fp32 than the one there now" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--variant", "q5"], 2, "unknown variant 'q5'"),
+        (["--candidate", "x.onnx"], 2, "one variant's tolerances"),
+        (["--candidate", "x.onnx", "--variant", "q8", "q4"], 2, "one variant's tolerances"),
+        (["--candidate", "no-such.onnx", "--variant", "q8"], 3, "not a file"),
+        (["--source", "."], 2, "--source without --candidate"),
+        (["--format", "pdf"], 2, "invalid choice: 'pdf'"),
+        (["--format", "json", "--tolerances"], 2, "not allowed with"),
+        (["--tolerances", "0.5"], 2, "would fail what was measured"),
+        (["--tolerances", "nan"], 2, "would fail what was measured"),
+        ([], 3, "artifact not found"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    arguments: list[str], code: int, message: str, tmp_path: Path, stage: Stage
+) -> None:
+    assert message in stage("verify", EMBEDDED, *arguments, "--build", tmp_path, code=code).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_there_before_any_library(stage: Stage) -> None:
+    for name in ("convert", "quantize", "verify"):
+        result = stage(name, "--help", PYTHONPROFILEIMPORTTIME="1")
+        assert f"python -m {name}" in result.stdout
+        loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+        assert "argparse" in loaded, "the interpreter says what it imports"
+        assert "torch" not in loaded

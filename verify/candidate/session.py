@@ -1,0 +1,112 @@
+"""The candidate: one ONNX file in one onnxruntime session, at one graph optimization level."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from model.contract import LOGITS_TO_KEEP
+from verify.check import Array
+
+FLOAT = 1  # the accuracy_level of a product that does not round its activations
+CACHE_IN, CACHE_OUT = "past_key_values.", "present."
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call's result: logits float32 [batch, sequence, vocabulary]; cache tensors by layer and part."""
+
+    logits: Array
+    cache: dict[str, Array]
+
+
+class Candidate:
+    """A session that is fed exactly what its graph declares, and told nothing of the reference.
+
+    Loading and running raise onnxruntime's own errors; the caller reports them as failures of the running check.
+    """
+
+    def __init__(
+        self, path: Path, level: str, twin: Candidate | None = None, *, threads: int = 0, content: bytes | None = None
+    ) -> None:
+        self.path = path
+        self._content = content  # what is run in the place of the file, if not the file itself
+        self.level = level
+        self.threads = threads or len(os.sched_getaffinity(0))  # onnxruntime would bind its own to cores of others
+        self.twin = twin  # what the recipe makes in this file's place
+        self._session: onnxruntime.InferenceSession | None = None
+
+    @property
+    def session(self) -> onnxruntime.InferenceSession:
+        """The session, created when first needed: the check `structure` must be able to judge what cannot load."""
+        if self._session is None:
+            self._session = self.open(self.path if self._content is None else self._content)
+        return self._session
+
+    def open(self, model: Path | bytes) -> onnxruntime.InferenceSession:
+        """A session of a file, or of a serialized model, with this candidate's options."""
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{self.level.upper()}")
+        options.log_severity_level = 3
+        options.intra_op_num_threads = self.threads
+        # The arena would keep the largest case's buffers in every one of the candidates' processes.
+        options.enable_cpu_mem_arena = False
+        # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    @functools.cached_property
+    def without_rounding(self) -> Candidate | None:
+        """The same file, its products told not to round activations to int8; None if none of them does."""
+        model = onnx.load(self.path, load_external_data=False)
+        found = [entry for node in model.graph.node for entry in node.attribute if entry.name == "accuracy_level"]
+        rounding = [entry for entry in found if entry.i not in (0, FLOAT)]
+        for entry in rounding:
+            entry.i = FLOAT
+        return Candidate(self.path, self.level, content=model.SerializeToString()) if rounding else None
+
+    def empty_cache(self, batch: int) -> dict[str, Array]:
+        """Zero-length past for every cache input, float32 [batch, heads, 0, head_dim]."""
+        cache = {}
+        for port in self.session.get_inputs():
+            if port.name.startswith(CACHE_IN):
+                _, heads, _, width = port.shape
+                dtype = np.float16 if port.type == "tensor(float16)" else np.float32
+                cache[port.name.removeprefix(CACHE_IN)] = np.zeros((batch, heads, 0, width), dtype)
+        return cache
+
+    @property
+    def offers_last_logits(self) -> bool:
+        """Whether a caller can ask for the logits of the last positions only."""
+        return any(port.name == LOGITS_TO_KEEP for port in self.session.get_overridable_initializers())
+
+    def forward(
+        self, ids: Array, mask: Array, positions: Array, cache: dict[str, Array] | None = None, *, keep: int = 0
+    ) -> Step:
+        """Run int64 ids [batch, sequence], mask [batch, past + sequence], positions [batch, sequence].
+
+        `keep` asks for the logits of the last positions only, 0 for all; a graph that does not offer this gives all.
+        """
+        cache = self.empty_cache(ids.shape[0]) if cache is None else cache
+        feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        feeds |= {f"{CACHE_IN}{name}": value for name, value in cache.items()}
+        declared = {port.name for port in self.session.get_inputs()}
+        names = [port.name for port in self.session.get_outputs()]
+        feeds = {name: np.ascontiguousarray(value) for name, value in feeds.items() if name in declared}
+        if keep and self.offers_last_logits:
+            feeds[LOGITS_TO_KEEP] = np.array(keep, np.int64)
+        results = dict(zip(names, self.session.run(names, feeds), strict=True))
+        present = {n.removeprefix(CACHE_OUT): value for n, value in results.items() if n.startswith(CACHE_OUT)}
+        return Step(np.asarray(results["logits"], dtype=np.float32), present)
+
+
+def positions_of(mask: Array) -> Array:
+    """Position ids of a left-padded batch: cumsum(mask) - 1, and 1 at padding, as Transformers.js makes them."""
+    positions: Array = np.where(mask == 1, np.cumsum(mask, axis=1) - 1, 1)
+    return positions.astype(np.int64)

@@ -1,0 +1,209 @@
+"""Every runtime of the recipe on every candidate: assembled as the Hub would hold them, asked, and judged."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.command import say
+from pipeline.recipe.recipe import Recipe
+from pipeline.typed import build
+from pipeline.variants import model_file
+from verify.check import Measure
+from verify.checks.tokenizer import beside
+from verify.interop.comparator import FIGURES, Judgement
+from verify.interop.questions import BATCH, ask_reference
+from verify.interop.runtime import Answers, Bounds, Missing, RuntimeFailure, Task, load
+from verify.reference.corpus import Corpus
+from verify.run_checks import AT_A_TIME, Target, interval
+from verify.settings import require_lengths
+from verify.verdict import Judged, Result, judge
+
+SHARES = ("greedy_near_ties", "sampling_near_ties")  # of steps; the recipe's bound is for a larger sample than this one
+NOT_THIS_TIME = "left out by --no-runtimes"
+Reply = Answers | RuntimeFailure
+NO_FILES = "no tokenizer or config lies beside the candidate, so no runtime loads it"
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """What was not run, why, and whether the recipe gives no pass without it."""
+
+    what: str
+    reason: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime of the recipe: its module, its settings, and what it lacks on this machine."""
+
+    name: str
+    module: ModuleType
+    settings: Any
+    missing: Missing | None
+    required: bool
+
+
+@dataclass
+class Outcome:
+    """Results by runtime, and what was not run."""
+
+    results: list[Result] = field(default_factory=list)
+    not_run: list[NotRun] = field(default_factory=list)
+
+
+def plan(recipe: Recipe, variants: Sequence[str]) -> tuple[Runtime, ...]:
+    """The recipe's runtimes, settings read and checked; RecipeError, before any work, also for a missing tolerance."""
+    table = recipe.verify.runtimes
+    runtimes = []
+    for name in table.run:
+        module, where = load(name), f"{recipe.path}: verify.runtimes.{name}"
+        settings = build(module.Settings, table.settings.get(name, {}), where=where)
+        settings.check(where)
+        for part in module.PARTS:
+            for check, figure in FIGURES[part]:
+                for variant in variants:
+                    recipe.limit(check, figure, variant)
+        runtimes.append(Runtime(name, module, settings, module.missing(settings), name in table.require))
+    return tuple(runtimes)
+
+
+def versions(runtimes: Sequence[Runtime]) -> dict[str, str]:
+    """What each runtime is on this machine, for the report's environment."""
+    return {
+        runtime.name: runtime.module.version(runtime.settings) if runtime.missing is None else "not installed"
+        for runtime in runtimes
+    }
+
+
+def left_out(runtimes: Sequence[Runtime], reason: str) -> list[NotRun]:
+    """All of the runtimes as not run, none of them required: the report is incomplete, and says so."""
+    return [NotRun(runtime.name, reason) for runtime in runtimes]
+
+
+def examine(
+    recipe: Recipe, runtimes: Sequence[Runtime], reference: Any, corpus: Corpus, targets: Sequence[Target]
+) -> Outcome:
+    """Ask every installed runtime about every target; what is not installed is said loudly and counts as not passed.
+
+    Raises RecipeError, before any work, for texts that do not fit the model's context.
+    """
+    table, outcome = recipe.verify.runtimes, Outcome()
+    if not runtimes:
+        return outcome
+    longest = max(*table.prompts, *table.batch, *BATCH) + table.new_tokens
+    require_lengths((longest,), f"{recipe.path}: verify.runtimes: prompts and new_tokens", reference.dimensions.context)
+    questions = ask_reference(reference, corpus, table)
+    ready = [runtime for runtime in runtimes if runtime.missing is None]
+    outcome.not_run += [_missing(runtime, lacks) for runtime in runtimes if (lacks := runtime.missing) is not None]
+    outcome.not_run += [entry for runtime in ready for entry in _unsupported(runtime, targets)]
+    bounds = Bounds(table.timeout_s, table.memory_gb)
+    count = len(ready) * len(targets)
+    with tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval()) as progress:
+        inquiry = _Inquiry(targets, questions.asked(), bounds, progress)
+        for runtime, found in inquiry.answers(ready):
+            for target, answers in found:
+                error = recipe.limit("logits", "max_abs", target.variant).bound
+                judgement = Judgement(questions, reference, error, runtime.module.UNREADABLE)
+                outcome.results += _judged(recipe, runtime, target, answers, judgement)
+    return outcome
+
+
+def _missing(runtime: Runtime, lacks: Missing) -> NotRun:
+    """A runtime that is not installed, said loudly."""
+    reason = f"{lacks.what} is not installed; to install it: {lacks.command}"
+    say(f"{runtime.name}: NOT RUN: {reason}")
+    return NotRun(runtime.name, reason, runtime.required)
+
+
+def _unsupported(runtime: Runtime, targets: Sequence[Target]) -> Iterator[NotRun]:
+    for target in targets:
+        for configuration, reason in runtime.module.unsupported(target.path, runtime.settings).items():
+            what = f"{runtime.name}, {configuration}: {target.variant}"
+            yield NotRun(what, f"not supported by this runtime: {reason}")
+
+
+@dataclass(frozen=True)
+class _Inquiry:
+    """The same questions to several runtimes, AT_A_TIME of them at a time."""
+
+    targets: Sequence[Target]
+    asked: Mapping[str, Any]
+    bounds: Bounds
+    progress: Any
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def answers(self, runtimes: Sequence[Runtime]) -> Iterator[tuple[Runtime, list[tuple[Target, Reply]]]]:
+        """The runtimes in order, each with its answers about every target."""
+        with ThreadPoolExecutor(AT_A_TIME) as threads:
+            try:
+                yield from zip(runtimes, threads.map(lambda runtime: list(self._of(runtime)), runtimes), strict=True)
+            finally:
+                self.stopped.set()  # an interrupted run waits for the present variants only
+
+    def _of(self, runtime: Runtime) -> Iterator[tuple[Target, Reply]]:
+        with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, self.bounds) as ask:
+            repository = assemble(self.targets, Path(scratch) / "model")
+            for target in self.targets:
+                if self.stopped.is_set():
+                    return
+                self.progress.set_description_str(f"{runtime.name}: {target.variant}", refresh=False)
+                try:
+                    yield target, ask(Task(repository, target.variant, self.asked))
+                except RuntimeFailure as failure:
+                    yield target, failure
+                self.progress.update()
+
+
+def assemble(targets: Sequence[Target], directory: Path) -> Path:
+    """A directory as the Hub would hold these files: links, with what lies beside the first target."""
+    (directory / "onnx").mkdir(parents=True)
+    for target in targets:
+        (directory / model_file(target.variant)).symlink_to(target.path.resolve())
+    home = beside(targets[0].path) if targets else None
+    for path in sorted(home.iterdir()) if home is not None else ():
+        if path.is_file() and path.suffix != ".onnx":
+            (directory / path.name).symlink_to(path)
+    return directory
+
+
+def _judged(recipe: Recipe, runtime: Runtime, target: Target, answers: Reply, judgement: Judgement) -> list[Result]:
+    """A result for each configuration and check, or one failure that says why there are none."""
+    variant, name = target.variant, runtime.name
+    if isinstance(answers, RuntimeFailure):
+        return [Result(variant, "generation", "any", (), str(answers), runtime=name)]
+    results = []
+    for configuration, parts in answers.items():
+        found: dict[str, list[Measure]] = {}
+        try:
+            for part in runtime.module.PARTS:
+                for check, measures in judgement.judge(part, parts[part]).items():
+                    found.setdefault(check, []).extend(measures)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            reason = f"its answer is malformed: {type(error).__name__}: {error}"
+            results.append(Result(variant, "generation", configuration, (), reason, runtime=name))
+            continue
+        for check, measures in found.items():
+            judged = tuple(_held(recipe, check, variant, measure) for measure in measures)
+            results.append(Result(variant, check, configuration, judged, runtime=name))
+    return results
+
+
+def _held(recipe: Recipe, check: str, variant: str, measure: Measure) -> Judged:
+    """A measure held to the recipe's tolerance; a share of steps also has three standard errors of its sample."""
+    judged = judge(recipe, check, variant, measure)
+    if measure.name not in SHARES or judged.bound is None or not measure.compared:
+        return judged
+    bound = judged.bound + 3 * math.sqrt(judged.bound * (1 - judged.bound) / measure.compared)
+    shown = replace(measure, detail=f"{measure.detail}; allowed: the recipe's and three standard errors of the sample")
+    return replace(judged, measure=shown, bound=bound, passed=math.isfinite(measure.value) and measure.value <= bound)

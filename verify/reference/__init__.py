@@ -1,0 +1,1 @@
+"""What candidates are held against: the PyTorch model, the text, and cases of padding."""

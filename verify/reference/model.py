@@ -1,0 +1,135 @@
+"""The reference: the source checkpoint in raw PyTorch, float32, transformers' own eager attention. Never patched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from model import checkpoint
+from model.contract import Dimensions
+from pipeline.errors import InputError
+from verify.check import Array
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Logits float32 [batch, sequence, vocabulary] and the cache after the call (transformers' own object)."""
+
+    logits: Array
+    cache: Any
+
+    def present(self) -> dict[str, Array]:
+        """Cache tensors as "<layer>.key" / "<layer>.value", float32 [batch, heads, length, head_dim]."""
+        named = {}
+        for index, layer in enumerate(self.cache.layers):
+            named[f"{index}.key"] = layer.keys.numpy()
+            named[f"{index}.value"] = layer.values.numpy()
+        return named
+
+
+class Reference:
+    """The loaded source; raises InputError if it does not load completely."""
+
+    def __init__(self, directory: Path, *, allow_pickle: bool) -> None:
+        checkpoint.inspect(directory, allow_pickle=allow_pickle)
+        self.directory = directory
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                directory, dtype=torch.float32, **checkpoint.loading(allow_pickle=allow_pickle)
+            )
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            # The tokenizers library raises bare Exception, and a panic in Rust, which is none.
+            hint = "name the checkpoint's directory with --source"
+            raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
+        self.model: Any
+        self.model, info = loaded
+        parts = ("missing_keys", "unexpected_keys", "mismatched_keys")
+        problems = sorted(str(name) for part in parts for name in info[part])
+        if problems:
+            hint = "fetch the checkpoint again; transformers would have made these up or dropped them"
+            raise InputError(f"tensors do not match the config: {', '.join(problems)}", where=directory, hint=hint)
+        self.model.eval()
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """Sizes as the loaded model has them."""
+        config = self.model.config
+        return Dimensions(
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            context=config.max_position_embeddings,
+            vocabulary=config.vocab_size,
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            tied=bool(config.tie_word_embeddings),
+        )
+
+    @property
+    def end(self) -> int | None:
+        """Token id that ends a text, if there is one; InputError if there are several, which no check could follow."""
+        end = self.model.generation_config.eos_token_id
+        if isinstance(end, list):
+            hint = "name one eos_token_id in generation_config.json"
+            raise InputError(f"several end tokens: {end}", where=self.directory, hint=hint)
+        return None if end is None else int(end)
+
+    @torch.inference_mode()
+    def forward(self, ids: Array, mask: Array, positions: Array, cache: Any = None, *, keep: int = 0) -> Answer:
+        """One pass over int64 ids [batch, sequence], mask [batch, past + sequence], positions [batch, sequence].
+
+        `keep` asks for the logits of the last positions only, 0 for all.
+        """
+        result = self.model(
+            input_ids=torch.from_numpy(np.asarray(ids)),
+            attention_mask=torch.from_numpy(np.asarray(mask)),
+            position_ids=torch.from_numpy(np.asarray(positions)),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        return Answer(result.logits.numpy(), result.past_key_values)
+
+    @torch.inference_mode()
+    def greedy(self, ids: Array, mask: Array, new_tokens: int) -> tuple[Array, Array]:
+        """Transformers' own greedy generation of a left-padded batch, until every row ended or `new_tokens`.
+
+        Returns the new tokens int64 [batch, steps] and the logits float32 [batch, steps, vocabulary] behind them.
+        """
+        return self._generate(ids, mask, max_new_tokens=new_tokens, do_sample=False)
+
+    @torch.inference_mode()
+    def sampled(
+        self, ids: Array, mask: Array, new_tokens: int, sampling: Mapping[str, Any], seed: int
+    ) -> tuple[Array, Array]:
+        """Transformers' own sampling with torch's random numbers of `seed`; as `greedy`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._generate(ids, mask, max_new_tokens=new_tokens, do_sample=True, **sampling)
+
+    def _generate(self, ids: Array, mask: Array, **options: Any) -> tuple[Array, Array]:
+        plain = GenerationConfig(
+            num_beams=1,
+            eos_token_id=self.end,
+            pad_token_id=self.end or 0,
+            output_logits=True,
+            return_dict_in_generate=True,
+            **options,
+        )
+        result = self.model.generate(
+            input_ids=torch.from_numpy(np.asarray(ids)),
+            attention_mask=torch.from_numpy(np.asarray(mask)),
+            generation_config=plain,
+            use_model_defaults=False,  # a repetition penalty of the source's is a caller's choice, not the model
+        )
+        return result.sequences[:, ids.shape[1] :].numpy(), torch.stack(result.logits, dim=1).numpy()

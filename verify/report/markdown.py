@@ -1,0 +1,82 @@
+"""The report in Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from verify.report.document import bound_text, column, failed, moved, not_run, overview, place, reasons, value_text
+from verify.report.headroom import grouped, percent
+
+MEASURES = ["check", "level", "measure", "required", "allowed", "compared", "holds", "detail"]
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Verdict, overview, what failed, moved or was left out, head-room, every measure with its bound, environment."""
+    heads, rows = overview(report)
+    lines = [f"# {_text(report['name'])}: {report['verdict']}", "", *_table(heads, rows), ""]
+    lines += _section("Failed", failed(report))
+    for entry in report["explanations"]:
+        lines += _section(f"Where the fault of {entry['variant']} is", entry["lines"])
+    if report["not_judged"]:
+        names = ", ".join(report["not_judged"])
+        lines += [f"Not judged (not built, or not chosen), so not passed: {_text(names)}.", ""]
+    if report["not_run"]:
+        lines += [f"Not run, so not passed: {_text('; '.join(not_run(report)))}.", ""]
+    lines += _section("Moved since the run before, and still within bounds", moved(report))
+    lines += _headroom(report)
+    lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]
+    for candidate in report["candidates"]:
+        lines += _measures(report, candidate)
+    lines += _section("Reasons for the tolerances", [f"{name}: {text}" for name, text in reasons(report).items()])
+    place_text = json.dumps(report["environment"], indent=1, ensure_ascii=False)
+    lines += ["## Environment", "", "```json", place_text, "```", ""]
+    text, seed = report["text"], report["seed"]
+    lines += [f"Text: {text['tokens']} tokens, sha256 `{text['sha256']}`; seed {seed}.", ""]
+    lines += ["## Again", "", "```console", *report["reproduce"]["commands"], "```", ""]
+    return "\n".join(lines)
+
+
+def _headroom(report: Mapping[str, Any]) -> list[str]:
+    variants = [candidate["variant"] for candidate in report["candidates"]]
+    rows = []
+    for name, entries in grouped(report["headroom"]):
+        cells = [entries.get(variant) for variant in variants]
+        rows.append([name, *("-" if entry is None else percent(entry["used"]) for entry in cells)])
+    what = "Share of each tolerance that is used, the worst over the levels: 100 % is the bound."
+    return ["## Head-room", "", what, "", *_table(["measure", *variants], rows), ""] if rows else []
+
+
+def _measures(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            column(result),
+            place(result),
+            m["name"],
+            value_text(m),
+            bound_text(m),
+            m["compared"],
+            "yes" if m["passed"] else "**no**",
+            m["detail"],
+        ]
+        for result in report["results"]
+        if result["variant"] == candidate["variant"]
+        for m in result["measures"]
+    ]
+    about = f"`{candidate['file']}`, {candidate['bytes']} bytes, sha256 `{candidate['sha256']}`"
+    return [f"### {_text(candidate['variant'])}", "", about, "", *_table(MEASURES, rows), ""]
+
+
+def _section(title: str, items: Sequence[str]) -> list[str]:
+    return [f"## {title}", "", *(f"- {_text(item)}" for item in items), ""] if items else []
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    lines = ["| " + " | ".join(map(_text, heads)) + " |", "|" + "---|" * len(heads)]
+    return lines + ["| " + " | ".join(_text(str(cell)).replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def _text(text: str) -> str:
+    """One line without markup of HTML: names and details come from foreign files."""
+    return text.replace("\n", " ").replace("&", "&amp;").replace("<", "&lt;")

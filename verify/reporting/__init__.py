@@ -1,3 +1,0 @@
-"""The report in every form: each is a pure function of the document that verify/report.py makes."""
-
-FILES = {"json": "report.json", "markdown": "report.md", "html": "report.html", "junit": "report.xml"}

@@ -1,0 +1,225 @@
+"""Run every check on every candidate in one pass: each case is computed once by the reference, then judged by all."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.errors import RecipeError
+from pipeline.recipe.recipe import Recipe
+from pipeline.typed import build
+from verify.check import NotApplicable, Partial, load
+from verify.reference.corpus import Corpus
+from verify.sandbox.pool import Pool
+from verify.sandbox.worker import CandidateError, Worker
+from verify.verdict import Result, judge
+
+GROUP = 3 * 2**30  # bytes of cases on disk at a time; for every group each candidate's process is started anew
+AT_A_TIME = 2  # candidates, which divide the cores: a small machine has no memory for more
+
+
+@dataclass(frozen=True)
+class Target:
+    """An ONNX file to judge, by the tolerances of a variant."""
+
+    variant: str
+    path: Path
+    twin: Path | None = None  # what the recipe makes in its place, where that is built and the file is a foreign one
+    twin_level: str | None = None  # that the twin runs at, where it is the levels that are compared
+
+
+Slot = tuple[Target, str]  # a candidate at an optimization level
+
+
+def plan(recipe: Recipe, checks: Sequence[str]) -> dict[str, ModuleType]:
+    """The checks' modules, each after those it needs; RecipeError when one needs a check that is not run."""
+    modules: dict[str, ModuleType] = {}
+    waiting = {name: load(name) for name in checks}
+    while waiting:
+        ready = [name for name, module in waiting.items() if all(need in modules for need in module.NEEDS)]
+        if not ready:
+            name, module = next(iter(waiting.items()))
+            where = f"{recipe.path}: verify.checks"
+            raise RecipeError(f"{name} needs {', '.join(module.NEEDS)}", where=where, hint="add it to verify.checks")
+        for name in ready:
+            modules[name] = waiting.pop(name)
+    return modules
+
+
+def settings_of(recipe: Recipe, modules: Mapping[str, ModuleType]) -> dict[str, Any]:
+    """Each check's settings from the recipe; RecipeError for a key or value that the check does not know."""
+    return {
+        name: build(module.Settings, recipe.verify.settings.get(name, {}), where=f"{recipe.path}: verify.{name}")
+        for name, module in modules.items()
+    }
+
+
+@dataclass
+class Evidence:
+    """What one check gathered on one candidate: a partial result for every case, or why it stopped."""
+
+    partials: list[Partial] = field(default_factory=list)
+    failure: str | None = None
+    not_run: str | None = None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A case on disk, waiting to be judged by every candidate."""
+
+    check: str
+    name: str
+    directory: Path
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Everything the candidates are judged with. `run` may be called once: cases draw on the reference's state.
+
+    The reference computes cases until GROUP bytes of them lie on disk; then the candidates judge them, AT_A_TIME at
+    once. So many sessions are in memory, whatever the number of candidates, and the disk holds one group.
+    """
+
+    recipe: Recipe
+    reference: Any
+    corpus: Corpus
+    modules: Mapping[str, ModuleType]
+    settings: Mapping[str, Any]
+
+    def run(self, targets: Sequence[Target], home: Path) -> list[Result]:
+        """Results of all checks for all targets at all levels; cases lie below `home` for a while.
+
+        Raises RecipeError, before any work, for settings that do not fit the model.
+        """
+        verify = self.recipe.verify
+        for check, settings in self.settings.items():
+            settings.check(f"{self.recipe.path}: verify.{check}", self.reference.dimensions.context)
+        slots = [(target, level) for target in targets for level in verify.levels]
+        evidence = {
+            (check, slot): Evidence() for check in self.modules for slot in slots if self._concerns(check, slot)
+        }
+        with contextlib.ExitStack() as stack:
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=home)))
+            progress = stack.enter_context(
+                tqdm(unit=" runs", dynamic_ncols=True, desc="verify", mininterval=interval())
+            )
+            pool = stack.enter_context(Pool(verify, most=min(AT_A_TIME, len(slots))))
+            for group in self._groups(scratch, progress):
+
+                def one(worker: Worker, slot: Slot, group: Sequence[Saved] = group) -> None:
+                    worker.aim(slot[0].path, slot[1], slot[0].twin, slot[0].twin_level)
+                    self._judge(worker, slot, group, evidence, progress)
+                    worker.stop()  # the next candidate has a process of its own
+
+                # The last level has the most work; the least comes last, so that the two end together.
+                for _ in pool.map(one, sorted(slots, key=lambda slot: slot[1] != verify.levels[-1])):
+                    pass
+        observed: dict[Slot, dict[str, float]] = {slot: {} for slot in slots}
+        return [self._conclude(check, slot, own, observed[slot]) for (check, slot), own in evidence.items()]
+
+    def _concerns(self, check: str, slot: Slot) -> bool:
+        return self.modules[check].PER_LEVEL or slot[1] == self.recipe.verify.levels[-1]
+
+    def prepare(self, scratch: Path) -> list[Saved]:
+        """All cases, saved below `scratch`, for one file after another (`judge`) instead of `run`."""
+        with tqdm(disable=True) as progress:
+            return [case for group in self._groups(scratch, progress, math.inf) for case in group]
+
+    def judge(self, worker: Worker, target: Target, cases: Sequence[Saved]) -> list[Result]:
+        """Results of the prepared cases' checks for one file, in a worker that may have judged others."""
+        results = []
+        for level in self.recipe.verify.levels:
+            slot, observed = (target, level), dict[str, float]()
+            checks = [check for check in self.modules if self._concerns(check, slot)]
+            own = [case for case in cases if case.check in checks]
+            evidence = {(check, slot): Evidence() for check in dict.fromkeys(case.check for case in own)}
+            worker.aim(target.path, level, target.twin, target.twin_level)
+            with tqdm(disable=True) as progress:
+                self._judge(worker, slot, own, evidence, progress)
+            results += [self._conclude(check, slot, found, observed) for (check, _), found in evidence.items()]
+        return results
+
+    def _groups(self, scratch: Path, progress: Any, limit: float = GROUP) -> Iterator[list[Saved]]:
+        """All checks' cases in order, a group at a time; a group's files are gone when the next one is asked for."""
+        group: list[Saved] = []
+        size = 0
+        for check, module in self.modules.items():
+            progress.set_description_str(f"{check}: reference", refresh=False)
+            for case in module.cases(self.reference, self.corpus, self.settings[check]):
+                saved = Saved(check, case.name, scratch / f"{len(group)}")
+                case.save(saved.directory)
+                group.append(saved)
+                size += sum(array.nbytes for array in case.arrays.values())
+                if size >= limit:
+                    yield group
+                    _remove(group)
+                    group, size = [], 0
+                    progress.set_description_str(f"{check}: reference", refresh=False)
+        yield group
+
+    def _judge(
+        self,
+        worker: Worker,
+        slot: Slot,
+        group: Sequence[Saved],
+        evidence: Mapping[tuple[str, Slot], Evidence],
+        progress: Any,
+    ) -> None:
+        """Let one candidate judge a group; a check that has failed on it is not run on further cases."""
+        target, level = slot
+        for case in group:
+            own = evidence.get((case.check, slot))
+            if own is None or own.failure is not None or own.not_run is not None:
+                continue
+            text = f"{target.variant} {level}: {case.check}: {case.name}"
+            progress.set_description_str(text, refresh=False)
+            try:
+                own.partials.append(worker.judge(case.check, case.directory))
+            except NotApplicable as reason:
+                own.not_run = str(reason)
+            except CandidateError as error:
+                own.failure = f"{case.name}: {error}"
+            progress.update()
+
+    def _conclude(self, check: str, slot: Slot, evidence: Evidence, known: dict[str, float]) -> Result:
+        """Measures held to their bounds; `known` holds this candidate's measures so far and gains the new ones."""
+        (target, level), module = slot, self.modules[check]
+        failure = evidence.failure
+        if evidence.not_run is not None:
+            return Result(target.variant, check, "any", (), not_run=evidence.not_run)
+        missing = [need for need in module.NEEDS if not any(key.startswith(f"{need}.") for key in known)]
+        if failure is None and missing:
+            failure = f"needs the measures of {', '.join(missing)}, which failed"
+        if failure is None and not evidence.partials:
+            failure = "nothing was compared"
+        level = level if module.PER_LEVEL else "any"
+        if failure is not None:
+            return Result(target.variant, check, level, (), failure)
+        measures = module.summarize(evidence.partials, known, self.reference)
+        judged = tuple(judge(self.recipe, check, target.variant, measure) for measure in measures)
+        for entry in judged:
+            # What is out of bounds excuses nothing: later checks see at most the bound.
+            bound = entry.bound if entry.bound is not None and entry.upper else math.inf
+            known[f"{check}.{entry.measure.name}"] = min(entry.measure.value, bound)
+        series = module.series(evidence.partials, known, self.reference) if hasattr(module, "series") else {}
+        return Result(target.variant, check, level, judged, series=series)
+
+
+def interval() -> float:
+    """Seconds between two updates of a progress bar: in a log, one line every quarter of a minute says enough."""
+    return 0.2 if sys.stderr.isatty() else 15
+
+
+def _remove(group: Sequence[Saved]) -> None:
+    for case in group:
+        shutil.rmtree(case.directory)

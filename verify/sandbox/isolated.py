@@ -1,0 +1,62 @@
+"""A process of its own for a runtime that is a Python library: its imports are paid once, its crash is one failure."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import resource
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+from verify.interop.runtime import Answers, Ask, Bounds, RuntimeFailure, Task
+from verify.sandbox import limits
+from verify.sandbox.spawned import Spawned, describe
+
+
+@contextlib.contextmanager
+def isolated(module: str, settings: Any, bounds: Bounds) -> Iterator[Ask]:
+    """Gives a function that lets `module.answer(task, settings)` answer in a child, started anew after a failure."""
+    with _Child(module, settings, bounds) as child:
+        yield child.ask
+
+
+class _Child(Spawned):
+    def __init__(self, module: str, settings: Any, bounds: Bounds) -> None:
+        self._module, self._settings, self._bounds = module, settings, bounds
+
+    def ask(self, task: Task) -> Answers:
+        try:
+            pipe = self._start()
+            pipe.send(task)
+            if not pipe.poll(self._bounds.timeout_s):
+                self.stop()
+                raise RuntimeFailure(f"no answer within {self._bounds.timeout_s:g} s")
+            kind, value = pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            raise RuntimeFailure(f"its process died (exit code {self.stop()})") from error
+        if kind == "error":
+            self.stop()  # what it holds after a failure is unknown
+            raise RuntimeFailure(value)
+        answers: Answers = value
+        return answers
+
+    def _start(self) -> Connection:
+        return self._spawn(_serve, self._module, self._settings, self._bounds.memory_gb)
+
+
+def _serve(pipe: Connection, module: str, settings: Any, memory_gb: float) -> None:
+    limits.die_with_parent()
+    limit = int(memory_gb * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    answer = importlib.import_module(module).answer
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
+        while True:
+            task = pipe.recv()
+            try:
+                reply = ("ok", answer(task, settings))
+            except Exception as error:  # noqa: BLE001  # whatever a runtime raises fails its check, and is reported
+                reply = ("error", describe(error))
+            pipe.send(reply)

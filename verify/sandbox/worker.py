@@ -1,0 +1,129 @@
+"""A process of its own for every candidate, so that a crash, a hang or a memory hog fails one check of one file."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from verify.candidate.session import Candidate
+from verify.check import Case, NotApplicable, Partial, load
+from verify.sandbox import limits
+from verify.sandbox.spawned import Spawned, describe
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
+# How libraries say within their messages that there is no memory.
+NO_MEMORY = ("bad_alloc", "bad allocation", "llocate memory", "lloc failed")
+
+
+# The file and its level, its twin and the level of that; and a number, because another file may lie at the same path.
+Aim = tuple[Path, str, Path | None, str, int]
+
+
+class CandidateError(Exception):
+    """The candidate raised, crashed, ran out of memory or out of time while it was judged."""
+
+
+class Worker(Spawned):
+    """Runs checks on one ONNX file at one optimization level, within bounds; starts anew after a failure.
+
+    One that has not answered in time is not asked again: every further check would wait as long. `aim` names another
+    file, for the same process, and a twin, which is what the check `twin` compares the file with.
+    """
+
+    def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float) -> None:
+        self._timeout_s, self._memory_gb = timeout_s, memory_gb
+        self._aims = itertools.count()
+        self.aim(path, level)
+
+    @property
+    def path(self) -> Path:
+        """The file that is judged."""
+        return self._target[0]
+
+    @property
+    def level(self) -> str:
+        """The optimization level that is judged at."""
+        return self._target[1]
+
+    def aim(self, path: Path, level: str, twin: Path | None = None, twin_level: str | None = None) -> None:
+        """Judge this file from now on, beside its twin, which runs at `twin_level`, if not at the same one."""
+        self._target: Aim = (path, level, twin, twin_level or level, next(self._aims))
+        self._hung = False
+
+    def abandon(self) -> None:
+        """End the process from another thread; whoever waits for its answers is told that there will be none."""
+        self._hung = True
+        if self._process is not None:
+            self._process.kill()
+
+    def judge(self, check: str, case_directory: Path) -> Partial:
+        """The check's partial result for one saved case; CandidateError or NotApplicable says why there is none."""
+        if self._hung:
+            raise CandidateError(f"not run, because an earlier check had no answer within {self._timeout_s:g} s")
+        pipe = self._start()
+        try:
+            pipe.send((self._target, check, case_directory))
+            if not pipe.poll(self._timeout_s):
+                self._hung = True
+                self.stop()
+                raise CandidateError(f"no answer within {self._timeout_s:g} s: its process was killed")
+            kind, value = pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            code = self.stop()
+            raise CandidateError(f"its process died (exit code {code})") from error
+        if kind == "not run":
+            raise NotApplicable(value)
+        if kind == "error":
+            raise CandidateError(value)
+        partial: Partial = value
+        return partial
+
+    def _start(self) -> Connection:
+        return self._spawn(_serve, self._memory_gb)
+
+
+def _serve(pipe: Connection, memory_gb: float) -> None:
+    limits.die_with_parent()
+    limits.bound_memory(int(memory_gb * 2**30))
+    _keep_freed_memory()
+    known: Aim | None = None
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
+        while True:
+            wanted, check, directory = pipe.recv()
+            if wanted != known:
+                candidate, known = _candidate(wanted), wanted
+            try:
+                answer = ("ok", load(check).judge(candidate, Case.load(directory)))
+            except NotApplicable as reason:
+                answer = ("not run", str(reason))
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check; a panic in Rust is no Exception
+                answer = ("error", _reason(error, memory_gb))
+            pipe.send(answer)
+
+
+def _keep_freed_memory() -> None:
+    """Let malloc give nothing back, where it is the GNU library's: a sixth of the time went into mapping pages anew.
+
+    Every pass over a long text allocates some hundred megabytes and frees them.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _candidate(aim: Aim) -> Candidate:
+    path, level, twin, twin_level, _ = aim
+    return Candidate(path, level, None if twin is None else Candidate(twin, twin_level))
+
+
+def _reason(error: BaseException, memory_gb: float) -> str:
+    text = str(error)
+    if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
+        return f"beyond its memory budget of {memory_gb:g} GB: {text or 'out of memory'}"
+    return describe(error)
