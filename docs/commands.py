@@ -29,7 +29,7 @@ WIDTH = "100"
 HEAD = """# Commands
 
 Made by `python docs/commands.py` from each command's `--help`; a test holds it current. Run them from the project's
-root with the environment's Python; `make help` lists the targets that do so. Exit codes are in [the README](../README.md).
+root with the environment's Python; `make help` lists the targets that do so. Exit codes: [README](../README.md).
 """
 
 
