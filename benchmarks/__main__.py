@@ -32,13 +32,12 @@ def main(argv: Sequence[str] | None) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"  # every file is here; a look-up would only wait
 
     from benchmarks import engine, plots, report  # after parsing, so that --help is instant
-    from benchmarks.cost.summary import ratios
     from benchmarks.environment import environment
     from benchmarks.run import Benchmark
     from benchmarks.scenario import SCENARIOS, fitting
 
     site = engine.open_site(recipe, arguments.build)
-    known = [(name, one) for name in plugins.names(engine.FOLDER) for one in engine.module(name).names(site)]
+    known = [(name, one) for name in plugins.names(engine.FOLDER) for one in engine.load(name).names(site)]
     known.sort(key=lambda pair: pair[0] != "ours")  # ours first, as the tables show them
     chosen = engine.choose(known, arguments.only)
     threads = len(os.sched_getaffinity(0))
@@ -49,10 +48,9 @@ def main(argv: Sequence[str] | None) -> int:
     if not scenarios:
         hint = "measure a model with a longer context, or the passes alone: python -m benchmarks.operators FILE.onnx"
         raise InputError(f"a context of {site.dims.context} is too short", where=site.source, hint=hint)
-    cost = ratios(site.directory)  # before the measurements, which a damaged file would otherwise cost
     results = Benchmark(recipe, site, scenarios, threads, arguments.rounds).run(chosen)
     about = {**environment(threads), "text": recipe.text_path.name}
-    results = replace(results, environment=about, cost=cost)
+    results = replace(results, environment=about)
     path = report.write(results, site.directory)
     plots.draw(results, site.directory)
     print(path)

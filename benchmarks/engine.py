@@ -1,13 +1,4 @@
-"""What an engine is made of.
-
-An engine is a module in benchmarks/engines with
-
-- `SESSION`: the module in benchmarks/sessions that runs its files, with `load(path, name, threads)`: a `Runner`;
-- `CACHE_WIDTH`: bytes of one number in its cache, for the bytes that a decoded token reads;
-- `names(site)`: its configurations in the order shown, such as "fp32" or "Q8_0";
-- `requires(name)`: distributions, beyond the project's own dependencies, without which a configuration is absent;
-- `place(site, name)`: where that configuration's files are, made first if need be (benchmarks/preparing).
-"""
+"""State what an engine is: a package in benchmarks/engines that is an `Engine`, and whose session gives a `Runner`."""
 
 from __future__ import annotations
 
@@ -16,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -62,6 +52,25 @@ class Place:
     read: int
 
 
+class Engine(Protocol):
+    """A package in benchmarks/engines; its folder's name is the engine's.
+
+    Where its files must be made first, its module `prepare` makes them (benchmarks/prepared.py).
+    """
+
+    SESSION: str  # the module that runs its files, with `load(path, name, threads) -> Runner`
+    CACHE_WIDTH: int  # bytes of one number in its cache, for the bytes that a decoded token reads
+
+    def names(self, site: Site) -> tuple[str, ...]:
+        """Return its configurations in the order shown, such as "fp32" or "Q8_0"."""
+
+    def requires(self, name: str) -> tuple[str, ...]:
+        """Return the distributions, beyond the project's own, without which a configuration is absent."""
+
+    def place(self, site: Site, name: str) -> Place:
+        """Return where a configuration's files are, made first if need be."""
+
+
 class Runner(Protocol):
     """One engine with one model loaded. Every method that times returns seconds, and says what they include."""
 
@@ -103,9 +112,9 @@ def choose(known: Sequence[tuple[str, str]], only: Sequence[str] | None) -> list
     return [(name, one) for name, one in known if name in only or f"{name}/{one}" in only]
 
 
-def module(name: str) -> ModuleType:
-    """The module of an engine that the command line's reader has found to exist."""
-    return importlib.import_module(f"benchmarks.engines.{name}")
+def load(name: str) -> Engine:
+    """Import an engine that the command line's reader has found to exist."""
+    return cast("Engine", importlib.import_module(f"benchmarks.engines.{name}"))
 
 
 def missing(distributions: Sequence[str]) -> list[str]:

@@ -15,14 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results import Entry, Results
-from benchmarks.targets import Outcome, evaluate
 
 MIB = 2**20
 
 
 def document(results: Results) -> dict[str, Any]:
-    """The results and the targets as JSON values; what is not finite is null, which passes nothing."""
-    made: dict[str, Any] = finite({**asdict(results), "targets": [asdict(outcome) for outcome in evaluate(results)]})
+    """Return the results as JSON values; what is not finite is null, which passes nothing."""
+    made: dict[str, Any] = finite(asdict(results))
     return made
 
 
@@ -36,7 +35,7 @@ def write(results: Results, directory: Path) -> Path:
 
 
 def markdown(results: Results) -> str:
-    """The whole report: targets, figures, ratios, what is absent, how it was measured."""
+    """Return the whole report: figures, ratios, what is absent, how it was measured."""
     lines = [f"# {results.name}: engines side by side", ""]
     lines += [
         f"Medians over {results.rounds} rounds, {results.threads} threads; ± is half the range.",
@@ -47,7 +46,6 @@ def markdown(results: Results) -> str:
         "Ratios hold within this run; absolute speeds are this machine's in this hour.",
         "",
     ]
-    lines += ["## Targets", "", *table(("target", "bound", "measured", "reached"), map(_target, evaluate(results))), ""]
     lines += ["## Fidelity, size and memory", "", *_fidelity(results), ""]
     for kind, title in (("prefill", "Prefill, tokens per second"), ("decode", "Decode, tokens per second")):
         lines += [f"## {title}", "", *_speeds(results, kind), ""]
@@ -90,13 +88,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     console.print(made)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO given above
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _target(outcome: Outcome) -> tuple[str, ...]:
-    bound = f"{'≤' if outcome.upper else '≥'} {outcome.bound:g}"
-    if outcome.measured is None:
-        return (outcome.name, bound, "-", "not measured")
-    return (outcome.name, bound, f"{outcome.measured:.3g}", "yes" if outcome.reached else "no")
 
 
 def _fidelity(results: Results) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a benchmark found, as data: bench.json is this, and the table, the targets and the plots are made from it."""
+"""What a benchmark found, as data: bench.json is this, and the table and the plots are made from it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,6 @@ class Results:
     absent: Sequence[Absent]
     restless: int  # measurements that began although some other engine still used the processor
     environment: Mapping[str, Any] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)  # what `python -m benchmarks.cost` found, if it was run
 
     def entry(self, key: str) -> Entry | None:
         """The configuration of that name, or None if it is absent."""

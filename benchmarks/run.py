@@ -86,13 +86,13 @@ class Benchmark:
         return self._results()
 
     def _place(self, name: str, configuration: str) -> Place | None:
-        module = engine.module(name)
-        missing = engine.missing(module.requires(configuration))
+        own = engine.load(name)
+        missing = engine.missing(own.requires(configuration))
         if missing:
             self._leave(f"{name}/{configuration}", f"not installed: {', '.join(missing)}", PEERS)
             return None
         try:
-            place: Place = module.place(self.site, configuration)
+            place = own.place(self.site, configuration)
         except InputError as error:
             self._leave(f"{name}/{configuration}", error.what, error.hint)
             return None
@@ -121,7 +121,7 @@ class Benchmark:
     def _start(self, stack: contextlib.ExitStack, name: str, configuration: str, place: Place) -> None:
         """Start a configuration's process and load its model there while all others wait."""
         log = self._log(f"{name}-{configuration}")
-        arguments = (engine.module(name).SESSION, configuration, place.path, self.threads)
+        arguments = (engine.load(name).SESSION, configuration, place.path, self.threads)
         remote = stack.enter_context(Remote(log, Subject, *arguments))
         measured = Measured(name, configuration, place, remote)
         self.alive.append(measured)
@@ -204,7 +204,7 @@ class Benchmark:
 
     def _entry(self, measured: Measured, bandwidth: float, arithmetic: float) -> Entry:
         dims = self.site.dims
-        row = 2 * dims.layers * dims.hidden * engine.module(measured.engine).CACHE_WIDTH
+        row = 2 * dims.layers * dims.hidden * engine.load(measured.engine).CACHE_WIDTH
         limits = {
             s.name: bytes_per_step(s, measured.place.read, row) / bandwidth
             if s.kind == "decode"

@@ -18,7 +18,7 @@ class Subject:
     """Imports the session's library when it is made, so that `load` times the loading of the model alone."""
 
     def __init__(self, session: str, name: str, path: Path, threads: int) -> None:
-        self._session = importlib.import_module(f"benchmarks.sessions.{session}")
+        self._session = importlib.import_module(session)
         self._arguments = (path, name, threads)
         self._runner: Runner | None = None
 

@@ -11,7 +11,6 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from benchmarks.cost.growth import VARIED, Point
-from benchmarks.cost.summary import FILE_NAME
 from benchmarks.cost.usage import Usage
 from benchmarks.plots import save
 from benchmarks.report import MIB, table
@@ -46,7 +45,7 @@ def ratios(cost: Cost) -> dict[str, float]:
 def write(cost: Cost, directory: Path) -> Path:
     """Write cost.json, cost.md and, if growth was measured, its plot; the path of cost.md."""
     made = {**asdict(cost), "ratios": ratios(cost)}
-    (directory / FILE_NAME).write_text(f"{json.dumps(made, indent=1, ensure_ascii=False)}\n", encoding="utf-8")
+    (directory / "cost.json").write_text(f"{json.dumps(made, indent=1, ensure_ascii=False)}\n", encoding="utf-8")
     if cost.growth:
         save(_plot(cost.growth), directory / "cost-growth")
     path = directory / "cost.md"

@@ -1,1 +1,1 @@
-"""One module per engine; its file name is its name."""
+"""Hold one folder for each engine; a folder's name is the engine's (benchmarks/engine.py: `Engine`)."""

@@ -79,7 +79,7 @@ def _places(site: Site, chosen: Sequence[tuple[str, str]], absent: list[Absent])
     places = {}
     for name, configuration in chosen:
         try:
-            places[f"{name}/{configuration}"] = engine.module(name).place(site, configuration)
+            places[f"{name}/{configuration}"] = engine.load(name).place(site, configuration)
         except InputError as error:
             _leave(absent, f"{name}/{configuration}", error.what, error.hint)
     return places

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from benchmarks.preparing.llamacpp import write
+from benchmarks.engines.llamacpp.prepare import write
 from tests.conftest import ROOT
 
 gguf = pytest.importorskip("gguf", reason="one of the peers: make peers")

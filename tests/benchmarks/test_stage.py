@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import engine, scenario
+from benchmarks import engine, onnx_session, scenario
 from benchmarks.__main__ import main
 from benchmarks.cost.derived import derive, without_browser
 from benchmarks.cost.usage import timed
 from benchmarks.engines import ours
-from benchmarks.sessions import onnx
 from pipeline.command import invocation, run
 from pipeline.errors import BROKEN_INPUT, ArtifactError, InputError, RecipeError
 from pipeline.recipe.recipe import read_recipe
@@ -94,7 +93,7 @@ def test_the_profiler_refuses_what_is_no_decoder(stage: Stage) -> None:
 
 def test_a_session_decodes_what_its_full_pass_says(build: Path) -> None:
     path = build / "embedded" / "fp32" / model_file("fp32")
-    runner = onnx.OnnxRunner(path, 1)
+    runner = onnx_session.OnnxRunner(path, 1)
     ids = np.arange(20, 40)
     full = runner.logits(ids)
     _, cache = runner._run(ids[None, :-1], 0, runner._empty(1), every=False)

@@ -7,7 +7,7 @@ from pipeline.artifact.store import open_artifact
 from pipeline.command import invocation
 from pipeline.variants import FILES, model_file
 
-SESSION = "onnx"
+SESSION = "benchmarks.onnx_session"
 CACHE_WIDTH = 4
 
 

@@ -17,12 +17,12 @@ TIMEOUT_S = 1800.0
 
 
 def prepared(site: Site, engine: str, name: str) -> Path:
-    """Directory of one engine's files in one configuration, made again when source, code or tools have changed.
+    """Return the directory of an engine's files in one configuration, made again when source, code or tools changed.
 
-    `benchmarks/preparing/<engine>.py` makes them, in a process of its own; its `BASE` is the configuration that the
-    others are made from, its `TOOLS` the distributions that decide the result. InputError when it fails.
+    `benchmarks/engines/<engine>/prepare.py` makes them, in a process of its own; its `BASE` is the configuration that
+    the others are made from, its `TOOLS` the distributions that decide the result. InputError when it fails.
     """
-    maker = importlib.import_module(f"benchmarks.preparing.{engine}")
+    maker = importlib.import_module(f"benchmarks.engines.{engine}.prepare")
     base = prepared(site, engine, maker.BASE) if maker.BASE not in (None, name) else site.source
     target = site.directory / "peers" / f"{engine}-{name}"
     wanted = Manifest(
@@ -49,10 +49,10 @@ def prepared(site: Site, engine: str, name: str) -> Path:
 
 
 class Maker:
-    """Calls an engine's preparing module in the process that it lives in."""
+    """Call an engine's module `prepare` in the process that it lives in."""
 
     def __init__(self, engine: str) -> None:
-        self._module = importlib.import_module(f"benchmarks.preparing.{engine}")
+        self._module = importlib.import_module(f"benchmarks.engines.{engine}.prepare")
 
     def make(self, name: str, source: Path, base: Path, target: Path) -> None:
         """Write the files of a configuration into the empty directory `target`."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from benchmarks.engine import Place, Site
-from benchmarks.preparing.store import prepared
+from benchmarks.prepared import prepared
 
-SESSION = "ctranslate2"
+SESSION = "benchmarks.engines.ctranslate2.session"
 CACHE_WIDTH = 4
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.engine import Place, Site
 
-SESSION = "torch"
+SESSION = "benchmarks.engines.pytorch.session"
 CACHE_WIDTH = 4
 
 

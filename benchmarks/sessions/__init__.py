@@ -1,1 +1,0 @@
-"""How a loaded model is run and timed: one module per library, imported only in an engine's own process."""
