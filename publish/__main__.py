@@ -61,7 +61,7 @@ def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Orde
     """Assemble the tree, sign it if asked to, and say where it goes."""
     from pipeline.artifact.manifest import FILE_NAME as MANIFEST
     from pipeline.canonical import canonical_json
-    from publish import assemble, evidence, plan, signed, signing
+    from publish import assemble, evidence, plan, signing
     from publish.push import Order
     from publish.tree import SIGNATURE, changed
 
@@ -78,7 +78,7 @@ def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Orde
         published = None if arguments.offline else api.read(repository, SIGNATURE)
         kept = places[SIGNATURE].read_bytes() if places[SIGNATURE].is_file() else None
         known = [content for content in (published, kept) if content is not None]
-        signature = signed.signature(tree.path, key, known)
+        signature = signing.signature(tree.path, key, known)
         places[SIGNATURE].write_bytes(signature)
         digests[SIGNATURE] = hashlib.sha256(signature).hexdigest()
         tag += f"-{digests[SIGNATURE][:8]}"  # the manifest knows nothing of it, and a tag names one tree

@@ -1,6 +1,7 @@
-"""Signing a published tree with a local elliptic-curve key (model-signing), and verifying it. Off unless a key is set.
+"""Sign a published tree with a local elliptic-curve key (model-signing), and verify it. Off unless a key is set.
 
-An ECDSA signature is another one every time: sign once, after everything else is in place, and keep the file.
+An ECDSA signature is another one every time: signing again what is signed would make a change of nothing, so a
+published signature that still holds is kept.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.command import say
 from pipeline.errors import ArtifactError, RecipeError
 from publish.foreign import FOREIGN
 from publish.tree import SIGNATURE
@@ -74,6 +78,51 @@ def verify(directory: Path, public_key: Path) -> None:
         raise SignatureError("the signature was not made with this key", where=path, hint=hint) from error
     except BROKEN as error:
         raise SignatureError(f"the signature does not hold: {error}", where=path, hint=hint) from error
+
+
+def signature(tree: Path, key: Path, known: Iterable[bytes]) -> bytes:
+    """Return the first of the known signatures that holds for the tree and this private key, or a new one.
+
+    Raises ArtifactError when even the new one does not verify, RecipeError for a key that cannot sign. The tree is left
+    as it was.
+    """
+    place = tree / SIGNATURE
+    with tempfile.TemporaryDirectory(prefix="publish-key-") as temporary:
+        public = Path(temporary) / "public.pem"
+        public.write_bytes(_public(key))
+        try:
+            for content in known:
+                place.write_bytes(content)
+                if _holds(tree, public):
+                    say("signature: unchanged")
+                    return content
+            sign(tree, key)
+            verify(tree, public)
+            say("signature: made")
+            return place.read_bytes()
+        finally:
+            place.unlink(missing_ok=True)
+
+
+def _holds(tree: Path, public: Path) -> bool:
+    try:
+        verify(tree, public)
+    except ArtifactError:
+        return False
+    return True
+
+
+def _public(key: Path) -> bytes:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # no key, one with a password, an unknown kind
+        hint = f"name an unencrypted private key, in PEM, in {KEY}"
+        raise RecipeError("not a key that can sign", where=KEY, hint=hint) from error
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return private.public_key().public_bytes(serialization.Encoding.PEM, form)
 
 
 def _hashing() -> Any:

@@ -155,8 +155,8 @@ def prepared(home: Path, files: int, only: list[str] | None = None) -> Iterator[
 
     RecipeError for a name in `only` that is no target: a run that reads nothing would look like one without findings.
     """
-    from tests.convert.test_tiny import convert, write_checkpoint
     from tests.fuzz_targets import WEIGHTS, OnnxReader, readers, seeds
+    from tests.support.tiny_checkpoints import convert, write_checkpoint
 
     read = readers()
     for name in only or ():

@@ -23,10 +23,9 @@ from pipeline.recipe.recipe import read_recipe
 from pipeline.typed import build
 from quantize.stage import plan as quantize_plan
 from tests.conftest import EMBEDDED
-from tests.support.hostile import sound
+from tests.support.hostile import DIMENSIONS, sound
 from tests.support.hostile_refused import REFUSED
 from tests.support.hostile_wrong import WRONG
-from tests.verify.test_intake import DIMENSIONS
 from verify import run_checks, verdict
 from verify.candidate.session import Candidate
 from verify.candidate.untrusted import inspector

@@ -15,7 +15,7 @@ from model.architectures.gpt2 import config as gpt2
 from model.architectures.gpt2 import fused
 from pipeline.artifact.store import open_artifact
 from pipeline.variants import GRAPHS
-from tests.convert.test_tiny import SIZES, assert_same, convert, converted, edit_config, write_checkpoint
+from tests.support.tiny_checkpoints import SIZES, assert_same, convert, converted, edit_config, write_checkpoint
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "plain": {},

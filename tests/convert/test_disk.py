@@ -13,8 +13,7 @@ import onnx_ir
 import pytest
 
 from pipeline.artifact.store import open_artifact
-from tests.convert.test_source import BIAS, edit_tensors
-from tests.convert.test_tiny import convert, converted, write_checkpoint
+from tests.support.tiny_checkpoints import BIAS, convert, converted, edit_tensors, write_checkpoint
 
 
 @pytest.fixture

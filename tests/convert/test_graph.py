@@ -25,7 +25,7 @@ from model.contract import Dimensions
 from pipeline import variants
 from pipeline.artifact.store import open_artifact
 from pipeline.canonical import file_digest
-from tests.convert.test_tiny import EOS, SIZES, convert, converted, write_checkpoint
+from tests.support.tiny_checkpoints import EOS, SIZES, convert, converted, write_checkpoint
 
 UNTIDY = {
     "tokenizer_class": "GPT2Tokenizer",

@@ -11,8 +11,8 @@ import pytest
 from convert.hub import describe
 from pipeline.artifact.store import open_artifact
 from tests.conftest import Stage
-from tests.convert.test_tiny import write_checkpoint, write_recipe
 from tests.support.loopback_hub import FIRST, REPOSITORY, SECOND, Hub, serving
+from tests.support.tiny_checkpoints import write_checkpoint, write_recipe
 
 BRANCH = 'revision = "release"\n'
 UNWANTED = ("pytorch_model.bin", "modeling_evil.py", "onnx/model.onnx", "fp16/model.safetensors", "tf_model.h5")

@@ -10,7 +10,7 @@ import torch
 from optimum.onnxruntime import ORTModelForCausalLM
 from transformers import AutoTokenizer
 
-from tests.convert.test_tiny import one_thread, reference
+from tests.support.tiny_checkpoints import one_thread, reference
 
 PROMPTS = [
     "My fellow citizens",

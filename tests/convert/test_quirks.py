@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.convert.test_tiny import assert_same, convert, converted, write_checkpoint
+from tests.support.tiny_checkpoints import assert_same, convert, converted, write_checkpoint
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -14,17 +14,27 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from convert import source
 from model import checkpoint as inspection
 from model.architectures.gpt2 import config as gpt2
 from pipeline.errors import InputError
 from pipeline.recipe.recipe import read_recipe
-from tests.convert.test_tiny import SIZES, assert_same, convert, converted, edit_config, write_checkpoint, write_recipe
-from tests.model.test_checkpoint import header_mutations, mutations
+from tests.support.headers import header_mutations, mutations
+from tests.support.tiny_checkpoints import (
+    BIAS,
+    SIZES,
+    Tensors,
+    assert_same,
+    convert,
+    converted,
+    edit_config,
+    edit_tensors,
+    write_checkpoint,
+    write_recipe,
+)
 
-Tensors = dict[str, torch.Tensor]
 Refuse = Callable[..., str]
 
 
@@ -52,14 +62,6 @@ def refuse(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str])
     return run
 
 
-def edit_tensors(checkpoint: Path, change: Callable[[Tensors], object]) -> None:
-    path = checkpoint / "model.safetensors"
-    tensors = load_file(path)
-    change(tensors)
-    save_file(tensors, path, metadata={"format": "pt"})
-
-
-BIAS = "transformer.h.1.mlp.c_proj.bias"
 BAD_TENSORS: dict[str, tuple[Callable[[Tensors], object], str]] = {
     "missing": (lambda t: t.pop(BIAS), f"tensor {BIAS} is missing"),
     "extra": (lambda t: t.update(more=torch.ones(1)), "tensor transformer.more does not belong to this config"),

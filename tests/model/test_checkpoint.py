@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from model.checkpoint import Checkpoint, Tensor, inspect, read_config, read_header
 from pipeline.errors import BROKEN_INPUT, InputError
+from tests.support.headers import HEADER, header_mutations, mutations, pack
 
 CONFIG: dict[str, Any] = {"model_type": "gpt2", "n_layer": 1, "n_embd": 2, "vocab_size": 3}
-HEADER: dict[str, Any] = {
-    "__metadata__": {"format": "pt"},
-    "wte.weight": {"dtype": "F32", "shape": [3, 2], "data_offsets": [0, 24]},
-    "ln.bias": {"dtype": "BF16", "shape": [2], "data_offsets": [24, 28]},
-    "nothing": {"dtype": "F32", "shape": [0, 7], "data_offsets": [28, 28]},
-}
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 AGAIN = "fetch the checkpoint again"
-
-
-def pack(header: object, data: bytes | None = None, length: int | None = None) -> bytes:
-    content = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return (
-        struct.pack("<Q", len(content) if length is None else length) + content + (bytes(28) if data is None else data)
-    )
 
 
 def changed(name: str, **fields: Any) -> dict[str, Any]:
@@ -252,25 +238,6 @@ def test_file_name_that_is_not_utf8(directory: Path) -> None:
     error = refusal(directory)
     assert error.what == r"file name '\udcff.txt' is not UTF-8"
     assert (error.where, error.hint) == (str(directory), "rename the file")
-
-
-def mutations(content: bytes) -> st.SearchStrategy[bytes]:
-    """Up to four bytes replaced, removed or inserted."""
-    edit = st.tuples(st.integers(0, len(content)), st.integers(0, 1), st.binary(max_size=2))
-
-    def apply(edits: list[tuple[int, int, bytes]]) -> bytes:
-        result = content
-        for at, removed, added in edits:
-            result = result[:at] + added + result[at + removed :]
-        return result
-
-    return st.lists(edit, min_size=1, max_size=4).map(apply)
-
-
-def header_mutations() -> st.SearchStrategy[bytes]:
-    """Mutated headers, half of them with a length that fits, so that the JSON behind it is reached."""
-    header = json.dumps(HEADER).encode()
-    return mutations(pack(HEADER)) | mutations(header).map(pack)
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

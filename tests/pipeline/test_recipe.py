@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from pathlib import Path
@@ -12,50 +11,17 @@ from hypothesis import strategies as st
 
 from pipeline import plugins
 from pipeline.errors import RecipeError
-from pipeline.recipe.recipe import Expected, Recipe, read_recipe
+from pipeline.recipe.recipe import Expected, read_recipe
 from pipeline.recipe.tolerances import Limit
+from tests.conftest import ROOT
+from tests.support import small_recipe
+from tests.support.small_recipe import RECIPE, read, toml
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPE = """\
-name = "tiny"
-architecture = "gpt2"
-
-[source]
-repository = "someone/tiny"
-expect = { layers = 2, tied = true, license = "mit" }
-
-[variants]
-fp16 = { steps = [{ scheme = "float16" }] }
-q4f16 = { steps = [{ scheme = "rtn", bits = 4 }, { scheme = "float16" }] }
-
-[verify]
-text = "text/heldout.txt"
-checks = ["structure", "logits"]
-logits = { cases = 3 }
-
-[tolerances.logits.max_abs]
-reason = "rounding of float32"
-fp32 = { max = 1e-4, measured = 2e-5 }
-fp16 = { max = 0.2, measured = 0.05 }
-
-[tolerances.logits.agreement]
-reason = "argmax may flip on near ties"
-fp16 = { min = 0.99, measured = 1 }
-"""
+path = small_recipe.path
 
 repeatable = settings(
     deadline=None, derandomize=True, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "recipe.toml"
-
-
-def read(path: Path, text: str) -> Recipe:
-    path.write_text(text, encoding="utf-8")
-    return read_recipe(path)
 
 
 def test_read_recipe(path: Path) -> None:
@@ -146,16 +112,6 @@ def test_registry_does_not_depend_on_the_working_directory(tmp_path: Path, monke
 def test_recipes_of_the_project_are_read(file: Path) -> None:
     recipe = read_recipe(file)
     assert recipe.text_path.is_file()
-
-
-def toml(value: object, *, top: bool = True) -> str:
-    """TOML of a table, its inner tables inline."""
-    if isinstance(value, dict):
-        pairs = [f"{json.dumps(key)} = {toml(item, top=False)}" for key, item in value.items()]
-        return "\n".join(pairs) if top else f"{{ {', '.join(pairs)} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(toml(item, top=False) for item in value)}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
 
 
 def test_toml_is_what_tomllib_reads() -> None:

@@ -9,13 +9,13 @@ import pytest
 
 from pipeline.errors import USAGE, RecipeError
 from pipeline.recipe.recipe import read_recipe
-from tests.pipeline import test_recipe
-from tests.pipeline.test_recipe import RECIPE, read, toml
+from tests.support import small_recipe
+from tests.support.small_recipe import RECIPE, read, toml
 
 CHECKS = "known: cache, divergence, generation, logits, structure, tokenizer, twin, weights"
 SCHEMES = "known: auto, float16, gptq, hqq, kquant, nf4, rtn"
 
-path = test_recipe.path
+path = small_recipe.path
 
 
 def refusal(path: Path, text: str) -> RecipeError:

@@ -20,10 +20,11 @@ import pytest
 from pipeline.artifact import store
 from pipeline.artifact.store import intact, staging
 from pipeline.errors import ArtifactError
-from tests.pipeline import test_store
-from tests.pipeline.test_store import NEW, OLD, ROOT, listing, make, read, refusal
+from tests.conftest import ROOT
+from tests.support import small_artifacts
+from tests.support.small_artifacts import NEW, OLD, listing, make, read, refusal
 
-target = test_store.target
+target = small_artifacts.target
 
 
 def test_staging_is_removed_on_an_exception_and_the_previous_artifact_kept(target: Path) -> None:

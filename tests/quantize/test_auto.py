@@ -17,7 +17,7 @@ from quantize.scheme import Context, read_step
 from quantize.schemes.auto import Candidate, Options
 from quantize.search import sensitivity
 from quantize.search.divergence import divergences
-from tests.quantize.test_calibration import calibration_of, make_context
+from tests.support.calibrated import calibration_of, make_context
 
 TEXT: dict[str, Any] = {"tokens": 6000, "chunk": 32}
 SMALL: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
-from model.contract import Dimensions
 from pipeline import plugins
 from pipeline.errors import InputError, RecipeError
 from quantize.blockwise import Choice, solve
-from quantize.calibration import Calibration
 from quantize.numerics.blocks import SIZES, Form, dequantize
 from quantize.rewrite.graph import clean
 from quantize.rewrite.weights import find_weights
@@ -25,44 +22,13 @@ from quantize.runner import Runner
 from quantize.scheme import FOLDER, Context, module, read_step
 from quantize.search.divergence import divergences
 from quantize.search.sensitivity import Slot, measure, size
-from tests.quantize.test_tiny import DIMS, Array, session, tiny_model
-
-
-def tokenizer(vocabulary: int) -> bytes:
-    """tokenizer.json with one token for each number below `vocabulary`."""
-    model = {"type": "WordLevel", "vocab": {str(i): i for i in range(vocabulary)}, "unk_token": "0"}
-    whole = {"version": "1.0", "added_tokens": [], "model": model, "pre_tokenizer": {"type": "WhitespaceSplit"}}
-    rest = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
-    return json.dumps({**whole, **rest}).encode()
-
-
-def write_tokenizer(path: Path, vocabulary: int) -> Path:
-    path.write_bytes(tokenizer(vocabulary))
-    return path
-
-
-def write_text(path: Path, tokens: int, vocabulary: int = DIMS.vocabulary) -> Path:
-    generator = np.random.default_rng(5)
-    path.write_text(" ".join(map(str, (generator.random(tokens) ** 2 * vocabulary).astype(int))))
-    return path
-
-
-def make_context(home: Path, dims: Dimensions = DIMS, tokens: int = 1200, **settings: Any) -> Context:
-    home.mkdir(exist_ok=True)
-    onnx.save(tiny_model(dims), home / "model.onnx")
-    text, words = write_text(home / "text.txt", tokens), write_tokenizer(home / "tokenizer.json", dims.vocabulary)
-    chunks = {"chunk": 16, "chunks": 8, **settings}
-    calibration = Calibration(text, home / "model.onnx", words, dims, **chunks)
-    return Context(dims, home / "model.onnx", calibration, home / "work")
+from tests.support.calibrated import calibration_of, make_context, write_text, write_tokenizer
+from tests.support.tiny_graph import Array, session
 
 
 @pytest.mark.parametrize("name", plugins.names(FOLDER))
 def test_every_scheme_says_whether_it_can_use_calibration(name: str) -> None:
     assert plugins.constant(FOLDER, name, "CALIBRATED", bool) is module(name).CALIBRATED
-
-
-def calibration_of(context: Context) -> Calibration:
-    return context.calibrated("test")
 
 
 def test_moments_are_those_of_the_products_inputs(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pipeline.errors import InputError, RecipeError
 from quantize.rewrite.graph import clean, ports
 from quantize.schemes import float16, rtn
 from quantize.schemes.float16 import Options
-from tests.quantize.test_tiny import (
+from tests.support.tiny_graph import (
     ALIGNED,
     DIMS,
     LEVELS,

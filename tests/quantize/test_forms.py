@@ -11,8 +11,8 @@ import pytest
 from model.contract import Dimensions, Port
 from pipeline.errors import InputError
 from quantize.schemes.rtn import Options
-from tests.quantize.test_rtn import quantized
-from tests.quantize.test_tiny import Array, Tiny, assemble, session
+from tests.support.rounded import quantized
+from tests.support.tiny_graph import Array, Tiny, assemble, session
 
 SIDE = Dimensions(layers=1, hidden=16, heads=1, context=4, vocabulary=5, parameters=1, tied=True)
 

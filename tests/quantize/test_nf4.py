@@ -14,7 +14,7 @@ from quantize.numerics.normal_float import dequantize, quantize
 from quantize.rewrite.graph import clean, ports
 from quantize.schemes import nf4, rtn
 from quantize.schemes.nf4 import Options
-from tests.quantize.test_tiny import ALIGNED, DIMS, LEVELS, UNTIED, batch, context, run, session, tiny_model
+from tests.support.tiny_graph import ALIGNED, DIMS, LEVELS, UNTIED, batch, context, run, session, tiny_model
 
 
 def quantized(model: onnx.ModelProto, options: Options, dims: Dimensions) -> onnx.ModelProto:

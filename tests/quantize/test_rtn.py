@@ -15,17 +15,11 @@ from model.contract import IR_VERSION, OPSET, Dimensions
 from pipeline.errors import InputError, RecipeError
 from quantize.blockwise import Override
 from quantize.numerics.blocks import Form, dequantize
-from quantize.rewrite.graph import clean, ports
+from quantize.rewrite.graph import ports
 from quantize.schemes import rtn
 from quantize.schemes.rtn import Options
-from tests.quantize.test_tiny import ALIGNED, DIMS, LEVELS, UNTIED, batch, context, run, session, tiny_model
-
-
-def quantized(model: onnx.ModelProto, options: Options, dims: Dimensions = DIMS) -> onnx.ModelProto:
-    copy = ir.from_proto(model)
-    rtn.apply(copy, options, context(dims))
-    clean(copy)
-    return ir.to_proto(copy)
+from tests.support.rounded import quantized
+from tests.support.tiny_graph import ALIGNED, DIMS, LEVELS, UNTIED, batch, run, session, tiny_model
 
 
 def rounded(model: onnx.ModelProto, options: Options, dims: Dimensions = DIMS) -> onnx.ModelProto:

@@ -17,9 +17,9 @@ from pipeline.errors import BROKEN_INPUT, PASSED, USAGE
 from pipeline.recipe.recipe import read_recipe
 from pipeline.variants import FILES, model_file
 from quantize.__main__ import main
-from tests.quantize.test_calibration import tokenizer, write_text
-from tests.quantize.test_tiny import ALIGNED, LEVELS, batch, session, tiny_model
-from tests.quantize.test_tiny import run as infer
+from tests.support.calibrated import tokenizer, write_text
+from tests.support.tiny_graph import ALIGNED, LEVELS, batch, session, tiny_model
+from tests.support.tiny_graph import run as infer
 
 VARIANTS = {
     "fp16": '[{ scheme = "float16" }]',

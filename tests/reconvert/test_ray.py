@@ -15,8 +15,8 @@ import pytest
 from pipeline.artifact.store import open_artifact
 from reconvert.folder import Folder
 from tests.conftest import ROOT, Stage
-from tests.convert.test_tiny import write_checkpoint
-from tests.reconvert.test_stage import Q8, alive, wait, write_recipe
+from tests.support.reconvert_jobs import Q8, alive, wait, write_recipe
+from tests.support.tiny_checkpoints import write_checkpoint
 
 VARIANTS = {
     **Q8,

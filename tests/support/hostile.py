@@ -132,6 +132,15 @@ def damaged_location(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"w.bin", b"w.b\xffn"))
 
 
+DIMENSIONS = {
+    "layers": 1,
+    "hidden": 4,
+    "heads": 1,
+    "context": 8,
+    "vocabulary": 3,
+    "parameters": 12,
+    "tied": True,
+}  # of the smallest model that foreign files are held against
 PLAIN = ("location", "w.bin")
 ENDLESS = nodes(
     loop(2**62),

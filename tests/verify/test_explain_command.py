@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import Stage
 from tests.support.planted import store, weight
-from tests.verify.test_faults import SOURCE, shorter_recipe
+from tests.support.short_recipe import SOURCE, shorter_recipe
 
 NODE = "transformer.h.3.ln_1/LayerNormalization"
 

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from tests.convert.test_tiny import SIZES, converted, write_checkpoint
 from tests.support.planted import insert, store, weight
+from tests.support.tiny_checkpoints import SIZES, converted, write_checkpoint
 from verify.explain.explanation import NODE, NOTHING, RUN, Explanation, lines
 from verify.explain.failure import Failure
 from verify.explain.input import Input

@@ -16,12 +16,12 @@ from optimum.exporters.onnx import main_export
 
 from pipeline.command import run
 from pipeline.variants import model_file
-from tests.conftest import EMBEDDED, ROOT, Stage
+from tests.conftest import EMBEDDED, Stage
 from tests.support import planted
+from tests.support.short_recipe import SOURCE, shorter_recipe
 from verify.__main__ import main
 from verify.faults.surgery import change_outputs
 
-SOURCE = ROOT / "recipes" / "embedded"
 Fault = Callable[[onnx.ModelProto], None]
 
 # fault in the standard graph -> the checks of which at least one must fail
@@ -35,25 +35,6 @@ GRAPHS: dict[Fault, set[str]] = {
     planted.cache_of_one_layer_stale: {"cache", "logits"},
     planted.embedding_twice: {"structure"},
 }
-
-
-# The embedded recipe with shorter work and the same tolerances, so that a dozen faults take a minute.
-SHORTER = {
-    'path = "embedded"': f'path = "{SOURCE}"',
-    'text = "text/': f'text = "{EMBEDDED.parent}/text/',
-    "beam_prompts = 4": "beam_prompts = 1\nbeam_tokens = 6\nnew_tokens = 12\nprompts = [5, 9]",
-    "chunks = 32": "chunks = 4\n\n[verify.cache]\nlength = 20\nprompt = 9\nsplits = 2",
-}
-
-
-def shorter_recipe(home: Path) -> Path:
-    text = EMBEDDED.read_text()
-    for old, new in SHORTER.items():
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    path = home / "recipe.toml"
-    path.write_text(text)
-    return path
 
 
 def verdict_of(candidate: Path, home: Path, variant: str = "fp32") -> tuple[int, dict[str, Any]]:

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from pipeline.command import run
 from pipeline.errors import BROKEN_INPUT, InputError
 from tests.conftest import EMBEDDED, ROOT
-from tests.support.hostile import ENDLESS, ENORMOUS, Make, sound
+from tests.support.hostile import DIMENSIONS, ENDLESS, ENORMOUS, Make, sound
 from tests.support.hostile_refused import REFUSED
 from tests.support.hostile_wrong import WRONG
 from verify.__main__ import main
@@ -27,8 +27,6 @@ from verify.candidate.untrusted.inspector import Inspector
 from verify.check import Case
 from verify.checks import structure
 from verify.sandbox.worker import CandidateError, Worker
-
-DIMENSIONS = {"layers": 1, "hidden": 4, "heads": 1, "context": 8, "vocabulary": 3, "parameters": 12, "tied": True}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,28 @@
+"""The embedded recipe with few inputs, for faults that any text shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.conftest import EMBEDDED, ROOT
+
+SOURCE = ROOT / "recipes" / "embedded"
+
+
+# The embedded recipe with shorter work and the same tolerances, so that a dozen faults take a minute.
+SHORTER = {
+    'path = "embedded"': f'path = "{SOURCE}"',
+    'text = "text/': f'text = "{EMBEDDED.parent}/text/',
+    "beam_prompts = 4": "beam_prompts = 1\nbeam_tokens = 6\nnew_tokens = 12\nprompts = [5, 9]",
+    "chunks = 32": "chunks = 4\n\n[verify.cache]\nlength = 20\nprompt = 9\nsplits = 2",
+}
+
+
+def shorter_recipe(home: Path) -> Path:
+    text = EMBEDDED.read_text()
+    for old, new in SHORTER.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path = home / "recipe.toml"
+    path.write_text(text)
+    return path
