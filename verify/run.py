@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifact import store
 from pipeline.artifact.manifest import Manifest
@@ -20,6 +20,9 @@ from verify.interop.run_runtimes import NotRun, Runtime
 from verify.reference.corpus import Corpus, read_text
 from verify.report import document, forms, history
 from verify.run_checks import Examination, Target
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 Report = dict[str, Any]
 
@@ -128,7 +131,7 @@ def _reproduce(recipe: Recipe, order: Order, header: Mapping[str, Any], code: st
     return {"commands": commands, "code": code, "parents": header["parents"]}
 
 
-def _check_expected(recipe: Recipe, reference: Any, where: Path) -> None:
+def _check_expected(recipe: Recipe, reference: Reference, where: Path) -> None:
     """The checkpoint that a foreign file is judged against must be the one that the recipe describes."""
     have = asdict(reference.dimensions)
     for field, wanted in asdict(recipe.source.expect).items():

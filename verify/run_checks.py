@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -23,6 +23,9 @@ from verify.reference.corpus import Corpus
 from verify.sandbox.pool import Pool
 from verify.sandbox.worker import CandidateError, Worker
 from verify.verdict import Result, judge
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 GROUP = 3 * 2**30  # bytes of cases on disk at a time; for every group each candidate's process is started anew
 AT_A_TIME = 2  # candidates, which divide the cores: a small machine has no memory for more
@@ -91,7 +94,7 @@ class Examination:
     """
 
     recipe: Recipe
-    reference: Any
+    reference: Reference
     corpus: Corpus
     modules: Mapping[str, ModuleType]
     settings: Mapping[str, Any]

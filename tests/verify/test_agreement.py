@@ -54,6 +54,7 @@ def questions() -> Questions:
     )
 
 
+NOBODY: Any = None  # no answer here is looked up with the reference
 ASKED = questions()
 
 
@@ -70,7 +71,7 @@ def texts(error: float = 0.0) -> list[dict[str, Any]]:
 
 
 def figures(part: str, answer: Any, error: float = 0.1, unreadable: str | None = None) -> dict[str, Measure]:
-    found = Judgement(ASKED, None, error, unreadable).judge(part, answer)
+    found = Judgement(ASKED, NOBODY, error, unreadable).judge(part, answer)
     return {measure.name: measure for measures in found.values() for measure in measures}
 
 
@@ -159,7 +160,7 @@ def passes(scale: float) -> dict[str, Array]:
 
 
 def test_whole_passes_and_steps_are_compared_where_there_is_text() -> None:
-    found = Judgement(ASKED, None, 0.1).judge("passes", passes(0.5))
+    found = Judgement(ASKED, NOBODY, 0.1).judge("passes", passes(0.5))
     (whole,), (step,) = found["logits"], found["cache"]
     assert [whole.value, step.value] == pytest.approx([0.5, 0.25], abs=1e-5)
     assert whole.compared == 5 * VOCABULARY
@@ -179,7 +180,7 @@ def test_whole_passes_and_steps_are_compared_where_there_is_text() -> None:
 def test_a_malformed_answer_is_a_failure_that_the_stage_reports(parts: dict[str, Any]) -> None:
     runtime: Any = SimpleNamespace(name="made", module=SimpleNamespace(PARTS=("texts", "strings")))
     recipe: Any = None  # not looked at: nothing of the answer is judged
-    target, judgement = Target("q8", Path("model.onnx")), Judgement(ASKED, None, 0.1)
+    target, judgement = Target("q8", Path("model.onnx")), Judgement(ASKED, NOBODY, 0.1)
     (result,) = run_runtimes._judged(recipe, runtime, target, {"any": parts}, judgement)
     assert "its answer is malformed: " in str(result.failure)
     assert (result.measures, result.passed) == ((), False)

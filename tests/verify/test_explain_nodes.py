@@ -47,7 +47,7 @@ def batch(pieces: tuple[int, ...]) -> Input:
     return Input(ids, mask, pieces)
 
 
-def explained(model: onnx.ModelProto, reference: Any, home: Path, **options: Any) -> Explanation:
+def explained(model: onnx.ModelProto, reference: Reference, home: Path, **options: Any) -> Explanation:
     path = home / "faulty.onnx"
     onnx.save(model, path)
     pieces = options.pop("pieces", (11,))
@@ -85,7 +85,7 @@ def mask_ignored(model: onnx.ModelProto) -> None:
     ],
 )
 def test_the_node_is_named_with_what_is_wrong(
-    plant: Callable[[onnx.ModelProto], None], node: str, what: str, tiny: Any, reference: Any, tmp_path: Path
+    plant: Callable[[onnx.ModelProto], None], node: str, what: str, tiny: Any, reference: Reference, tmp_path: Path
 ) -> None:
     model = onnx.load(tiny["fused"])
     plant(model)
@@ -95,7 +95,7 @@ def test_the_node_is_named_with_what_is_wrong(
     assert f"node: {node}" in "\n".join(lines(found))
 
 
-def test_a_weight_is_shown_on_one_token_and_padding_on_two(tiny: Any, reference: Any, tmp_path: Path) -> None:
+def test_a_weight_is_shown_on_one_token_and_padding_on_two(tiny: Any, reference: Reference, tmp_path: Path) -> None:
     model = onnx.load(tiny["fused"])
     weight_of("transformer.h.0.mlp.c_proj.weight", 5, 2.0)(model)
     found = explained(model, reference, tmp_path)
@@ -108,7 +108,7 @@ def test_a_weight_is_shown_on_one_token_and_padding_on_two(tiny: Any, reference:
     assert sorted(np.ravel(found.input["mask"])) != [1] * np.size(found.input["mask"]), "without padding nothing fails"
 
 
-def test_the_error_is_told_apart_from_what_was_carried_in(tiny: Any, reference: Any, tmp_path: Path) -> None:
+def test_the_error_is_told_apart_from_what_was_carried_in(tiny: Any, reference: Reference, tmp_path: Path) -> None:
     """Two faults: the first node named has no error before it, and its own error is what the truth makes of it."""
     model = onnx.load(tiny["fused"])
     weight_of("transformer.h.0.mlp.c_fc.weight", 3, 1.5)(model)
@@ -125,7 +125,7 @@ def test_the_error_is_told_apart_from_what_was_carried_in(tiny: Any, reference: 
     }, "the other fault and what reads the first, but nothing else that only carries its error"
 
 
-def test_a_cache_that_is_wrong_is_shown_in_two_calls(tiny: Any, reference: Any, tmp_path: Path) -> None:
+def test_a_cache_that_is_wrong_is_shown_in_two_calls(tiny: Any, reference: Reference, tmp_path: Path) -> None:
     model = onnx.load(tiny["fused"])
     node = made_by(model, "present.1.key")
     node.output[1], node.output[2] = node.output[2], node.output[1]
@@ -137,7 +137,7 @@ def test_a_cache_that_is_wrong_is_shown_in_two_calls(tiny: Any, reference: Any, 
 
 
 def test_the_standard_graph_is_located_by_scopes_parameters_and_values(
-    tiny: Any, reference: Any, tmp_path: Path
+    tiny: Any, reference: Reference, tmp_path: Path
 ) -> None:
     for plant, node in (
         (weight_of("transformer.h.1.attn.c_attn.bias", 7, 3.0), "/transformer/h.1/attn/c_attn/Add"),
@@ -154,7 +154,7 @@ def _no_scale(model: onnx.ModelProto) -> None:
     node.input[1] = "no_scale"
 
 
-def test_names_that_tell_nothing_leave_weights_and_the_cache(tiny: Any, reference: Any, tmp_path: Path) -> None:
+def test_names_that_tell_nothing_leave_weights_and_the_cache(tiny: Any, reference: Reference, tmp_path: Path) -> None:
     """A graph whose nodes, values and weights have numbers for names: known by the weights' values."""
     model = onnx.load(tiny["standard"])
     name = "transformer.h.1.mlp.c_fc.bias"
@@ -176,7 +176,9 @@ def test_names_that_tell_nothing_leave_weights_and_the_cache(tiny: Any, referenc
     assert "one of" in found.precision
 
 
-def test_a_graph_that_stops_is_explained_by_the_node_that_stopped(tiny: Any, reference: Any, tmp_path: Path) -> None:
+def test_a_graph_that_stops_is_explained_by_the_node_that_stopped(
+    tiny: Any, reference: Reference, tmp_path: Path
+) -> None:
     model = onnx.load(tiny["fused"])
     node = made_by(model, "transformer.wpe")
     far = onnx.numpy_helper.from_array(np.array(1000, np.int64), "far")
@@ -187,7 +189,7 @@ def test_a_graph_that_stops_is_explained_by_the_node_that_stopped(tiny: Any, ref
     assert (found.kind, found.node, found.op_type) == (RUN, "transformer.wpe/Gather", "Gather")
 
 
-def test_a_clean_graph_has_no_fault(tiny: Any, reference: Any, tmp_path: Path) -> None:
+def test_a_clean_graph_has_no_fault(tiny: Any, reference: Reference, tmp_path: Path) -> None:
     """Nothing deviates, whatever the input; in both forms."""
     for form in ("fused", "standard"):
         for pieces in ((11,), (5, 3, 1)):

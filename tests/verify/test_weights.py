@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from verify.check import Case, NotApplicable
 from verify.checks import twin, weights
 from verify.scoring.module_probes import Module
 
+NOBODY: Any = None  # no measure here asks the reference
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.normal(size=(64, 24)).astype(np.float32)
 BIAS = RNG.normal(size=24).astype(np.float32)
@@ -72,7 +74,7 @@ def case() -> Case:
 
 def figures(candidate: Candidate) -> dict[str, float]:
     partial = weights.judge(candidate, case())
-    return {measure.name: measure.value for measure in weights.summarize([partial], {}, None)}
+    return {measure.name: measure.value for measure in weights.summarize([partial], {}, NOBODY)}
 
 
 @pytest.mark.parametrize("form", ["fused", "standard"])

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model import genai_config
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from pipeline.variants import FILES
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 TOKENS = ("bos_token", "eos_token", "unk_token")
 ADDED = ("special", "single_word", "lstrip", "rstrip", "normalized")  # how an added token is found in a text
@@ -27,7 +30,7 @@ CACHE = "float32"  # of every graph, by the loaders' contract
 Facts = Mapping[str, Any]
 
 
-def stated(reference: Any) -> dict[str, Any]:
+def stated(reference: Reference) -> dict[str, Any]:
     """What the source's own files come to, as transformers has loaded them."""
     tokenizer, config = reference.tokenizer, reference.model.config
     content = json.loads(tokenizer.backend_tokenizer.to_str())

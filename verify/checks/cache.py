@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from verify.checks.logits import LONG
 from verify.reference import padding_cases
 from verify.reference.corpus import Batch
 from verify.settings import require_lengths, require_positive
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
@@ -41,7 +44,7 @@ class Settings:
         require_positive(self.splits, f"{where}: splits")
 
 
-def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """Pieces of a text, a left-padded batch, a conversation, a full context; each with the reference's single pass."""
     context = reference.dimensions.context
     single = corpus.batch((settings.length,), 200, 0)
@@ -94,7 +97,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     return {**result, "layers": layers}
 
 
-def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
     """The largest error of each kind, and the plan it occurred in."""
     measures = []
     for name, unit in (("max_abs", "logit"), ("self_max_abs", "logit"), ("present_max_abs", "")):
@@ -105,7 +108,7 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
     return measures
 
 
-def series(partials: list[Partial], observed: Any, reference: Any) -> dict[str, Any]:
+def series(partials: list[Partial], observed: Any, reference: Reference) -> dict[str, Any]:
     """Largest error of each layer's cache, keys and values apart; and of the logits, by plan."""
     worst = {
         part: [
@@ -160,7 +163,7 @@ def _present_errors(cache: dict[str, Array], case: Case, real: Array) -> dict[st
     }
 
 
-def _case(name: str, batch: Batch, plans: dict[str, list[int]], reference: Any) -> Case:
+def _case(name: str, batch: Batch, plans: dict[str, list[int]], reference: Reference) -> Case:
     answer = reference.forward(batch.ids, batch.mask, batch.positions)
     present = {f"present.{key}": value for key, value in answer.present().items()}
     arrays = {"ids": batch.ids, "mask": batch.mask, "positions": batch.positions, "logits": answer.logits, **present}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from verify.candidate.session import Candidate, positions_of
 from verify.check import Array, Case, Measure, Partial
 from verify.scoring.statistics import diverge, log_probability, softmax, standard_error
 from verify.settings import require_lengths, require_positive
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False  # a statistic of the weights; what a level may change, the check `logits` sees at every position
@@ -37,13 +40,13 @@ class Settings:
         require_positive(self.chunks, f"{where}: chunks")
 
 
-def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """A case per chunk: its ids, and the reference's logits and probabilities of its second half."""
     for number, ids in enumerate(corpus.chunks(settings.chunk, settings.chunks)):
         yield chunk_case(reference, ids, number)
 
 
-def chunk_case(reference: Any, ids: Array, number: int) -> Case:
+def chunk_case(reference: Reference, ids: Array, number: int) -> Case:
     """One chunk of int64 ids [length]: its ids, and the reference's logits and probabilities of its second half."""
     mask = np.ones((1, len(ids)), np.int64)
     half = len(ids) // 2
@@ -65,7 +68,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     return {"kld": result.kld, "same": result.same_top, "candidate": result.log_probability, "reference": truth}
 
 
-def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
     """Mean, 99.9 % and largest divergence, agreement of the top token, and the log ratio of perplexities."""
     kld, same, ours, theirs = (
         np.concatenate([partial[key] for partial in partials]) for key in ("kld", "same", "candidate", "reference")
@@ -92,7 +95,7 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
     ]
 
 
-def series(partials: list[Partial], observed: Any, reference: Any) -> dict[str, Any]:
+def series(partials: list[Partial], observed: Any, reference: Reference) -> dict[str, Any]:
     """Histogram of the divergence of single tokens in fixed logarithmic bins, and some quantiles."""
     kld = np.concatenate([partial["kld"] for partial in partials])
     finite = kld[np.isfinite(kld)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from verify.scoring.decoding import (
 )
 from verify.scoring.samples import decoded, parting, rows_to_read
 from verify.settings import require_lengths, require_positive
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 NEEDS = ("logits",)
 PER_LEVEL = False  # choices made of logits; what a level may change in these, `logits` and `cache` see at every step
@@ -59,7 +62,7 @@ class Settings:
             require_positive(getattr(self, name), f"{where}: {name}")
 
 
-def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """Greedy batch, greedy up to the context limit, sampling, and beam searches, with the reference's choices."""
     context = reference.dimensions.context
     pad = reference.end or 0
@@ -70,7 +73,7 @@ def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
     yield _sampled(reference, batch.ids, batch.mask, settings, corpus.seed)
     for number in range(settings.beam_prompts):
         ids = corpus.piece(settings.prompts[number % len(settings.prompts)], 320 + number)
-        options = {"beams": settings.beams, "new_tokens": settings.beam_tokens, "end": reference.end}
+        options: dict[str, Any] = {"beams": settings.beams, "new_tokens": settings.beam_tokens, "end": reference.end}
         found = beam_search(ReferenceDecoder(reference), ids, **options)
         facts = {"kind": "beam", "options": options, "tokens": found.tokens, "score": found.score, "lead": found.lead}
         yield Case(f"beam {number}", {"ids": ids}, facts)
@@ -105,7 +108,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     }
 
 
-def summarize(partials: list[Partial], observed: dict[str, float], reference: Any) -> list[Measure]:
+def summarize(partials: list[Partial], observed: dict[str, float], reference: Reference) -> list[Measure]:
     """For each way to generate: differences that no near tie explains, and the share of near ties."""
     error = observed["logits.max_abs"]
     measures = []
@@ -118,7 +121,7 @@ def summarize(partials: list[Partial], observed: dict[str, float], reference: An
     return [*measures, *_measures("beam", _beam_differences(partials, reference), len(beams), error, "searches")]
 
 
-def series(partials: list[Partial], observed: dict[str, float], reference: Any) -> dict[str, Any]:
+def series(partials: list[Partial], observed: dict[str, float], reference: Reference) -> dict[str, Any]:
     """Margins of all choices that differ, and texts of both sides: what they share, and how each goes on from there."""
     choices, texts = [], []
     for partial in partials:
@@ -153,7 +156,7 @@ def _measures(kind: str, differing: list[dict[str, Any]], count: int, error: flo
     ]
 
 
-def _beam_differences(partials: list[Partial], reference: Any) -> list[dict[str, Any]]:
+def _beam_differences(partials: list[Partial], reference: Reference) -> list[dict[str, Any]]:
     """The searches that ended in another text. The margin runs the reference, so it is kept with the partial result."""
     differing = [p for p in partials if p["kind"] == "beam" and p["tokens"] != p["wanted"]["tokens"]]
     for partial in differing:
@@ -162,7 +165,7 @@ def _beam_differences(partials: list[Partial], reference: Any) -> list[dict[str,
     return [partial["difference"] for partial in differing]
 
 
-def _beam_difference(partial: Partial, reference: Any) -> dict[str, Any]:
+def _beam_difference(partial: Partial, reference: Reference) -> dict[str, Any]:
     """The least error of logits that explains another result than the reference's.
 
     Either it reversed the two at the end: half the difference of their mean log-probabilities, because an error of e in
@@ -185,13 +188,13 @@ def _difference(case: Case, row: int, step: int, found: Array, wanted: Array) ->
     return {"margin": draw_margin(wanted, found, noise, sampling), "token": token}
 
 
-def _greedy(name: str, reference: Any, ids: Array, mask: Array, new_tokens: int) -> Case:
+def _greedy(name: str, reference: Reference, ids: Array, mask: Array, new_tokens: int) -> Case:
     tokens, logits = reference.greedy(ids, mask, new_tokens)
     arrays = {"ids": ids, "mask": mask, "tokens": tokens, "logits": logits, "active": _active(tokens, reference.end)}
     return Case(name, arrays, {"kind": "greedy", "end": reference.end})
 
 
-def _sampled(reference: Any, ids: Array, mask: Array, settings: Settings, seed: int) -> Case:
+def _sampled(reference: Reference, ids: Array, mask: Array, settings: Settings, seed: int) -> Case:
     sampling = Sampling(settings.temperature, settings.top_p, settings.top_k)
     decoder = ReferenceDecoder(reference)
     logits = decoder.start(ids, mask)

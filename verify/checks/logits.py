@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from verify.check import Array, Case, Measure, Partial, largest, largest_by_row
 from verify.reference import padding_cases
 from verify.reference.corpus import Batch
 from verify.settings import require_lengths
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
@@ -44,7 +47,7 @@ class Settings:
             raise RecipeError("no batch of several rows", where=f"{where}: batches", hint=hint)
 
 
-def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """A case per length and per batch, and an irregular one: ids, mask, positions, and the reference's logits."""
     context = reference.dimensions.context
     for length in sorted({*settings.lengths, context}):
@@ -92,7 +95,7 @@ def margin(logits: Array, choice: int) -> float:
     return float(logits.max() - logits[choice])
 
 
-def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
     """max_abs, flips that its size cannot explain, near ties, and batch dependence."""
     worst = max(partials, key=lambda partial: partial["max_abs"])
     positions = sum(partial["positions"] for partial in partials)
@@ -114,7 +117,7 @@ def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Me
     ]
 
 
-def series(partials: list[Partial], observed: dict[str, float], reference: Any) -> dict[str, Any]:
+def series(partials: list[Partial], observed: dict[str, float], reference: Reference) -> dict[str, Any]:
     """Largest error by position; by rank in the reference's order, largest and mean; margins of changed top tokens."""
     context = reference.dimensions.context
     at = np.concatenate([partial["at"] for partial in partials])
@@ -139,7 +142,7 @@ def series(partials: list[Partial], observed: dict[str, float], reference: Any) 
     }
 
 
-def case_of(name: str, batch: Batch, reference: Any) -> Case:
+def case_of(name: str, batch: Batch, reference: Reference) -> Case:
     """The reference's logits; and, for some of the real positions, the vocabulary in the order that it prefers."""
     logits = reference.forward(batch.ids, batch.mask, batch.positions).logits
     real = logits[batch.mask == 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from verify.candidate.session import Candidate
 from verify.candidate.untrusted import parsing
 from verify.candidate.untrusted.tensors import is_external
 from verify.check import Case, Measure, Partial
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
@@ -44,7 +47,7 @@ class Settings:
         """Nothing to refuse."""
 
 
-def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """One case, which states the model's dimensions."""
     facts = {"dimensions": asdict(reference.dimensions), "logits_on_demand": settings.logits_on_demand}
     yield Case("structure", facts=facts)
@@ -85,7 +88,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     }
 
 
-def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
     """One count of violations per rule, and bytes per parameter."""
     (partial,) = partials
     measures = [

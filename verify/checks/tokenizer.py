@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
@@ -13,6 +13,9 @@ from verify.candidate import sidecar_files
 from verify.candidate.session import Candidate
 from verify.check import Case, Measure, Partial
 from verify.settings import require_positive
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
@@ -70,7 +73,7 @@ class Settings:
         require_positive(self.piece, f"{where}: piece")
 
 
-def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """One case: strings with the source tokenizer's ids, and the source's config."""
     text = corpus.text
     strings = [*HARD, *(text[i : i + settings.piece] for i in range(0, len(text), settings.piece))]
@@ -101,7 +104,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     }
 
 
-def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
     """Counts of differing strings and of differing keys and files."""
     (partial,) = partials
     tokens, texts, files = partial["tokens"], partial["texts"], partial["files"]

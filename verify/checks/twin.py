@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from verify.reference import padding_cases
 from verify.reference.corpus import Batch
 from verify.scoring.module_probes import SMALL, answers, modules, questions
 from verify.settings import require_lengths
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
@@ -50,7 +53,7 @@ class Settings:
         require_lengths((padding_cases.LEAST,), f"{where}: conversation", context)
 
 
-def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """Batches with decoding, irregular inputs, single tokens, a whole context; and all modules, asked alone."""
     context, pad = reference.dimensions.context, reference.end or 0
     longest = max(settings.batch) + settings.steps
@@ -83,7 +86,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     return result
 
 
-def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
     """Largest and root mean square difference of logits, largest of the cache, largest of the modules' answers."""
     runs = [partial for partial in partials if "max_abs" in partial]
     (asked,) = (partial for partial in partials if "modules" in partial)

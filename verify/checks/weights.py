@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from verify.candidate.session import Candidate
 from verify.candidate.subgraph import Cut, Cuts, entries_of, rows_of
 from verify.check import Array, Case, Measure, NotApplicable, Partial
 from verify.scoring.module_probes import SAMPLED, SMALL, Module, modules, questions_and_answers
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
@@ -40,7 +43,7 @@ class Settings:
         """Nothing to refuse."""
 
 
-def cases(reference: Any, corpus: Any, settings: Settings) -> Iterator[Case]:
+def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """One case: all modules, with their parameters or their answers."""
     yield questions_and_answers(reference, "modules")
 
@@ -74,7 +77,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     return {"figures": figures, "missing": missing, "compared": compared}
 
 
-def summarize(partials: list[Partial], observed: Any, reference: Any) -> list[Measure]:
+def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
     """Modules that were not found, and the worst of every figure with its module."""
     (partial,) = partials
     figures, missing = partial["figures"], partial["missing"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from verify.explain.input import Input
 from verify.reference.corpus import Batch, Corpus
 from verify.sandbox.worker import CandidateError, Worker
 from verify.verdict import Judged, Result
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 # The simplest first: a large error of one pass says more than a mean over thousands of tokens.
 ORDER = (
@@ -71,7 +74,7 @@ class Failure:
 class Trial:
     """Runs a failure's check on any input: the check's own measure, held to the same bound."""
 
-    reference: Any
+    reference: Reference
     worker: Worker
     scratch: Path
 
@@ -98,7 +101,7 @@ class Trial:
         return value > failure.bound if failure.upper else value < failure.bound
 
 
-def case_of(check: str, reference: Any, given: Input) -> Case:
+def case_of(check: str, reference: Reference, given: Input) -> Case:
     """A case of the check `logits`, `cache` or `divergence` on one input, with the reference's answer."""
     if check == "divergence":
         return chunk_case(reference, given.ids[0], 0)
@@ -130,7 +133,7 @@ class Context:
     """What the checks ran with; see `verify.run_checks.Examination`."""
 
     recipe: Recipe
-    reference: Any
+    reference: Reference
     corpus: Corpus
     modules: Mapping[str, ModuleType]
     settings: Mapping[str, Any]

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -22,6 +22,9 @@ from verify.explain.input import Input
 from verify.explain.minimise import minimise
 from verify.sandbox.worker import Worker
 from verify.verdict import Result
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 __all__ = ["Bounds", "Context", "Place", "conclude", "explain", "explain_variant"]
 TEXT = 12  # tokens looked at where no input is known to fail
@@ -64,7 +67,7 @@ def _fails(trial: Trial, failure: Failure, progress: Any) -> bool:
     return trial.fails(failure, failure.input)
 
 
-def explain(reference: Any, place: Place, failure: Failure, said: Sequence[str] = ()) -> Explanation:
+def explain(reference: Reference, place: Place, failure: Failure, said: Sequence[str] = ()) -> Explanation:
     """Minimise the failure's input and locate its node."""
     with _worker(place, failure.level) as worker:
         return _smallest(Trial(reference, worker, place.scratch), place, failure, said)

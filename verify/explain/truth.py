@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from verify.check import Array, Case
 from verify.explain.input import Input
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 CONFIG = (  # of the model's config, what the definitions need
     "n_embd",
@@ -22,7 +25,7 @@ CONFIG = (  # of the model's config, what the definitions need
 )
 
 
-def calls(reference: Any, given: Input, keep: int = 0) -> Iterator[Case]:
+def calls(reference: Reference, given: Input, keep: int = 0) -> Iterator[Case]:
     """One case per piece: what is fed, with the reference's own cache as past, and the true value of every tensor.
 
     Arrays: `ids`, `mask`, `positions`, `past.<layer>.<part>`, `present.<layer>.<part>`, and `in.<module>`,
@@ -47,14 +50,14 @@ def calls(reference: Any, given: Input, keep: int = 0) -> Iterator[Case]:
         cache, at = answer.cache, end
 
 
-def save_parameters(reference: Any, directory: Path) -> None:
+def save_parameters(reference: Reference, directory: Path) -> None:
     """Every parameter once, float32, as `<name>.npy`, for another process to map."""
     directory.mkdir()
     for name, parameter in reference.model.named_parameters():
         np.save(directory / f"{name}.npy", parameter.detach().numpy(), allow_pickle=False)
 
 
-def _config(reference: Any) -> dict[str, Any]:
+def _config(reference: Reference) -> dict[str, Any]:
     return {name: getattr(reference.model.config, name) for name in CONFIG}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from verify.check import Array, Measure, largest
 from verify.checks.logits import margin
 from verify.interop.questions import Group, Questions, noise
 from verify.scoring.decoding import ReferenceDecoder, draw_margin, sequence_score
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 # Figures with a tolerance in the recipe, by part: what a recipe that runs a runtime with this part must bound.
 FIGURES = {
@@ -45,7 +48,7 @@ class Judgement:
     """The questions, the reference (for scores of other texts), the variant's tolerance for logits, what is no text."""
 
     questions: Questions
-    reference: Any
+    reference: Reference
     error: float
     unreadable: str | None = None
 

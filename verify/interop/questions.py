@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from verify.check import Array
 from verify.checks.tokenizer import HARD
 from verify.reference.corpus import Batch, Corpus, left_padded
 from verify.scoring.decoding import Beam, ReferenceDecoder, Sampling, beam_search
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 BEAMS = 4
 BEAM_TOKENS = 8  # of each search: the slowest question
@@ -99,7 +102,7 @@ def readable(text: str) -> str:
     return SURROGATE.sub("\ufffd", text)
 
 
-def ask_reference(reference: Any, corpus: Corpus, runtimes: Runtimes) -> Questions:
+def ask_reference(reference: Reference, corpus: Corpus, runtimes: Runtimes) -> Questions:
     """Draw the texts and let the reference answer."""
     singles = [(_text(reference, corpus, length, i),) for i, length in enumerate(runtimes.prompts)]
     together = tuple(_text(reference, corpus, length, 20 + i) for i, length in enumerate(runtimes.batch))
@@ -159,14 +162,14 @@ def noise(seed: int, steps: int, rows: int, vocabulary: int) -> Array:
     return result
 
 
-def _text(reference: Any, corpus: Corpus, length: int, place: int) -> str:
+def _text(reference: Reference, corpus: Corpus, length: int, place: int) -> str:
     """A text of about `length` tokens: runtimes that tokenize are given text, as their users give it."""
     ids = corpus.piece(length, PLACE + place).tolist()
     text: str = reference.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     return text
 
 
-def _ids(reference: Any, text: str) -> Array:
+def _ids(reference: Reference, text: str) -> Array:
     return np.asarray(reference.tokenizer(text, verbose=False)["input_ids"], np.int64)
 
 
@@ -176,13 +179,13 @@ def _pieces(text: str) -> list[str]:
     return [text[start : start + PIECE] for start in range(0, len(text), spare)][:PIECES]
 
 
-def _greedy(reference: Any, texts: tuple[str, ...], new_tokens: int) -> Group:
+def _greedy(reference: Reference, texts: tuple[str, ...], new_tokens: int) -> Group:
     batch = left_padded([_ids(reference, text) for text in texts], reference.end or 0)
     tokens, logits = reference.greedy(batch.ids, batch.mask, new_tokens)
     return Group(texts, batch, tokens, logits, active(tokens, reference.end))
 
 
-def _sampled(reference: Any, texts: tuple[str, ...], sampling: Sampling, seed: int, new_tokens: int) -> Group:
+def _sampled(reference: Reference, texts: tuple[str, ...], sampling: Sampling, seed: int, new_tokens: int) -> Group:
     """The texts continued together by transformers' own sampling, after torch.manual_seed(seed)."""
     batch = left_padded([_ids(reference, text) for text in texts], reference.end or 0)
     tokens, logits = reference.sampled(batch.ids, batch.mask, new_tokens, asdict(sampling), seed)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -27,6 +27,9 @@ from verify.reference.corpus import Corpus
 from verify.run_checks import AT_A_TIME, Target, interval
 from verify.settings import require_lengths
 from verify.verdict import Judged, Result, judge
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 SHARES = ("greedy_near_ties", "sampling_near_ties")  # of steps; the recipe's bound is for a larger sample than this one
 NOT_THIS_TIME = "left out by --no-runtimes"
@@ -92,7 +95,7 @@ def left_out(runtimes: Sequence[Runtime], reason: str) -> list[NotRun]:
 
 
 def examine(
-    recipe: Recipe, runtimes: Sequence[Runtime], reference: Any, corpus: Corpus, targets: Sequence[Target]
+    recipe: Recipe, runtimes: Sequence[Runtime], reference: Reference, corpus: Corpus, targets: Sequence[Target]
 ) -> Outcome:
     """Ask every installed runtime about every target; what is not installed is said loudly and counts as not passed.
 

@@ -6,7 +6,7 @@ on after its first answers has padding in the middle. The reference answers all 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +14,16 @@ from verify.candidate.session import positions_of
 from verify.check import Array
 from verify.reference.corpus import Batch, Corpus
 
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
+
 LENGTH = 12  # tokens of a row
 PLACE = 500  # of the corpus' pieces, away from those of the other cases
 ANSWER = 2  # tokens that are decoded one by one after each turn of a conversation
 LEAST = 8  # positions that a conversation needs at least
 
 
-def batch(reference: Any, corpus: Corpus) -> Batch:
+def batch(reference: Reference, corpus: Corpus) -> Batch:
     """Six rows: padded on the right, with a gap, moved, with a jump, documents and their ends, rare tokens."""
     length, end = min(LENGTH, reference.dimensions.context), reference.end
     ids = np.stack([corpus.piece(length, PLACE + row) for row in range(6)])
@@ -38,7 +41,7 @@ def batch(reference: Any, corpus: Corpus) -> Batch:
     return Batch(ids, mask, positions)
 
 
-def conversation(reference: Any, corpus: Corpus) -> tuple[Batch, list[int]]:
+def conversation(reference: Reference, corpus: Corpus) -> tuple[Batch, list[int]]:
     """Two rows of two turns each, every turn padded on the left by itself; and the sizes of the calls.
 
     The first turn is a quarter of the context in one row and short in the other, so there is much padding, and more
@@ -57,7 +60,7 @@ def conversation(reference: Any, corpus: Corpus) -> tuple[Batch, list[int]]:
     return Batch(ids, mask, positions_of(mask)), [first, *[1] * ANSWER, second, *[1] * ANSWER]
 
 
-def rare(reference: Any, count: int) -> Array:
+def rare(reference: Reference, count: int) -> Array:
     """The tokens of the smallest and the largest entries in the table, int64 [count]: where numbers overflow first."""
     table = reference.model.get_input_embeddings().weight.detach().numpy()
     order = np.argsort(np.linalg.norm(table, axis=1), kind="stable")

@@ -10,13 +10,16 @@ import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy.special import logit
 
 from verify.candidate.session import Candidate, positions_of
 from verify.check import Array
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 ALMOST = 1 - 2.0**-53  # the largest float64 below 1
 
@@ -77,7 +80,7 @@ class CandidateDecoder:
 class ReferenceDecoder:
     """Decoder over the PyTorch reference, with transformers' own cache."""
 
-    def __init__(self, reference: Any) -> None:
+    def __init__(self, reference: Reference) -> None:
         self._reference = reference
         self._mask: Array = np.zeros((0, 0), np.int64)
         self._cache: Any = None

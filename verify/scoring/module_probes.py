@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from verify.candidate.subgraph import Cut, entries_of, rows_of
 from verify.check import Array, Case
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
 
 SMALL = np.float32(2.0**-14)  # the smallest normal float16: below it, errors are measured against it
 PROBES = 8  # rows of random numbers that a norm is asked about, at the scale of 1 and at that of its epsilon
@@ -57,13 +60,13 @@ def answers(module: Module, cut: Cut, case: Case) -> Iterator[Array]:
         yield from (found for _, found in entries_of(cut, module.size))
 
 
-def questions(reference: Any, name: str) -> Case:
+def questions(reference: Reference, name: str) -> Case:
     """The reference's modules and what to ask them, without its own answers."""
     case = questions_and_answers(reference, name)
     return Case(name, {key: array for key, array in case.arrays.items() if key.endswith(".question")}, case.facts)
 
 
-def questions_and_answers(reference: Any, name: str) -> Case:
+def questions_and_answers(reference: Reference, name: str) -> Case:
     """All of the reference's modules; a tensor that two of them share is stored once."""
     named = {id(parameter): key for key, parameter in reference.model.named_parameters()}
     arrays = {key: parameter.detach().numpy() for key, parameter in reference.model.named_parameters()}
