@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
+import pytest
+
+from benchmarks.engine import Engine
+from pipeline import plugins
+from quantize.scheme import Scheme
 from tests.conftest import ROOT
+from verify.check import Check
+from verify.interop.runtime import Runtime
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -23,3 +31,21 @@ def test_no_test_imports_another_test() -> None:
         for name in imported(path):
             own = name.startswith("tests.") and any(part.startswith("test_") for part in name.split("."))
             assert not own, f"{path.relative_to(ROOT)} imports {name}: move what both need to tests/support"
+
+
+@pytest.mark.parametrize(
+    ("folder", "contract"),
+    [
+        ("benchmarks/engines", Engine),
+        ("quantize/schemes", Scheme),
+        ("verify/checks", Check),
+        ("verify/runtimes", Runtime),
+    ],
+)
+def test_every_plug_in_has_what_its_contract_states(folder: str, contract: type) -> None:
+    functions = (name for name, value in vars(contract).items() if callable(value) and not name.startswith("_"))
+    parts = {*contract.__annotations__, *functions}
+    for name in plugins.names(folder):
+        module = import_module(f"{folder.replace('/', '.')}.{name}")
+        missing = sorted(part for part in parts if not hasattr(module, part))
+        assert not missing, f"{folder}/{name}: {missing}"

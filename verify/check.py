@@ -1,32 +1,21 @@
-"""What a check is made of.
-
-A check is a module in verify/checks with
-
-- `Settings`: a frozen dataclass, filled from the recipe's table `verify.<check>`; its `check(where, context)` refuses
-  what cannot be, before any work;
-- `NEEDS`: names of the checks whose measures it uses (they run first);
-- `PER_LEVEL`: whether it runs at every optimization level or once per file;
-- `TOLERATED`: the measures that the recipe must bound, each "max" or "min"; the rest are counts of violations;
-- `cases(reference, corpus, settings)`: yields cases; runs PyTorch, in the parent process, once for all candidates;
-- `judge(candidate, case)`: runs onnxruntime on one case, in the candidate's process; returns plain values, arrays;
-  raises NotApplicable for a file that it has nothing to say about;
-- `summarize(partials, observed, reference)`: turns all of a candidate's partial results into measures;
-- `series(partials, observed, reference)`, where there is something to draw or to read beside the measures: plain values
-  for the report's plots and texts. They are shown, never judged.
-"""
+"""State what a check is, and what it is made of: cases, partial results, measures."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
 from pipeline.canonical import canonical_json, read_json
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.candidate.session import Candidate
+    from verify.reference.corpus import Corpus
+    from verify.reference.model import Reference
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Partial = dict[str, Any]
@@ -79,9 +68,43 @@ class Measure:
     judged: bool = True  # False: shown for information, no bound
 
 
-def load(name: str) -> ModuleType:
-    """The module of a check that the recipe reader has found to exist; a dotted name is any module with a `judge`."""
-    return importlib.import_module(name if "." in name else f"verify.checks.{name}")
+class Settings(Protocol):
+    """A frozen dataclass, filled from the recipe's table `verify.<check>`."""
+
+    def check(self, where: str, context: int) -> None:
+        """Raise RecipeError, before any work, for a value that cannot be with a context of so many tokens."""
+
+
+class Check(Protocol):
+    """A module in verify/checks; its name is the check's in recipes and reports.
+
+    Beside these it may have `series(partials, observed, reference)`: plain values for the report's plots and texts,
+    which are shown and never judged.
+    """
+
+    Settings: type[Settings]
+    NEEDS: tuple[str, ...]  # the checks whose measures it uses; they run first
+    PER_LEVEL: bool  # whether it runs at every optimization level, or once per file
+    TOLERATED: Mapping[str, str]  # measures that the recipe must bound, each "max" or "min"; others count violations
+
+    def cases(self, reference: Reference, corpus: Corpus, settings: Any) -> Iterator[Case]:
+        """Yield cases. Runs PyTorch, in the parent process, once for all candidates."""
+
+    def judge(self, candidate: Candidate, case: Case) -> Partial:
+        """Run one case in the candidate's process and return plain values and arrays.
+
+        Raises NotApplicable for a file that it has nothing to say about.
+        """
+
+    def summarize(
+        self, partials: Sequence[Partial], observed: Mapping[str, float], reference: Reference
+    ) -> list[Measure]:
+        """Return the measures that all of a candidate's partial results amount to."""
+
+
+def load(name: str) -> Check:
+    """Import a check that the recipe's reader has found to exist; a dotted name is any module with a `judge`."""
+    return cast("Check", importlib.import_module(name if "." in name else f"verify.checks.{name}"))
 
 
 def largest_by_row(a: Array, b: Array) -> Array:

@@ -16,7 +16,7 @@ from pipeline.plugins import ROOT
 from pipeline.recipe.recipe import Recipe
 from verify import run_checks, verdict
 from verify.interop import run_runtimes
-from verify.interop.run_runtimes import NotRun, Runtime
+from verify.interop.run_runtimes import NotRun, Planned
 from verify.reference.corpus import Corpus, read_text
 from verify.report import document, forms, history
 from verify.run_checks import Examination, Target
@@ -46,7 +46,7 @@ class Order:
     directory: Path
     manner: Manner
     past: Sequence[history.Run] | None = None  # the recipe's runs so far; None for a file that is none of them
-    runtimes: Sequence[Runtime] = ()
+    runtimes: Sequence[Planned] = ()
 
 
 def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Manifest) -> tuple[Report, store.Artifact]:

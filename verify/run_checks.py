@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
-from verify.check import NotApplicable, Partial, load
+from verify.check import Check, NotApplicable, Partial, load
 from verify.reference.corpus import Corpus
 from verify.sandbox.pool import Pool
 from verify.sandbox.worker import CandidateError, Worker
@@ -44,9 +43,9 @@ class Target:
 Slot = tuple[Target, str]  # a candidate at an optimization level
 
 
-def plan(recipe: Recipe, checks: Sequence[str]) -> dict[str, ModuleType]:
+def plan(recipe: Recipe, checks: Sequence[str]) -> dict[str, Check]:
     """The checks' modules, each after those it needs; RecipeError when one needs a check that is not run."""
-    modules: dict[str, ModuleType] = {}
+    modules: dict[str, Check] = {}
     waiting = {name: load(name) for name in checks}
     while waiting:
         ready = [name for name, module in waiting.items() if all(need in modules for need in module.NEEDS)]
@@ -59,7 +58,7 @@ def plan(recipe: Recipe, checks: Sequence[str]) -> dict[str, ModuleType]:
     return modules
 
 
-def settings_of(recipe: Recipe, modules: Mapping[str, ModuleType]) -> dict[str, Any]:
+def settings_of(recipe: Recipe, modules: Mapping[str, Check]) -> dict[str, Any]:
     """Each check's settings from the recipe; RecipeError for a key or value that the check does not know."""
     return {
         name: build(module.Settings, recipe.verify.settings.get(name, {}), where=f"{recipe.path}: verify.{name}")
@@ -96,7 +95,7 @@ class Examination:
     recipe: Recipe
     reference: Reference
     corpus: Corpus
-    modules: Mapping[str, ModuleType]
+    modules: Mapping[str, Check]
     settings: Mapping[str, Any]
 
     def run(self, targets: Sequence[Target], home: Path) -> list[Result]:

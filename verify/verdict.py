@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import did_you_mean
-from verify.check import Measure, load
+from verify.check import Check, Measure, load
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Result:
 
 
 def require_tolerances(
-    recipe: Recipe, modules: dict[str, ModuleType], variants: Sequence[str], *, measuring: bool = False
+    recipe: Recipe, modules: dict[str, Check], variants: Sequence[str], *, measuring: bool = False
 ) -> None:
     """Refuse, before any work, a recipe that leaves a figure unbounded, bounds the wrong side, or names no figure.
 

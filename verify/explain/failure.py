@@ -7,14 +7,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.recipe.recipe import Recipe
 from verify.candidate.session import positions_of
-from verify.check import Array, Case, load
+from verify.check import Array, Case, Check, load
 from verify.checks import logits
 from verify.checks.divergence import chunk_case
 from verify.explain.input import Input
@@ -135,7 +134,7 @@ class Context:
     recipe: Recipe
     reference: Reference
     corpus: Corpus
-    modules: Mapping[str, ModuleType]
+    modules: Mapping[str, Check]
     settings: Mapping[str, Any]
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -22,7 +21,7 @@ from verify.check import Measure
 from verify.checks.tokenizer import beside
 from verify.interop.comparator import FIGURES, Judgement
 from verify.interop.questions import BATCH, ask_reference
-from verify.interop.runtime import Answers, Bounds, Missing, RuntimeFailure, Task, load
+from verify.interop.runtime import Answers, Bounds, Missing, Runtime, RuntimeFailure, Task, load
 from verify.reference.corpus import Corpus
 from verify.run_checks import AT_A_TIME, Target, interval
 from verify.settings import require_lengths
@@ -47,11 +46,11 @@ class NotRun:
 
 
 @dataclass(frozen=True)
-class Runtime:
+class Planned:
     """A runtime of the recipe: its module, its settings, and what it lacks on this machine."""
 
     name: str
-    module: ModuleType
+    module: Runtime
     settings: Any
     missing: Missing | None
     required: bool
@@ -65,7 +64,7 @@ class Outcome:
     not_run: list[NotRun] = field(default_factory=list)
 
 
-def plan(recipe: Recipe, variants: Sequence[str]) -> tuple[Runtime, ...]:
+def plan(recipe: Recipe, variants: Sequence[str]) -> tuple[Planned, ...]:
     """The recipe's runtimes, settings read and checked; RecipeError, before any work, also for a missing tolerance."""
     table = recipe.verify.runtimes
     runtimes = []
@@ -77,11 +76,11 @@ def plan(recipe: Recipe, variants: Sequence[str]) -> tuple[Runtime, ...]:
             for check, figure in FIGURES[part]:
                 for variant in variants:
                     recipe.limit(check, figure, variant)
-        runtimes.append(Runtime(name, module, settings, module.missing(settings), name in table.require))
+        runtimes.append(Planned(name, module, settings, module.missing(settings), name in table.require))
     return tuple(runtimes)
 
 
-def versions(runtimes: Sequence[Runtime]) -> dict[str, str]:
+def versions(runtimes: Sequence[Planned]) -> dict[str, str]:
     """What each runtime is on this machine, for the report's environment."""
     return {
         runtime.name: runtime.module.version(runtime.settings) if runtime.missing is None else "not installed"
@@ -89,13 +88,13 @@ def versions(runtimes: Sequence[Runtime]) -> dict[str, str]:
     }
 
 
-def left_out(runtimes: Sequence[Runtime], reason: str) -> list[NotRun]:
+def left_out(runtimes: Sequence[Planned], reason: str) -> list[NotRun]:
     """All of the runtimes as not run, none of them required: the report is incomplete, and says so."""
     return [NotRun(runtime.name, reason) for runtime in runtimes]
 
 
 def examine(
-    recipe: Recipe, runtimes: Sequence[Runtime], reference: Reference, corpus: Corpus, targets: Sequence[Target]
+    recipe: Recipe, runtimes: Sequence[Planned], reference: Reference, corpus: Corpus, targets: Sequence[Target]
 ) -> Outcome:
     """Ask every installed runtime about every target; what is not installed is said loudly and counts as not passed.
 
@@ -122,14 +121,14 @@ def examine(
     return outcome
 
 
-def _missing(runtime: Runtime, lacks: Missing) -> NotRun:
+def _missing(runtime: Planned, lacks: Missing) -> NotRun:
     """A runtime that is not installed, said loudly."""
     reason = f"{lacks.what} is not installed; to install it: {lacks.command}"
     say(f"{runtime.name}: NOT RUN: {reason}")
     return NotRun(runtime.name, reason, runtime.required)
 
 
-def _unsupported(runtime: Runtime, targets: Sequence[Target]) -> Iterator[NotRun]:
+def _unsupported(runtime: Planned, targets: Sequence[Target]) -> Iterator[NotRun]:
     for target in targets:
         for configuration, reason in runtime.module.unsupported(target.path, runtime.settings).items():
             what = f"{runtime.name}, {configuration}: {target.variant}"
@@ -146,7 +145,7 @@ class _Inquiry:
     progress: Any
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def answers(self, runtimes: Sequence[Runtime]) -> Iterator[tuple[Runtime, list[tuple[Target, Reply]]]]:
+    def answers(self, runtimes: Sequence[Planned]) -> Iterator[tuple[Planned, list[tuple[Target, Reply]]]]:
         """The runtimes in order, each with its answers about every target."""
         with ThreadPoolExecutor(AT_A_TIME) as threads:
             try:
@@ -154,7 +153,7 @@ class _Inquiry:
             finally:
                 self.stopped.set()  # an interrupted run waits for the present variants only
 
-    def _of(self, runtime: Runtime) -> Iterator[tuple[Target, Reply]]:
+    def _of(self, runtime: Planned) -> Iterator[tuple[Target, Reply]]:
         with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, self.bounds) as ask:
             repository = assemble(self.targets, Path(scratch) / "model")
             for target in self.targets:
@@ -180,7 +179,7 @@ def assemble(targets: Sequence[Target], directory: Path) -> Path:
     return directory
 
 
-def _judged(recipe: Recipe, runtime: Runtime, target: Target, answers: Reply, judgement: Judgement) -> list[Result]:
+def _judged(recipe: Recipe, runtime: Planned, target: Target, answers: Reply, judgement: Judgement) -> list[Result]:
     """A result for each configuration and check, or one failure that says why there are none."""
     variant, name = target.variant, runtime.name
     if isinstance(answers, RuntimeFailure):

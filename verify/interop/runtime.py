@@ -1,16 +1,4 @@
-"""What a runtime is made of: a program that loads the artifact, asked the same questions as the reference.
-
-A runtime is a module or package in verify/runtimes with
-
-- `Settings`: a frozen dataclass, filled from the recipe's table `verify.runtimes.<runtime>`; its `check(where)` refuses
-  what cannot be, before any work;
-- `PARTS`: which of the questions it answers, each a judge in verify/interop/comparator.py;
-- `UNREADABLE`: a regular expression of characters that its interface cannot take: it answers None for such texts;
-- `missing(settings)`: what is not installed, or None;
-- `unsupported(graph, settings)`: its configurations that cannot run this ONNX file, each with the evidence;
-- `version(settings)`: of everything that may change its answers, as text;
-- `running(settings, bounds)`: a context manager that gives a function from a `Task` to `Answers`.
-"""
+"""State what a runtime is: a program that loads the artifact, asked the same questions as the reference."""
 
 from __future__ import annotations
 
@@ -19,8 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, cast
 
 # By configuration ("any" if there is one only: optimization level, threads), then by part.
 Answers = Mapping[str, Mapping[str, Any]]
@@ -59,6 +46,33 @@ Ask = Callable[[Task], Answers]
 Running = AbstractContextManager[Ask]
 
 
-def load(name: str) -> ModuleType:
-    """The module of a runtime that the recipe reader has found to exist."""
-    return importlib.import_module(f"verify.runtimes.{name}")
+class Settings(Protocol):
+    """A frozen dataclass, filled from the recipe's table `verify.runtimes.<runtime>`."""
+
+    def check(self, where: str) -> None:
+        """Raise RecipeError, before any work, for a value that cannot be."""
+
+
+class Runtime(Protocol):
+    """A module or package in verify/runtimes; its name is the runtime's in recipes and reports."""
+
+    Settings: type[Settings]
+    PARTS: tuple[str, ...]  # which of the questions it answers, each compared in verify/interop/comparator.py
+    UNREADABLE: str | None  # a regular expression of characters that its interface cannot take: it answers None there
+
+    def missing(self, settings: Any) -> Missing | None:
+        """Return what is not installed, or None."""
+
+    def unsupported(self, graph: Path, settings: Any) -> Mapping[str, str]:
+        """Return its configurations that cannot run this ONNX file, each with the evidence."""
+
+    def version(self, settings: Any) -> str:
+        """Return the versions of everything that may change its answers, as text."""
+
+    def running(self, settings: Any, bounds: Bounds) -> Running:
+        """Return a context manager that gives a function from a `Task` to `Answers`."""
+
+
+def load(name: str) -> Runtime:
+    """Import a runtime that the recipe's reader has found to exist."""
+    return cast("Runtime", importlib.import_module(f"verify.runtimes.{name}"))

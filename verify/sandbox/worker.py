@@ -7,6 +7,7 @@ import ctypes
 import itertools
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from verify.candidate.session import Candidate
 from verify.check import Case, NotApplicable, Partial, load
@@ -90,6 +91,7 @@ def _serve(pipe: Connection, memory_gb: float) -> None:
     limits.bound_memory(int(memory_gb * 2**30))
     _keep_freed_memory()
     known: Aim | None = None
+    answer: tuple[str, Any]
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
         while True:
             wanted, check, directory = pipe.recv()
