@@ -123,7 +123,7 @@ def examine(
 
 def _missing(runtime: Planned, lacks: Missing) -> NotRun:
     """A runtime that is not installed, said loudly."""
-    reason = f"{lacks.what} is not installed; to install it: {lacks.command}"
+    reason = f"{lacks.what} is not installed: {lacks.command}"
     say(f"{runtime.name}: NOT RUN: {reason}")
     return NotRun(runtime.name, reason, runtime.required)
 

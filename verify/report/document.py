@@ -13,6 +13,7 @@ from verify.report.headroom import headroom
 from verify.verdict import Judged, Result
 
 SCHEMA = 2
+PLAIN = "onnxruntime"  # the runtime of the checks' own sessions
 # Measures that the overview shows, one column each: the worst over the levels.
 HEADLINES = (
     ("structure", "bytes_per_parameter", "B/param"),
@@ -57,6 +58,18 @@ def overview(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return ["variant", "checks", *(title for _, _, title in shown), "runtimes"], rows
 
 
+def passes(report: Mapping[str, Any]) -> tuple[dict[str, dict[str, bool | None]], dict[str, dict[str, bool | None]]]:
+    """Whether each variant passes each check, and all that each further runtime was asked; None: nothing was judged."""
+    checks: dict[str, dict[str, bool | None]] = {}
+    runtimes: dict[str, dict[str, bool | None]] = {}
+    nothing: dict[str, bool | None] = dict.fromkeys(entry["variant"] for entry in report["candidates"])
+    for result in report["results"]:
+        own = result["runtime"] == PLAIN
+        states = (checks if own else runtimes).setdefault(result["check" if own else "runtime"], dict(nothing))
+        states[result["variant"]] = result["passed"] and states[result["variant"]] is not False
+    return checks, runtimes
+
+
 def failed(report: Mapping[str, Any]) -> list[str]:
     """One line per failure: variant, check, level, and the measure or the reason."""
     lines = []
@@ -69,11 +82,6 @@ def failed(report: Mapping[str, Any]) -> list[str]:
                 text = f"{where}: {m['name']} is {value_text(m)}, allowed {bound_text(m)}"
                 lines.append(text + (f" ({m['detail']})" if m["detail"] else ""))
     return lines
-
-
-def not_run(report: Mapping[str, Any]) -> list[str]:
-    """One line for everything that was not run: what, whether the recipe requires it, and why."""
-    return [f"{e['what']}{' (required)' if e['required'] else ''}: {e['reason']}" for e in report["not_run"]]
 
 
 def moved(report: Mapping[str, Any]) -> list[str]:
@@ -90,13 +98,13 @@ def moved(report: Mapping[str, Any]) -> list[str]:
 def place(result: Mapping[str, Any]) -> str:
     """Where a result was measured: the optimization level, and the runtime if it is not plain onnxruntime."""
     runtime = result["runtime"]
-    return result["level"] if runtime == "onnxruntime" else f"{runtime}, {result['level']}"
+    return result["level"] if runtime == PLAIN else f"{runtime}, {result['level']}"
 
 
 def column(result: Mapping[str, Any]) -> str:
     """The column of a result in the table of variants and checks: its check, in each runtime apart."""
     runtime = result["runtime"]
-    return result["check"] if runtime == "onnxruntime" else f"{result['check']} ({runtime})"
+    return result["check"] if runtime == PLAIN else f"{result['check']} ({runtime})"
 
 
 def value_text(measure: Mapping[str, Any]) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from verify.report.document import bound_text, column, failed, moved, not_run, overview, place, reasons, value_text
+from verify.report.document import bound_text, column, failed, moved, overview, place, reasons, value_text
 from verify.report.figures import figures, variants
 from verify.report.headroom import grouped, percent
+from verify.report.sentence import not_judged, sentence, verdict
 from verify.report.texts import texts
 
 TEMPLATE = "report.html.j2"
@@ -60,7 +61,9 @@ def html(report: Mapping[str, Any]) -> str:
         held=sum(1 for m in measures if m["passed"]),
         measured=len(measures),
         failures=failed(report),
-        not_run=not_run(report),
+        sentence=sentence(report),
+        verdict=verdict(report),
+        not_judged=not_judged(report),
         moved=moved(report),
         headroom=list(grouped(report["headroom"])),
         near=NEAR,

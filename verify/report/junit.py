@@ -8,11 +8,12 @@ from typing import Any
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from verify.report.document import bound_text, place, value_text
+from verify.report.sentence import NOT_THERE, sentence
 
 
 def junit(report: Mapping[str, Any]) -> str:
     """The document, one line; counts of tests, failures and errors are in it. It holds no time."""
-    document = JUnitXml(f"{report['name']}: {report['verdict']}")
+    document = JUnitXml(f"{report['name']}: {sentence(report)}")
     for candidate in report["candidates"]:
         suite = TestSuite(candidate["variant"])
         suite.add_property("file", candidate["file"])
@@ -23,7 +24,7 @@ def junit(report: Mapping[str, Any]) -> str:
         document.add_testsuite(suite)
     absent = TestSuite("not judged")
     absent.add_testcases(
-        [_skipped("variant", name, "not built, or not chosen") for name in report["not_judged"]]
+        [_skipped("variant", name, NOT_THERE) for name in report["not_judged"]]
         + [_skipped("check", entry["what"], entry["reason"]) for entry in report["not_run"]]
     )
     if report["not_judged"] or report["not_run"]:

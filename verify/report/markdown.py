@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from verify.report.document import bound_text, column, failed, moved, not_run, overview, place, reasons, value_text
+from verify.report.document import bound_text, column, failed, moved, overview, place, reasons, value_text
 from verify.report.headroom import grouped, percent
+from verify.report.sentence import sentence, verdict
 
 MEASURES = ["check", "level", "measure", "required", "allowed", "compared", "holds", "detail"]
 
@@ -15,15 +16,11 @@ MEASURES = ["check", "level", "measure", "required", "allowed", "compared", "hol
 def markdown(report: Mapping[str, Any]) -> str:
     """Verdict, overview, what failed, moved or was left out, head-room, every measure with its bound, environment."""
     heads, rows = overview(report)
-    lines = [f"# {_text(report['name'])}: {report['verdict']}", "", *_table(heads, rows), ""]
+    lines = [f"# {_text(report['name'])}: {_text(verdict(report))}", ""]
+    lines += [f"Verdict: {_text(sentence(report))}.", "", *_table(heads, rows), ""]
     lines += _section("Failed", failed(report))
     for entry in report["explanations"]:
         lines += _section(f"Where the fault of {entry['variant']} is", entry["lines"])
-    if report["not_judged"]:
-        names = ", ".join(report["not_judged"])
-        lines += [f"Not judged (not built, or not chosen), so not passed: {_text(names)}.", ""]
-    if report["not_run"]:
-        lines += [f"Not run, so not passed: {_text('; '.join(not_run(report)))}.", ""]
     lines += _section("Moved since the run before, and still within bounds", moved(report))
     lines += _headroom(report)
     lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]

@@ -1,36 +1,72 @@
-"""The report's overview on the terminal."""
+"""The report's overview on the terminal, whole at 80 columns: what a log has, and what rich assumes without a terminal.
+
+A row is a check or a runtime and a column a variant, because recipes have up to eight variants with short names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verify.report.document import failed, moved, not_run, overview
+from verify.report.document import failed, moved, overview, passes
+from verify.report.sentence import sentence
+
+STATES = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}
 
 
 def show(report: Mapping[str, Any]) -> None:
-    """Print the table of variants, the failures and the verdict on stderr."""
+    """Print figures, checks and runtimes of every variant, what failed or moved, and the verdict, on stderr."""
     console = Console(stderr=True, highlight=False)
-    heads, rows = overview(report)
-    table = Table(title=f"{report['name']}: ONNX against PyTorch")
-    for head in heads:
-        table.add_column(head, justify="left" if head in ("variant", "checks", "runtimes") else "right")
-    for variant, verdict, *figures in rows:
-        table.add_row(variant, f"[{'bold red' if verdict.startswith('FAIL') else 'green'}]{verdict}[/]", *figures)
-    console.print(table)
+    console.print(f"\n[bold]{escape(report['name'])}: ONNX against PyTorch[/]")
+    console.print(_figures(report), _checks(report))
     for line in failed(report):
-        console.print(f"[red]failed[/] {escape(line)}")
-    if report["not_judged"]:
-        console.print(f"[yellow]not judged[/] (not built, or not chosen): {', '.join(report['not_judged'])}")
-    if report["not_run"]:
-        console.print(f"[yellow]not run[/], so not passed: {escape('; '.join(not_run(report)))}")
+        _say(console, "failed", "bold red", line)
     for line in moved(report):
-        console.print(f"[yellow]moved[/] {escape(line)}")
+        _say(console, "moved", "yellow", line)
     if moved(report):
         changed = ", ".join(report["history"]["changed"]) or "nothing that is recorded"
-        console.print(f"[yellow]since the run before[/] changed: {escape(changed)}")
-    console.print(f"verdict: [{'green' if report['verdict'] == 'passed' else 'bold red'}]{report['verdict']}[/]")
+        _say(console, "changed", "yellow", f"since the run before: {changed}")
+    _say(console, "verdict:", "green" if report["verdict"] == "passed" else "bold red", sentence(report))
+
+
+def _figures(report: Mapping[str, Any]) -> Table:
+    """A row per variant: the file's size and the headline measures."""
+    heads, rows = overview(report)
+    table = _table(["variant", "MB", *heads[2:-1]])
+    sizes = {entry["variant"]: f"{entry['bytes'] / 1e6:.1f}" for entry in report["candidates"]}
+    for variant, _, *figures, _ in rows:
+        table.add_row(*map(escape, (variant, sizes[variant], *figures)))
+    return table
+
+
+def _checks(report: Mapping[str, Any]) -> Table:
+    """A row per check, then one per runtime; a column per variant."""
+    variants = [entry["variant"] for entry in report["candidates"]]
+    table = _table(["check, runtime", *variants])
+    checks, runtimes = passes(report)
+    for group in (checks, runtimes):
+        for name, states in group.items():
+            table.add_row(escape(name), *(STATES[states[variant]] for variant in variants))
+        table.add_section()
+    return table
+
+
+def _table(heads: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for place, head in enumerate(heads):
+        table.add_column(escape(head), justify="right" if place else "left", overflow="fold")
+    return table
+
+
+def _say(console: Console, label: str, style: str, text: str) -> None:
+    """A label and text beside it, broken between words."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(style=style, no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(label, escape(text))
+    console.print(grid)

@@ -76,7 +76,7 @@ class Settings:
 def missing(settings: Settings) -> Missing | None:
     """The browser, Node, its driver, or Transformers.js."""
     if _executable(settings) is None:
-        return Missing("Chromium", f"apt-get install chromium (or name one: {VARIABLE}=/path/to/chrome)")
+        return Missing("Chromium", f"apt-get install chromium, or name one with {VARIABLE}=/path/to/chrome")
     return transformersjs.missing(transformersjs.Settings(settings.node)) or transformersjs.lacking(HERE)
 
 

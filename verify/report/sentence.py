@@ -1,0 +1,34 @@
+"""The verdict in plain words, the same in every form of the report: what passed, what failed, what was not judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NOT_THERE = "not built, or not chosen"
+
+
+def sentence(report: Mapping[str, Any]) -> str:
+    """Return the verdict with everything that it does not cover, each with its reason."""
+    absent = not_judged(report)
+    return f"{verdict(report)}; not judged: {'; '.join(absent)}" if absent else verdict(report)
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """Return "passed", "passed for what was judged" where something was left out, or "failed" and by what."""
+    if report["verdict"] == "passed":
+        return "passed for what was judged" if not_judged(report) else "passed"
+    bad = dict.fromkeys(result["variant"] for result in report["results"] if not result["passed"])
+    lacking = [entry["what"] for entry in report["not_run"] if entry["required"]]
+    why = [f"{', '.join(bad)} did not pass"] if bad else []
+    why += [f"the recipe requires {', '.join(lacking)}"] if lacking else []
+    return f"failed: {'; '.join(why) or 'nothing was judged'}"
+
+
+def not_judged(report: Mapping[str, Any]) -> list[str]:
+    """Return what was not judged, for each reason once: variants, checks, runtimes, or a part of what one is asked."""
+    by_reason: dict[str, list[str]] = {NOT_THERE: list(report["not_judged"])} if report["not_judged"] else {}
+    for entry in report["not_run"]:
+        what = f"{entry['what']}, which the recipe requires" if entry["required"] else entry["what"]
+        by_reason.setdefault(entry["reason"], []).append(what)
+    return [f"{', '.join(what)} ({reason})" for reason, what in by_reason.items()]
