@@ -39,5 +39,5 @@ def operations(scenario: Scenario, dims: Dimensions) -> float:
     tables = dims.vocabulary * (1 if dims.tied else 2) + dims.context
     body = dims.parameters - tables * dims.hidden
     kept = scenario.length if scenario.every else 1
-    looked_at = 2 * dims.layers * dims.hidden * scenario.length * (scenario.length + 1) / 2
+    looked_at = 2 * dims.layers * dims.heads * dims.head_dim * scenario.length * (scenario.length + 1) / 2
     return scenario.batch * 2 * (body * scenario.length + dims.vocabulary * dims.hidden * kept + looked_at)

@@ -204,7 +204,7 @@ class Benchmark:
 
     def _entry(self, measured: Measured, bandwidth: float, arithmetic: float) -> Entry:
         dims = self.site.dims
-        row = 2 * dims.layers * dims.hidden * engine.load(measured.engine).CACHE_WIDTH
+        row = dims.cached * engine.load(measured.engine).CACHE_WIDTH
         limits = {
             s.name: bytes_per_step(s, measured.place.read, row) / bandwidth
             if s.kind == "decode"

@@ -21,20 +21,25 @@ LOGITS_TO_KEEP = "num_logits_to_keep"  # Transformers.js knows this name too, sh
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Sizes of a decoder-only language model; `parameters` counts a tied embedding once."""
+    """Sizes of a decoder-only language model; `parameters` counts a tied embedding once.
+
+    `kv_heads` heads of keys and values, of width `head_dim`, are in the cache; each serves as many of the `heads`.
+    """
 
     layers: int
     hidden: int
     heads: int
+    kv_heads: int
+    head_dim: int
     context: int
     vocabulary: int
     parameters: int
     tied: bool
 
     @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.hidden // self.heads
+    def cached(self) -> int:
+        """Numbers that one token adds to the cache, keys and values of all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def outputs(dims: Dimensions) -> tuple[Port, ...]:
 
 
 def _cache(prefix: str, dims: Dimensions, length: str) -> tuple[Port, ...]:
-    axes = (BATCH, dims.heads, length, dims.head_dim)
+    axes = (BATCH, dims.kv_heads, length, dims.head_dim)
     return tuple(
         Port(f"{prefix}.{layer}.{part}", "float32", axes) for layer in range(dims.layers) for part in ("key", "value")
     )

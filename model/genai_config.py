@@ -14,8 +14,8 @@ FILE = "genai_config.json"
 def config(dims: Dimensions, tokens: Mapping[str, Any], variant: str) -> dict[str, Any]:
     """The file's content for one variant; `tokens` holds bos_token_id, eos_token_id and pad_token_id.
 
-    The type is "decoder", its word for any decoder whose inputs are named here. Its own "gpt2" wants a layer's keys and
-    values in one tensor, which no other loader takes (docs/decisions/0012).
+    The type is "decoder", its word for any decoder whose inputs are named here. Its types for single architectures may
+    want a layer's keys and values in one tensor, which no other loader takes (docs/decisions/0012).
     """
     decoder = {
         "filename": model_file(variant),
@@ -24,7 +24,7 @@ def config(dims: Dimensions, tokens: Mapping[str, Any], variant: str) -> dict[st
         "hidden_size": dims.hidden,
         "num_attention_heads": dims.heads,
         "num_hidden_layers": dims.layers,
-        "num_key_value_heads": dims.heads,
+        "num_key_value_heads": dims.kv_heads,
         "inputs": {
             "input_ids": "input_ids",
             "attention_mask": "attention_mask",

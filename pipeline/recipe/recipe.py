@@ -32,6 +32,8 @@ class Expected:
     layers: int | None = None
     hidden: int | None = None
     heads: int | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
     context: int | None = None
     vocabulary: int | None = None
     parameters: int | None = None

@@ -8,13 +8,15 @@ from model import contract
 from model.contract import Dimensions, Port, inputs, outputs
 from pipeline.variants import FILES, model_file
 
-SMALL = Dimensions(layers=2, hidden=12, heads=3, context=8, vocabulary=50, parameters=1000, tied=True)
-PAST = ("batch_size", 3, "past_sequence_length", 4)
-TOTAL = ("batch_size", 3, "past_sequence_length + sequence_length", 4)
+SMALL = Dimensions(
+    layers=2, hidden=12, heads=4, kv_heads=3, head_dim=5, context=8, vocabulary=50, parameters=1000, tied=True
+)
+PAST = ("batch_size", 3, "past_sequence_length", 5)
+TOTAL = ("batch_size", 3, "past_sequence_length + sequence_length", 5)
 
 
-def test_head_dim() -> None:
-    assert SMALL.head_dim == 4
+def test_a_tokens_cache_has_the_stated_heads_of_keys_and_values_and_their_width() -> None:
+    assert SMALL.cached == 2 * 2 * 3 * 5
 
 
 def test_inputs_are_named_and_ordered_as_the_loaders_expect() -> None:

@@ -14,7 +14,9 @@ from quantize.schemes.rtn import Options
 from tests.support.rounded import quantized
 from tests.support.tiny_graph import Array, Tiny, assemble, session
 
-SIDE = Dimensions(layers=1, hidden=16, heads=1, context=4, vocabulary=5, parameters=1, tied=True)
+SIDE = Dimensions(
+    layers=1, hidden=16, heads=1, kv_heads=1, head_dim=16, context=4, vocabulary=5, parameters=1, tied=True
+)
 
 
 def kinds(model: onnx.ModelProto) -> list[str]:

@@ -22,11 +22,13 @@ Array = npt.NDArray[Any]
 
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL")
 
-DIMS = Dimensions(layers=2, hidden=40, heads=4, context=32, vocabulary=77, parameters=45000, tied=True)
+DIMS = Dimensions(
+    layers=2, hidden=40, heads=4, kv_heads=4, head_dim=10, context=32, vocabulary=77, parameters=45000, tied=True
+)
 
 UNTIED = replace(DIMS, tied=False)
 
-ALIGNED = replace(DIMS, hidden=64)  # a whole number of blocks of 32
+ALIGNED = replace(DIMS, hidden=64, head_dim=16)  # a whole number of blocks of 32
 
 
 @dataclass

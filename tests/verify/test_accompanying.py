@@ -25,7 +25,9 @@ from verify.reference.corpus import Corpus
 from verify.reference.model import Reference
 
 SOURCE = ROOT / "recipes" / "embedded"
-DIMS = Dimensions(layers=6, hidden=128, heads=4, context=256, vocabulary=2000, parameters=1478656, tied=True)
+DIMS = Dimensions(
+    layers=6, hidden=128, heads=4, kv_heads=4, head_dim=32, context=256, vocabulary=2000, parameters=1478656, tied=True
+)
 FAULTS = [entry for entry in catalogue().values() if entry.place == FILES]
 
 

@@ -13,7 +13,7 @@ from model.contract import Dimensions
 from verify.candidate.embedding import Tables
 
 V, H = 32, 8
-DIMS = Dimensions(1, H, 1, V, V, V * H, tied=True)  # a context as long as the vocabulary: shapes tell nothing
+DIMS = Dimensions(1, H, 1, 1, H, V, V, V * H, tied=True)  # a context as long as the vocabulary: shapes tell nothing
 TABLE = np.zeros((V, H), np.float32)
 
 

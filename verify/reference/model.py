@@ -65,10 +65,13 @@ class Reference:
     def dimensions(self) -> Dimensions:
         """Sizes as the loaded model has them."""
         config = self.model.config
+        heads = config.num_attention_heads
         return Dimensions(
             layers=config.num_hidden_layers,
             hidden=config.hidden_size,
-            heads=config.num_attention_heads,
+            heads=heads,
+            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
             context=config.max_position_embeddings,
             vocabulary=config.vocab_size,
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),

@@ -86,6 +86,8 @@ def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
         layers=values["n_layer"],
         hidden=values["n_embd"],
         heads=values["n_head"],
+        kv_heads=values["n_head"],
+        head_dim=values["n_embd"] // values["n_head"],
         context=values["n_positions"],
         vocabulary=values["vocab_size"],
         parameters=values["n_layer"] * _count(layer) + _count(outside),
