@@ -39,7 +39,7 @@ class Site:
 
     @property
     def directory(self) -> Path:
-        """Where the benchmark's own files are kept."""
+        """Return the directory of the benchmark's own files."""
         return self.home / "benchmarks"
 
 

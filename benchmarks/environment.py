@@ -1,4 +1,4 @@
-"""Where figures come from: processor, versions, and how llama.cpp was built."""
+"""State where figures come from: processor, versions, and how llama.cpp was built."""
 
 from __future__ import annotations
 

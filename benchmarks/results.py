@@ -1,4 +1,4 @@
-"""What a benchmark found, as data: bench.json is this, and the table and the plots are made from it."""
+"""Hold what a benchmark found: bench.json is this, and the table and the plots are made from it."""
 
 from __future__ import annotations
 

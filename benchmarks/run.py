@@ -56,7 +56,7 @@ class Measured:
 
 @dataclass
 class Benchmark:
-    """What the run needs to know, and its state: who is still in, who is out and why."""
+    """Run one benchmark and keep its state: which engines are still in, which are out and why."""
 
     recipe: Recipe
     site: Site
@@ -111,7 +111,7 @@ class Benchmark:
         return stack.enter_context(Remote(self._log("reference"), Judge, *arguments))
 
     def _consult(self, judge: Remote, method: str, *arguments: object) -> Any:
-        """What the reference says; InputError when it cannot, for without it nothing is measured or compared."""
+        """Ask the reference; InputError when it cannot answer, for without it nothing is measured or compared."""
         try:
             return judge.call(method, *arguments, timeout_s=WARM_S)
         except RemoteError as error:

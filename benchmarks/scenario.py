@@ -1,4 +1,4 @@
-"""What is timed: passes over a prompt, and decoding after one. Data."""
+"""State what is timed: passes over a prompt, and decoding after one. Data."""
 
 from __future__ import annotations
 

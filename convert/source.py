@@ -67,7 +67,7 @@ def patterns(recipe: Recipe) -> list[str]:
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a file of this name belongs to a source."""
+    """Return whether a file of this name belongs to a source."""
     return "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 

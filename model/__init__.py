@@ -1,1 +1,1 @@
-"""What a converted model is, for every stage: its contract, its checkpoint, sessions and graphs. No torch at import."""
+"""State what a converted model is: its contract, checkpoint, sessions and graphs. No torch at import."""

@@ -1,1 +1,1 @@
-"""What the stages pass to each other: recipes, artifacts and their manifests. Standard library only."""
+"""Hold what every stage needs: recipes, artifacts with their manifests, commands, errors. Standard library only."""

@@ -81,7 +81,7 @@ def say(message: str) -> None:
 
 
 def _output_closed() -> bool:
-    """Whether stdout is a pipe that its reader has closed, as `head` does."""
+    """Return whether stdout is a pipe that its reader has closed, as `head` does."""
     waiting = select.poll()
     waiting.register(sys.stdout.fileno(), 0)
     return any(state & (select.POLLERR | select.POLLHUP) for _, state in waiting.poll(0))

@@ -1,4 +1,4 @@
-"""What exists is what has a file: a scheme, check or architecture has the name of its module or package."""
+"""Find plug-ins by their files: a scheme, check or architecture has the name of its module or package."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def require(folder: str, name: str, *, where: str) -> str:
 
 
 def constant(folder: str, name: str, key: str, kind: type[T]) -> T:
-    """What the module `name`, which must exist, assigns to `key` at its top level, read without importing it.
+    """Return what the module `name`, which must exist, assigns to `key` at its top level, without importing it.
 
     RecipeError when it assigns nothing, no literal or no `kind`.
     """

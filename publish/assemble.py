@@ -60,7 +60,7 @@ def assemble(published: Published, target: Path, token: str | None) -> store.Art
 
 
 def _sources(published: Published) -> dict[str, tuple[Path, str | None]]:
-    """Where every file that is copied comes from, by its path in the repository, and its SHA-256.
+    """Return where every file that is copied comes from, by its path in the repository, and its SHA-256.
 
     That is the one which its artifact's manifest lists and the report is about: what lies there now may be another
     file. None for the page's own, which are code.

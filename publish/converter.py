@@ -1,4 +1,4 @@
-"""Which program made this: the project's own commit and the digest of its code. Cards and provenance name both."""
+"""Identify the program that made a tree, for card and provenance: the project's commit and its code's digest."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def converter() -> Converter:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says, or None where there is no git or no repository: an unpacked archive has neither."""
+    """Return what git says, or None where there is no git or no repository: an unpacked archive has neither."""
     try:
         result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)  # noqa: S607  # git is wherever PATH says, as for its user
     except FileNotFoundError:

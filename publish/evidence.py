@@ -1,4 +1,4 @@
-"""What is published must have been verified: the artifacts, the report about exactly them, and the licence."""
+"""Refuse to publish what was not verified: the artifacts, the report about exactly them, and the licence."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def gather(recipe: Recipe, home: Path, repository: str) -> Published:
 
 
 def not_run(report: Mapping[str, Any]) -> list[str]:
-    """What the report says did not run although it had to, with the reason."""
+    """Return what the report says did not run although it had to, with the reason."""
     return [f"{entry['what']}: {entry['reason']}" for entry in report["not_run"] if entry["required"]]
 
 
@@ -84,7 +84,7 @@ def _check_license(recipe: Recipe, source: Artifact) -> None:
 
 
 def _about_others(recipe: Recipe, report: Artifact, source: Artifact, variants: Mapping[str, Artifact]) -> str | None:
-    """Why the report is not one about these artifacts by this recipe; None if it is."""
+    """Return why the report is not one about these artifacts by this recipe; None if it is."""
     manifest = report.manifest
     if (manifest.kind, manifest.name) != ("report", recipe.name):
         return f"it is a {manifest.kind} of {manifest.name}, not the report of {recipe.name}"
@@ -102,7 +102,7 @@ def _about_others(recipe: Recipe, report: Artifact, source: Artifact, variants: 
 
 
 def _not_passed(recipe: Recipe, report: Mapping[str, Any], variants: Mapping[str, Artifact]) -> str | None:
-    """Why the report's content is no pass of every variant; None if it is."""
+    """Return why the report's content is no pass of every variant; None if it is."""
     if report["verdict"] != "passed":
         return f"the verdict is {report['verdict']!r}"
     if not report["complete"] or report["not_judged"]:

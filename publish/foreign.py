@@ -1,4 +1,4 @@
-"""What the Hub and its clients put beside a published tree: no part of it, neither signed nor listed nor loaded."""
+"""Name what the Hub and its clients put beside a published tree: it is neither signed nor listed nor loaded."""
 
 from __future__ import annotations
 

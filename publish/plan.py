@@ -1,4 +1,4 @@
-"""What a publication would change: the tree here against the tree on the Hub, file by file, by digest."""
+"""Plan what a publication would change: the tree here against the one on the Hub, file by file, by digest."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to do."""
+        """Return whether there is nothing to do."""
         return not (self.add or self.replace or self.delete)
 
 
@@ -59,7 +59,7 @@ def local(place: Path) -> Local:
 
 
 def same(here: Local, there: Remote) -> bool:
-    """Whether both are the same bytes."""
+    """Return whether both are the same bytes."""
     equal = there.sha256 == here.sha256 if there.sha256 is not None else there.blob == here.blob
     return equal and there.size == here.size
 

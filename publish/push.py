@@ -20,7 +20,7 @@ from publish.tree import changed
 
 @dataclass(frozen=True)
 class Order:
-    """What goes where: the files by path, the repository, the tag that will name them, and what the commit says."""
+    """State what goes where: files by path, the repository, the tag that will name them, and the commit's words."""
 
     files: Mapping[str, Local]
     repository: str

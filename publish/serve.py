@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def tree(recipe: Recipe, home: Path) -> Tree:
-    """What is served, by path: the assembled repository if there is one, else the page and the variants built.
+    """Return what is served, by path: the assembled repository if there is one, else the page and the variants built.
 
     Raises ArtifactError when nothing was built, what was is damaged, or the library's npm packages are not installed.
     """

@@ -89,7 +89,7 @@ LAYOUT = (
 
 
 def known(path: str) -> bool:
-    """Whether a path belongs to the layout of a published repository."""
+    """Return whether a path belongs to the layout of a published repository."""
     return any(
         path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)  # a * is no folder
         for pattern in LAYOUT

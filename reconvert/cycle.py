@@ -43,7 +43,7 @@ Action = Literal["skipped", "converted", "published", "failed", "quarantined", "
 
 @dataclass(frozen=True)
 class Job:
-    """What every recipe's course needs. `publisher` runs the one command that may see the token."""
+    """Hold what the cycle of every recipe needs. `publisher` runs the one command that may see the token."""
 
     build: Path
     executor: Executor
@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one recipe."""
+    """State what became of one recipe."""
 
     recipe: str
     action: Action
@@ -69,7 +69,7 @@ class Row:
 
     @property
     def good(self) -> bool:
-        """Whether nobody needs to look at it."""
+        """Return whether nobody needs to look at it."""
         return self.action in ("skipped", "converted", "published")
 
 
@@ -131,7 +131,7 @@ class Course:
         return ("published", "verified before, not published yet") if why is None else ("converted", why)
 
     def _stale(self, state: State) -> str | None:
-        """Why the artifacts must be made or judged again; None if they need not."""
+        """Return why the artifacts must be made or judged again; None if they need not."""
         if state.done is None:
             return "never converted"
         if state.done.key != self.key:

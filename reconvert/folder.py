@@ -1,4 +1,4 @@
-"""What one recipe has in the build directory: its artifacts, and below `reconvert/` state, logs, older artifacts."""
+"""Find what one recipe has in the build directory: artifacts, and in `reconvert/` state, logs, older artifacts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Folder:
 
     @property
     def logs(self) -> Path:
-        """What the stages printed: `<time>-<key>-<task>.log`."""
+        """Return the logs of the stages: `<time>-<key>-<task>.log`."""
         return self.home / "reconvert" / "logs"
 
     @property

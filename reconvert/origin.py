@@ -1,4 +1,4 @@
-"""What a recipe's source holds now, learnt without downloading it."""
+"""Learn what a recipe's source holds now, without downloading it."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ class Item:
 
 
 def stamped(time: str, key: str) -> str:
-    """How the names of a run's logs and kept folders begin."""
+    """Return how the names of a run's logs and kept folders begin."""
     return f"{time}-{key[:DIGITS]}"
 
 
 def doomed(items: Sequence[Item], bound: int) -> list[Item]:
-    """What must go for the rest to take at most `bound` bytes: the oldest that is not pinned, then the next."""
+    """Choose what must go for the rest to take at most `bound` bytes: the oldest that is not pinned, then the next."""
     total = sum(item.bytes for item in items)
     chosen = []
     for item in sorted(items, key=lambda item: (item.path.name, item.path)):
@@ -87,7 +87,7 @@ def _key(path: Path) -> str:
 
 
 def _entries(place: Path) -> list[Path]:
-    """What runs have left in a folder; what somebody else put there is not ours to count or remove."""
+    """Return what runs have left in a folder; what somebody else put there is not ours to count or remove."""
     return sorted(path for path in place.glob("*") if STAMPED.match(path.name) and not path.is_symlink())
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Patience:
-    """How often the network is tried in one run, and the seconds between: doubled every time, with jitter."""
+    """State how often the network is tried in one run, and the seconds between: doubled every time, with jitter."""
 
     tries: int = 5
     first: float = 10.0

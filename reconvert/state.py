@@ -1,4 +1,4 @@
-"""What is known of a recipe between two runs: data on disk, replaced whole, and the ways in which it changes."""
+"""Keep what is known of a recipe between two runs: data on disk, replaced whole, and how it changes."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ class State:
         return replace(self, done=done, failing=None)
 
     def quarantined(self, key: str, limit: int) -> bool:
-        """Whether the key has failed so often that it is not tried again."""
+        """Return whether the key has failed so often that it is not tried again."""
         return self.failing is not None and self.failing.key == key and self.failing.count >= limit
 
     def is_published(self, key: str, way: Way) -> bool:
-        """Whether the key has been published in this way, or in the stronger one."""
+        """Return whether the key has been published in this way, or in the stronger one."""
         return self.published is not None and self.published.key == key and self.published.way in ("push", way)
 
 

@@ -43,21 +43,21 @@ class StageError(PipelineError):
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says of the executor."""
+    """Hold what the command line says of the executor."""
 
     address: str | None
 
 
 class Executor(Protocol):
-    """Where tasks run. A new one is a file in reconvert/executors with a function `open_executor`."""
+    """Run tasks somewhere. A new one is a file in reconvert/executors with a function `open_executor`."""
 
     @property
     def at_once(self) -> int:
-        """How many recipes at a time."""
+        """Return how many recipes run at a time."""
 
     @property
     def spreads(self) -> bool:
-        """Whether the variants of one recipe are tasks of their own."""
+        """Return whether the variants of one recipe are tasks of their own."""
 
     async def run(self, task: Task) -> int:
         """The command's exit code. UnavailableError when the place where it ran was lost."""

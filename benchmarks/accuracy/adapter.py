@@ -38,7 +38,7 @@ class Before:
 
 
 class Adapter:
-    """What HFLM needs of a model: a device, a config, and a call from token ids to logits.
+    """Give HFLM what it needs of a model: a device, a config, and a call from token ids to logits.
 
     Requests of one benchmark begin alike (the shots; the question, once for each answer). A sequence on its own is
     computed from where it differs from the one before, which saves most of MMLU and TruthfulQA.
@@ -65,7 +65,7 @@ class Adapter:
         return SimpleNamespace(logits=torch.from_numpy(logits))
 
     def _common(self, ids: Array) -> tuple[int, Any]:
-        """How many tokens need not be computed again, and their cache; always fewer than there are."""
+        """Return how many tokens need not be computed again, and their cache; always fewer than there are."""
         if self._before is None or len(ids) > 1:
             return 0, None
         most = min(len(self._before.ids), ids.shape[1] - 1)

@@ -23,7 +23,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a variant differs from the reference. `p_value`: McNemar's exact test, two-sided."""
+    """Hold the differences of a variant from the reference. `p_value`: McNemar's exact test, two-sided."""
 
     requests: int
     mean_difference: float  # nats, of |log-likelihood - reference's| over every choice of every item

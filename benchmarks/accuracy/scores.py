@@ -1,4 +1,4 @@
-"""What a model made of a unit's items, kept on disk as soon as it is known: an interrupted run continues."""
+"""Keep on disk what a model made of a unit's items, as soon as it is known: an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Kept:
 
 
 def right_choice(sample: Mapping[str, Any], logliks: Sequence[float]) -> bool:
-    """Whether the likeliest choice is right, from the harness's record of an item."""
+    """Return whether the likeliest choice is right, from the harness's record of an item."""
     chosen = max(range(len(logliks)), key=lambda place: logliks[place])
     labels = (sample["doc"].get("mc2_targets") or {}).get("labels")
     return bool(labels[chosen]) if labels is not None else bool(sample["acc"])

@@ -91,7 +91,7 @@ CARD_AVERAGE = 38.15
 
 @dataclass(frozen=True)
 class Unit:
-    """What is evaluated and stored at once: a benchmark, or one subject of one; its items by split."""
+    """Name what is evaluated and stored at once: a benchmark, or one subject of one; its items by split."""
 
     benchmark: Benchmark
     name: str
@@ -100,7 +100,7 @@ class Unit:
 
     @property
     def items(self) -> int:
-        """How many are scored."""
+        """Return how many items are scored."""
         return len(self.splits[next(iter(self.benchmark.data))])
 
     @property

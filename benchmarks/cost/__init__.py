@@ -1,1 +1,1 @@
-"""What the pipeline itself costs: time and memory of convert and verify, against what they cannot do without."""
+"""Measure what the pipeline itself costs: time and memory of its stages, against what they cannot do without."""

@@ -1,4 +1,4 @@
-"""How cost grows: one size varied at a time, on small random checkpoints."""
+"""Measure how cost grows: one size varied at a time, on small random checkpoints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Point:
-    """What one size costs. `varied` names the field that was varied."""
+    """State what one size costs. `varied` names the field that was varied."""
 
     varied: str
     size: Size

@@ -21,7 +21,7 @@ HEADS = ("command", "wall s, median", "range", "largest process, MiB", "all proc
 
 @dataclass(frozen=True)
 class Cost:
-    """What was measured: each command once per round, in turns."""
+    """Hold what was measured: each command once per round, in turns."""
 
     name: str
     tokens: int  # of text, for verify and the reference

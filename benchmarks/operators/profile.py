@@ -32,7 +32,7 @@ REFUSALS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented
 
 @dataclass(frozen=True)
 class Pass:
-    """What is run: `tokens` after a cache of `past`, `steps` times."""
+    """State what is run: `tokens` after a cache of `past`, `steps` times."""
 
     past: int
     tokens: int

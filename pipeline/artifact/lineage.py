@@ -14,7 +14,7 @@ from pipeline.recipe.recipe import Recipe
 
 @dataclass(frozen=True)
 class Making:
-    """What an artifact must have been made from, and the command that makes it."""
+    """State what an artifact must have been made from, and the command that makes it."""
 
     variant: str
     recipe: str  # digest of the part of the recipe

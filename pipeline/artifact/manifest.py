@@ -46,7 +46,7 @@ class Manifest:
         return digest(asdict(self))
 
     def same_making(self, other: Manifest) -> bool:
-        """Whether both describe the same inputs, recipe, code and tools (the files are the result, not compared)."""
+        """Return whether both have the same inputs, recipe, code and tools (the files are the result, not compared)."""
         return digest(asdict(replace(self, files=()))) == digest(asdict(replace(other, files=())))
 
 

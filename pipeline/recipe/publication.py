@@ -14,7 +14,7 @@ TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 @dataclass(frozen=True)
 class Publish:
-    """Where the verified model goes: a Hub repository, in the token's own namespace if it names no owner."""
+    """State where the verified model goes: a Hub repository, in the token's own namespace if it names no owner."""
 
     repository: str
     private: bool = False

@@ -15,7 +15,7 @@ FOLDER = "verify/runtimes"
 
 @dataclass(frozen=True)
 class Runtimes:
-    """What every runtime is asked; a key named like a runtime holds that runtime's settings.
+    """State what every runtime is asked; a key named like a runtime holds that runtime's settings.
 
     `run` are the runtimes to ask, `require` those of them without which there is no pass.
     """

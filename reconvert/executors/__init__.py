@@ -1,1 +1,1 @@
-"""Where tasks run, one file each; its name is its name on the command line."""
+"""Hold one file for each place where tasks run; its name is the one on the command line."""
