@@ -30,7 +30,7 @@ from quantize.scheme import Context, Step, read_step
 
 KIND = "model"
 BASE = "fp32"
-TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
+TOOLS = ("numba", "numpy", "onnx", "onnx-ir", "onnxruntime", "scipy", "tokenizers")
 WORK = ".quantize"  # measurements that a later run continues from; no artifact
 
 

@@ -16,19 +16,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from scipy.linalg import lapack
 
 from pipeline.errors import RecipeError
 from quantize import blockwise
 from quantize.blockwise import BlockwiseOptions
 from quantize.calibration import Moments
-from quantize.numerics.blocks import Blocks, Floats, Form, cut, join, round_up
+from quantize.numerics import loops
+from quantize.numerics.blocks import Blocks, Floats, Form, cut, join
+from quantize.numerics.cores import alone, by_groups
 from quantize.numerics.scales import search
 from quantize.scheme import Context
 
 Order = npt.NDArray[np.intp]
 CALIBRATED = True
 LAZY = 32  # columns whose compensation reaches the rest of the matrix in one product
-ROWS = 1 << 13  # rows worked on at a time: [columns, rows] temporaries that the processor's caches hold in part
+ROWS = 256  # rows worked on at a time: their [columns, rows] stay in the processor's caches
 
 
 @dataclass(frozen=True)
@@ -70,19 +73,19 @@ def solve(matrix: Floats, form: Form, moments: Moments | None = None, options: O
     settings = options if options is not None else Options(bits=form.bits)
     damping = settings.embedding_damping if moments.lookups else settings.damping
     hessian, order, factor, weights = _prepare(moments, damping, act_order=settings.act_order)
-    weights = np.pad(weights, (0, -len(weights) % form.block))
-    codes, scales, zeros = [], [], []
-    for start in range(0, len(matrix), ROWS):
-        grid = cut(matrix[start : start + ROWS], form)
-        scale, zero = search(grid, weights.reshape(1, -1, form.block), form)
+    weights = np.pad(weights, (0, -len(weights) % form.block)).reshape(1, -1, form.block)
+
+    def rows(start: int, stop: int) -> tuple[Floats, Floats, Floats]:
+        grid = cut(matrix[start:stop], form)
+        scale, zero = search(grid, weights, form)
         work = _Columns(grid, scale, zero, form, matrix.shape[1])
         work.compensate(order, factor)
         for _ in range(settings.sweeps):
             work.sweep(hessian)
-        codes.append(work.codes())
-        scales.append(work.scale.T)
-        zeros.append(zero)
-    return join(form, np.concatenate(codes), np.concatenate(scales), np.concatenate(zeros), matrix.shape[1])
+        return work.codes(), work.scale.T, zero
+
+    codes, scales, zeros = map(np.concatenate, zip(*by_groups(rows, len(matrix), ROWS), strict=True))
+    return join(form, codes, scales, zeros, matrix.shape[1])
 
 
 def _damped(moments: Moments, damping: float) -> Floats:
@@ -104,7 +107,9 @@ def _prepare(moments: Moments, damping: float, *, act_order: bool) -> tuple[Floa
     size = len(hessian)
     order = np.argsort(-np.diagonal(hessian), kind="stable") if act_order else np.arange(size)
     turned = hessian[np.ix_(order[::-1], order[::-1])].astype(np.float64)
-    factor = np.ascontiguousarray(np.tril(np.linalg.inv(np.linalg.cholesky(turned)))[::-1, ::-1])
+    with alone():
+        lower, _ = lapack.dtrtri(np.linalg.cholesky(turned), lower=1)
+    factor = np.ascontiguousarray(np.tril(lower)[::-1, ::-1])
     weights = np.empty(size, np.float32)
     weights[order] = 1 / np.square(factor).sum(axis=0)
     return hessian, order, factor.astype(np.float32), weights
@@ -124,35 +129,24 @@ class _Columns:
     def compensate(self, order: Order, factor: Floats) -> None:
         """GPTQ's pass: round columns in the given order, spreading each error over those that follow."""
         work = self.weight[order]
+        form = (np.float32(self.form.top), self.form.block)
         for start in range(0, len(work), LAZY):
             stop = min(start + LAZY, len(work))
-            errors = np.empty((stop - start, work.shape[1]), np.float32)
-            for i in range(start, stop):
-                column = int(order[i])
-                self.code[column] = self._round(column, work[i])
-                value = self.code[column] * self.scale[column // self.form.block]
-                errors[i - start] = (work[i] - value) / factor[i, i]
-                if i + 1 < stop:
-                    work[i + 1 : stop] -= factor[i, i + 1 : stop, None] * errors[i - start]
+            own = np.ascontiguousarray(factor[start:stop, start:stop])
+            errors = loops.compensate(work[start:stop], order[start:stop], own, self.scale, self.zero, form, self.code)
             work[stop:] -= factor[start:stop, stop:].T @ errors
 
     def sweep(self, hessian: Floats) -> None:
         """One round of coordinate descent over all codes and scales."""
         gradient = hessian @ (self._values() - self.weight)
+        top = np.float32(self.form.top)
         for block, cut_ in self._blocks():
             near = np.ascontiguousarray(hessian[cut_, cut_])
-            before = self.code[cut_] * self.scale[block]
-            local = gradient[cut_].copy()
-            for i, column in enumerate(range(cut_.start, cut_.stop)):
-                value = self.code[column] * self.scale[block]
-                self.code[column] = self._round(column, value - local[i] / near[i, i])
-                local += near[:, i, None] * (self.code[column] * self.scale[block] - value)
-            codes = self.code[cut_]
-            curved = near @ codes
-            square = (codes * curved).sum(axis=0)
-            step = np.divide((codes * local).sum(axis=0), square, out=np.zeros_like(square), where=square > 0)
-            self.scale[block] -= step
-            gradient += hessian[:, cut_] @ (codes * self.scale[block] - before)
+            scale, codes, local = self.scale[block], self.code[cut_], gradient[cut_]
+            before = codes * scale
+            loops.descend(local, near, scale, self.zero[block], top, codes)
+            loops.rescale(local, near @ codes, codes, scale)
+            gradient[cut_.stop :] += hessian[cut_.stop :, cut_] @ (codes * scale - before)
 
     def codes(self) -> Floats:
         """The codes [rows, blocks, block], padding included."""
@@ -168,11 +162,3 @@ class _Columns:
 
     def _values(self) -> Floats:
         return self.code * np.repeat(self.scale, self.form.block, axis=0)[: len(self.code)]
-
-    def _round(self, column: int, values: Floats) -> Floats:
-        block = column // self.form.block
-        scale, zero = self.scale[block], self.zero[block]
-        reciprocal = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
-        codes: Floats = np.clip(round_up(values * reciprocal + zero), 0, self.form.top)
-        codes -= zero
-        return codes

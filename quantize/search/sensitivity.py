@@ -32,6 +32,8 @@ ROUNDING = 4  # the accuracy_level that rounds activations to int8
 # The code and libraries that decide a measurement.
 CODE = (
     "numerics/blocks",
+    "numerics/cores",
+    "numerics/loops",
     "blockwise",
     "calibration",
     "search/divergence",
@@ -40,7 +42,7 @@ CODE = (
     "search/sensitivity",
     "rewrite/weights",
 )
-TOOLS = ("numpy", "onnxruntime", "tokenizers")
+TOOLS = ("numba", "numpy", "onnxruntime", "scipy", "tokenizers")
 
 
 @dataclass(frozen=True)

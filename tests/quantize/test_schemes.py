@@ -14,24 +14,11 @@ from quantize.calibration import Moments
 from quantize.numerics.blocks import BITS, Floats, Form, cut, dequantize, nearest
 from quantize.numerics.scales import SHRINKS, search
 from quantize.schemes import gptq, hqq, kquant, rtn
+from tests.support.matrices import moments, weights
 
 SOLVERS: tuple[Any, ...] = (rtn, hqq, kquant, gptq)
 forms = st.builds(Form, st.sampled_from(BITS), st.sampled_from([16, 32]), st.booleans())
 seeds = st.integers(0, 2**16)
-
-
-def weights(seed: int, rows: int = 6, columns: int = 40) -> Floats:
-    """Weights with a few outliers, as trained ones have."""
-    generator = np.random.default_rng(seed)
-    return generator.standard_t(3, (rows, columns)).astype(np.float32)
-
-
-def moments(seed: int, columns: int = 40, *, lookups: bool = False) -> Moments:
-    """Moments of inputs that correlate and differ in size."""
-    generator = np.random.default_rng(seed)
-    mixing = generator.standard_normal((columns, columns)) * np.linspace(0.1, 2, columns)
-    inputs = (generator.standard_normal((4 * columns, columns)) @ mixing + 0.5).astype(np.float32)
-    return Moments((inputs.T @ inputs / len(inputs)).astype(np.float32), lookups)
 
 
 def loss(matrix: Floats, rounded: Floats, hessian: Floats) -> float:
