@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.hub import COMMIT
-from model import contract
+from model import architecture, contract
 from model.checkpoint import read_config
 from model.contract import Dimensions
 from pipeline import command, variants
@@ -18,9 +19,6 @@ from pipeline.artifact.manifest import Manifest
 from pipeline.command import say
 from pipeline.errors import PASSED, RecipeError
 from pipeline.recipe.recipe import Recipe, read_recipe
-
-if TYPE_CHECKING:
-    import onnx_ir
 
 TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "accelerate", "onnx", "onnx-ir", "tokenizers")
 
@@ -75,52 +73,30 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
     import onnx_ir
 
     from convert import contract_check, repository
-    from convert.source import architecture
+    from convert.graph_source import CheckedSource
 
-    with store.staging(target) as staged:
+    own = architecture.find(recipe.architecture)
+    pickled, padded = recipe.source.allow_pickle, recipe.source.padded_vocabulary
+    with store.staging(target) as staged, tempfile.TemporaryDirectory(dir=staged.parent) as scratch:
         (staged / "onnx").mkdir()
-        if form == "fused":
-            model = _fused(recipe, origin.path, config, dims)
-        else:
-            model = _standard(recipe, origin.path, dims, staged / "traced.onnx")
+        checked = CheckedSource(origin.path, own.config, config, dims, pickled, Path(scratch))
+        writer = own.fused if form == "fused" and own.fused is not None else own.standard
+        model = writer.build(checked)
         contract_check.finish(model, dims, origin.path)
         onnx_ir.save(model, staged / variants.model_file("fp32"))
-        (staged / "traced.onnx").unlink(missing_ok=True)
-        padded = recipe.source.padded_vocabulary
-        complete = repository.with_defaults(architecture(recipe.architecture).complete(config), recipe.defaults)
+        complete = repository.with_defaults(own.config.complete(config), recipe.defaults)
         repository.write(origin.path, staged, complete, dims, allow_padded_vocabulary=padded)
         return store.seal(staged, target, wanted)
 
 
 def _form(recipe: Recipe, config: Mapping[str, Any]) -> str:
     """The form of graph that the recipe asks for, or the standard one where a configuration has no other."""
-    from convert.source import architecture
-
-    reason = architecture(recipe.architecture, "fused").unsupported(config) if recipe.graph == "fused" else None
-    if reason is None:
+    fused = architecture.find(recipe.architecture).fused
+    reason = "no fused graph is written for this architecture" if fused is None else fused.unsupported(config)
+    if recipe.graph != "fused" or reason is None:
         return recipe.graph
     say(f"fp32: WARNING: the standard graph is written, slower than the fused one: {reason}")
     return "standard"
-
-
-def _fused(recipe: Recipe, directory: Path, config: Mapping[str, Any], dims: Dimensions) -> onnx_ir.Model:
-    from convert import weights
-    from convert.source import architecture
-
-    values = weights.read(directory, architecture(recipe.architecture), dims, allow_pickle=recipe.source.allow_pickle)
-    model: onnx_ir.Model = architecture(recipe.architecture, "fused").build(config, values, dims)
-    return model
-
-
-def _standard(recipe: Recipe, directory: Path, dims: Dimensions, traced: Path) -> onnx_ir.Model:
-    """`traced` is where the exporter may write its file, which the model returned still reads."""
-    from convert import export
-    from convert.source import architecture
-
-    module = architecture(recipe.architecture, "standard")
-    model = export.load(directory, module, allow_pickle=recipe.source.allow_pickle)
-    export.export(model, module, traced, context=dims.context)
-    return export.clean(traced)
 
 
 if __name__ == "__main__":

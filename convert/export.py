@@ -6,8 +6,8 @@ import contextlib
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 TRACED = 16  # length of the example that is traced, unless the model's context is shorter
 
 
-def load(directory: Path, module: ModuleType, *, allow_pickle: bool) -> PreTrainedModel:
-    """The source model in float32 (bfloat16 and float16 checkpoints upcast exactly), ready to be traced.
+def load(directory: Path, *, allow_pickle: bool) -> PreTrainedModel:
+    """The source model in float32 (bfloat16 and float16 checkpoints upcast exactly).
 
     Raises InputError for tensors that are missing, unexpected, of another shape, or not finite, and for a checkpoint
     that transformers cannot load.
@@ -49,16 +49,14 @@ def load(directory: Path, module: ModuleType, *, allow_pickle: bool) -> PreTrain
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise InputError(f"tensor {name} holds NaN or Inf", where=directory, hint="fetch the checkpoint again")
-    module.prepare(model)
-    model.eval()
-    prepared: PreTrainedModel = model
-    return prepared
+    loaded: PreTrainedModel = model.eval()
+    return loaded
 
 
-def export(model: PreTrainedModel, module: ModuleType, path: Path, *, context: int) -> None:
+def export(model: PreTrainedModel, exporter: Callable[[Any], Any], path: Path, *, context: int) -> None:
     """Trace the model to `path`. Optimum's own validation is off: `verify` is the judge.
 
-    Raises InputError when the exporter has no translation for an operator of the model.
+    `exporter` makes the export config. InputError when the exporter has no translation for an operator of the model.
     """
     # The exporter prints the graph that it fails on; stdout is for the result.
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
@@ -69,7 +67,7 @@ def export(model: PreTrainedModel, module: ModuleType, path: Path, *, context: i
         try:
             export_pytorch(
                 model,
-                module.export_config(model),
+                exporter(model),
                 opset=contract.OPSET,
                 output=path,
                 input_shapes={"sequence_length": min(TRACED, context)},

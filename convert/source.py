@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType
 
 from convert import hub, pickled
-from model import checkpoint
+from model import architecture, checkpoint
+from model.architecture import Configuration
 from model.checkpoint import FETCH_AGAIN, Checkpoint
 from model.contract import Dimensions
 from pipeline.artifact import store
 from pipeline.artifact.manifest import FileEntry, Manifest
-from pipeline.canonical import code_digest, file_digest
+from pipeline.canonical import file_digest
 from pipeline.command import say
 from pipeline.errors import InputError, RecipeError
-from pipeline.plugins import ROOT
+from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
 
 PATTERNS = [
@@ -38,11 +37,6 @@ PATTERNS = [
     "README.md",
     "LICENSE*",
 ]
-
-
-def architecture(name: str, part: str = "config") -> ModuleType:
-    """A module of an architecture that the recipe reader has found to exist: `config` or a form of the graph."""
-    return importlib.import_module(f"model.architectures.{name}.{part}")
 
 
 def resolve(recipe: Recipe, directory: Path | None, commit: str | None, target: Path) -> store.Artifact:
@@ -106,26 +100,26 @@ def _from_directory(recipe: Recipe, directory: Path, patterns: list[str], target
 def _inspect(recipe: Recipe, directory: Path) -> tuple[Dimensions, str | None]:
     """Dimensions and licence of a checkpoint that is whole and is what the recipe expects."""
     found = checkpoint.inspect(directory, allow_pickle=recipe.source.allow_pickle)
-    module = architecture(recipe.architecture)
+    own = architecture.find(recipe.architecture)
     where = directory / "config.json"
-    if found.config["model_type"] != recipe.architecture:
+    if found.config["model_type"] not in own.model_types:
         hint = f"the recipe says architecture = {recipe.architecture!r}; name another source or another architecture"
         raise InputError(f"config key model_type is {found.config['model_type']!r}", where=where, hint=hint)
-    dims: Dimensions = module.dimensions(found.config, where)
-    _check_size(dims, module.buffer_bytes(dims), directory)
-    _check_tensors(found, module, dims)
+    dims = own.config.dimensions(found.config, where)
+    _check_size(dims, own.config.buffer_bytes(dims), directory)
+    _check_tensors(found, own.config, dims)
     license_ = license_of(directory)
     _check_expected(recipe, dims, license_, directory)
     return dims, license_
 
 
-def _check_tensors(found: Checkpoint, module: ModuleType, dims: Dimensions) -> None:
+def _check_tensors(found: Checkpoint, own: Configuration, dims: Dimensions) -> None:
     tensors = found.tensors
     if tensors is None:
         tensors = pickled.tensors(found.directory / found.weight_files[0])
-    wanted = module.tensors(found.config)
-    have = {module.canonical_name(name, tied=dims.tied): tensor for name, tensor in tensors.items()}
-    have.pop(None, None)
+    wanted = own.tensors(found.config)
+    names = {name: own.canonical_name(name, tied=dims.tied) for name in tensors}
+    have = {known: tensors[name] for name, known in names.items() if known is not None}
     for name in sorted(wanted.keys() - have.keys()):
         raise InputError(f"tensor {name} is missing", where=found.directory, hint=FETCH_AGAIN)
     for name in sorted(have.keys() - wanted.keys()):
@@ -180,7 +174,7 @@ def _manifest(recipe: Recipe, *, origin: str, commit: str | None) -> Manifest:
         variant="source",
         source={"origin": origin, "repository": recipe.source.repository, "commit": commit},
         recipe=recipe.source_digest,
-        code=code_digest(ROOT / "convert", ROOT / "model", ROOT / "pipeline"),
+        code=code_of("convert"),
         parents={},
         tools={},
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx_ir as ir
@@ -13,11 +12,12 @@ import torch
 from safetensors import safe_open
 
 from model import checkpoint
+from model.architecture import Configuration
 from model.contract import Dimensions
 from pipeline.errors import InputError
 
 
-def read(directory: Path, config: ModuleType, dims: Dimensions, *, allow_pickle: bool) -> dict[str, ir.LazyTensor]:
+def read(directory: Path, config: Configuration, dims: Dimensions, *, allow_pickle: bool) -> dict[str, ir.LazyTensor]:
     """The model's tensors by the names that `config.tensors` gives, float32 (bfloat16 and float16 upcast exactly).
 
     Raises InputError for a tensor that is not finite, or stored twice under two spellings of its name.

@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import os
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.canonical import code_digest
 from pipeline.errors import RecipeError
 from pipeline.typed import convert, did_you_mean
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
+ARCHITECTURES = "model/architectures"
+# Environment variables that name further folders with plug-ins of a kind, as PATH names folders with programs.
+ELSEWHERE = {ARCHITECTURES: "PIPELINE_ARCHITECTURES"}
 
 
 def names(folder: str) -> tuple[str, ...]:
     """Names of the modules and packages in a folder such as "quantize/schemes", sorted, without importing any."""
-    modules = [path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__"]
-    packages = [path.parent.name for path in (ROOT / folder).glob("*/__init__.py")]
-    return tuple(sorted([*modules, *packages]))
+    places = [ROOT / folder, *elsewhere(folder)]
+    modules = [path.stem for place in places for path in place.glob("*.py") if path.stem != "__init__"]
+    packages = [path.parent.name for place in places for path in place.glob("*/__init__.py")]
+    found = sorted([*modules, *packages])
+    twice = next((name for name, other in itertools.pairwise(found) if name == other), None)
+    if twice is not None:
+        raise RecipeError(
+            f"{twice} exists twice", where=folder, hint=f"give one another name; {ELSEWHERE[folder]} is set"
+        )
+    return tuple(found)
+
+
+def elsewhere(folder: str) -> tuple[Path, ...]:
+    """Return the folders outside the project that hold more of a folder's plug-ins; RecipeError for one that is none.
+
+    Paths are absolute, because the programs that a stage starts run elsewhere.
+    """
+    variable = ELSEWHERE.get(folder, "")
+    paths = tuple(Path(entry) for entry in os.environ.get(variable, "").split(os.pathsep) if entry)
+    for path in paths:
+        if not path.is_absolute() or not path.is_dir():
+            raise RecipeError(f"{path} is no folder", where=variable, hint="name folders by their absolute paths")
+    return paths
+
+
+def code_of(*packages: str) -> str:
+    """Digest of the code of these packages and of all that stages share, plug-ins outside the project included."""
+    own = dict.fromkeys([*packages, "model", "pipeline"])
+    outside = [path for folder in ELSEWHERE for path in elsewhere(folder)]
+    return code_digest(*(ROOT / name for name in own), *outside)
 
 
 def require(folder: str, name: str, *, where: str) -> str:

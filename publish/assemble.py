@@ -11,10 +11,10 @@ from pathlib import Path
 from model import genai_config
 from pipeline.artifact import store
 from pipeline.artifact.manifest import FileEntry, Manifest
-from pipeline.canonical import code_digest, digest, file_digest
+from pipeline.canonical import digest, file_digest
 from pipeline.command import say
 from pipeline.errors import ArtifactError
-from pipeline.plugins import ROOT
+from pipeline.plugins import code_of
 from pipeline.recipe.recipe import read_recipe
 from pipeline.variants import model_file
 from publish import browser, card, provenance, secrets
@@ -100,7 +100,7 @@ def _manifest(published: Published) -> Manifest:
         variant="repo",
         source=published.source.source,
         recipe=digest(repr(settings)),
-        code=code_digest(ROOT / "publish", ROOT / "model", ROOT / "pipeline"),
+        code=code_of("publish"),
         parents={"source": published.source.digest, **variants, "report": published.report_manifest.digest},
         tools={},
         facts={"repository": published.repository, "dimensions": published.source.facts.get("dimensions")},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 
-from pipeline.canonical import code_digest, file_digest
-from pipeline.plugins import ROOT
+from pipeline.canonical import file_digest
+from pipeline.plugins import ROOT, code_of
 
 NAME = "PyTorch to ONNX, verified"
 PACKAGES = (
@@ -33,9 +33,7 @@ def converter() -> Converter:
     """This program, as it is now."""
     commit = _git("rev-parse", "--verify", "HEAD")
     changed = commit is not None and _git("status", "--porcelain", "--untracked-files=no", "--", *PACKAGES) != ""
-    return Converter(
-        commit, changed, code_digest(*(ROOT / name for name in PACKAGES)), file_digest(ROOT / "constraints.txt")
-    )
+    return Converter(commit, changed, code_of(*PACKAGES), file_digest(ROOT / "constraints.txt"))
 
 
 def _git(*arguments: str) -> str | None:

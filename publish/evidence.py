@@ -9,10 +9,10 @@ from typing import Any
 
 from pipeline.artifact import lineage, store
 from pipeline.artifact.store import Artifact
-from pipeline.canonical import code_digest, parse_json
+from pipeline.canonical import parse_json
 from pipeline.command import invocation
 from pipeline.errors import ArtifactError, InputError
-from pipeline.plugins import ROOT
+from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.variants import model_file
 from publish.tree import REPORT, Published
@@ -90,7 +90,7 @@ def _about_others(recipe: Recipe, report: Artifact, source: Artifact, variants: 
         return f"it is a {manifest.kind} of {manifest.name}, not the report of {recipe.name}"
     if manifest.recipe != recipe.verdict_digest:
         return "the report was judged by other settings, tolerances or text than the recipe has now"
-    if manifest.code != code_digest(ROOT / "verify", ROOT / "model", ROOT / "pipeline"):
+    if manifest.code != code_of("verify"):
         return "the report was judged by another version of verify than this one"
     there = {"source": source.digest, **{name: artifact.digest for name, artifact in variants.items()}}
     for name in sorted(there.keys() | manifest.parents.keys()):

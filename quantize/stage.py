@@ -17,10 +17,10 @@ from model import genai_config
 from model.contract import Dimensions
 from pipeline.artifact.manifest import Manifest
 from pipeline.artifact.store import Artifact, intact, open_artifact, seal, staging
-from pipeline.canonical import canonical_json, code_digest, read_json
+from pipeline.canonical import canonical_json, read_json
 from pipeline.command import invocation, say
 from pipeline.errors import ArtifactError, RecipeError
-from pipeline.plugins import ROOT
+from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
 from pipeline.variants import model_file
@@ -128,7 +128,7 @@ def _manifest(recipe: Recipe, name: str, base: Manifest, base_digest: str) -> Ma
         variant=name,
         source=base.source,
         recipe=recipe.variant_digest(name),
-        code=code_digest(ROOT / "quantize", ROOT / "model", ROOT / "pipeline"),
+        code=code_of("quantize"),
         parents={BASE: base_digest},
         tools={tool: importlib.metadata.version(tool) for tool in TOOLS},
         facts=base.facts,

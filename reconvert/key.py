@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from pipeline.canonical import code_digest, digest, file_digest
-from pipeline.plugins import ROOT
+from pipeline.canonical import digest, file_digest
+from pipeline.plugins import ROOT, code_of
 from pipeline.recipe.recipe import Recipe
 from reconvert.origin import Origin
 
@@ -34,7 +34,7 @@ def content_key(recipe: Recipe, origin: Origin) -> str:
 
 def converter_digest() -> str:
     """Digest of the stages' code, and of what else `publish` writes a repository with (the page's scripts)."""
-    code = code_digest(*(ROOT / stage for stage in STAGES))
+    code = code_of(*STAGES)
     return digest({"code": code, "templates": {name: file_digest(ROOT / name) for name in _others(ROOT / "publish")}})
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifact import store
 from pipeline.artifact.manifest import Manifest
-from pipeline.canonical import code_digest, digest, file_digest
+from pipeline.canonical import digest, file_digest
 from pipeline.command import say
 from pipeline.errors import InputError
-from pipeline.plugins import ROOT
+from pipeline.plugins import ROOT, code_of
 from pipeline.recipe.recipe import Recipe
 from verify import run_checks, verdict
 from verify.interop import run_runtimes
@@ -150,7 +150,7 @@ def manifest_of(
         variant="report",
         source=source,
         recipe=recipe.verdict_digest,
-        code=code_digest(ROOT / "verify", ROOT / "model", ROOT / "pipeline"),
+        code=code_of("verify"),
         parents=parents,
         tools=place["packages"],
         facts={"complete": complete, "environment": digest(place)},

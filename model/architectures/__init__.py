@@ -1,1 +1,5 @@
-"""One file per architecture; the file name is the recipe's `architecture` and the checkpoint's model_type."""
+"""One folder per architecture (model/architecture.py); its name is the recipe's `architecture`."""
+
+from pipeline import plugins
+
+__path__ += [str(path) for path in plugins.elsewhere(plugins.ARCHITECTURES)]

@@ -194,7 +194,7 @@ def read_recipe(path: Path) -> Recipe:
             f"{name!r} cannot name a directory", where=f"{where}: name", hint="use a-z 0-9 . _ -, at most 100"
         )
     architecture = convert(str, table["architecture"], where=f"{where}: architecture")
-    plugins.require("model/architectures", architecture, where=f"{where}: architecture")
+    plugins.require(plugins.ARCHITECTURES, architecture, where=f"{where}: architecture")
     graph = convert(str, table.get("graph", GRAPHS[0]), where=f"{where}: graph")
     if graph not in GRAPHS:
         raise RecipeError(f"no graph {graph!r}", where=f"{where}: graph", hint=did_you_mean(graph, GRAPHS))

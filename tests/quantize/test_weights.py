@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx_ir as ir
 import pytest
 
 from convert import contract_check
-from model.architectures.gpt2 import config, fused
+from model import architecture
+from model.architectures.gpt2 import fused
 from quantize.rewrite.weights import find_weights
+from tests.support.random_source import RandomSource
 
 # As of a small model of bytes: as many positions, and as wide an inner layer, as there are tokens.
 SIZES = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64, "vocab_size": 64}
@@ -20,12 +20,8 @@ SIZES = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64, "vocab_size
 @pytest.mark.parametrize(("tied", "tables"), [(True, ["transformer.wte"]), (False, ["transformer.wte", "lm_head"])])
 def test_a_matrix_of_as_many_rows_as_tokens_is_no_table_of_tokens(tied: bool, tables: list[str]) -> None:
     options: dict[str, Any] = {**SIZES, "tie_word_embeddings": tied}
-    dims, generator = config.dimensions(options, "config.json"), np.random.default_rng(0)
-    values = {
-        name: ir.tensor(generator.standard_normal(shape).astype(np.float32), name=name)
-        for name, shape in config.tensors(options).items()
-    }
-    model = fused.build(options, values, dims)
+    source = RandomSource(architecture.find("gpt2"), options)
+    model, dims = fused.build(source), source.dims
     contract_check.finish(model, dims, Path("source"))
     found = find_weights(model, dims)
     assert sorted(weight.name for weight in found.tables) == sorted(f"{name}.weight" for name in tables)

@@ -1,1 +1,3 @@
-"""GPT-2: `config` accepts or refuses, `standard` and `fused` make the two forms of the graph."""
+"""GPT-2, in the parts that model/architecture.py states."""
+
+MODEL_TYPES = ("gpt2",)

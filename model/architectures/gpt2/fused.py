@@ -23,6 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from model import contract
+from model.architecture import GraphSource
 from model.builder import END, MICROSOFT, Builder
 from model.contract import Dimensions
 
@@ -49,9 +50,9 @@ def unsupported(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def build(config: Mapping[str, Any], weights: Mapping[str, ir.TensorProtocol], dims: Dimensions) -> ir.Model:
-    """The model with the ports of `signature`; weights float32 by the names that `config.tensors` gives."""
-    return _GPT2(config, weights, dims, Builder()).model()
+def build(source: GraphSource) -> ir.Model:
+    """Return the model with the ports of the contract."""
+    return _GPT2(source.config, source.weights(), source.dims, Builder()).model()
 
 
 @dataclass(frozen=True)

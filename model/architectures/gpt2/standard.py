@@ -11,13 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     import torch
     from optimum.exporters.onnx import OnnxConfig
     from transformers import PreTrainedModel
 
+    from model.architecture import GraphSource
+
 ATTENTION = "pipeline_export"  # the name under which `attention` and `mask` are registered
 # Score of a masked position. exp() of it is 0 in float32 and float16, and unlike -inf a row of nothing else is no NaN.
 MASKED = -1e4
+
+
+def build(source: GraphSource) -> ir.Model:
+    """Return the traced graph."""
+    return source.trace(prepare, export_config)
 
 
 def linear(self: Any, x: torch.Tensor) -> torch.Tensor:

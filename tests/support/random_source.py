@@ -1,0 +1,33 @@
+"""A checkpoint that lies nowhere: random tensors of a config, for an architecture's writer of graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from model.architecture import Architecture
+from model.contract import Dimensions
+
+
+@dataclass(frozen=True)
+class RandomSource:
+    architecture: Architecture
+    config: dict[str, Any]
+
+    @property
+    def dims(self) -> Dimensions:
+        return self.architecture.config.dimensions(self.config, "config.json")
+
+    def weights(self) -> dict[str, ir.TensorProtocol]:
+        generator = np.random.default_rng(0)
+        return {
+            name: ir.tensor(generator.standard_normal(shape).astype(np.float32), name=name)
+            for name, shape in self.architecture.config.tensors(self.config).items()
+        }
+
+    def trace(self, prepare: Callable[[Any], None], exporter: Callable[[Any], Any]) -> ir.Model:
+        raise NotImplementedError("there is no model to trace")
