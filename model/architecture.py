@@ -1,9 +1,9 @@
 """State what an architecture is: a folder of model/architectures whose modules keep the contracts below.
 
 The folder's name is the recipe's `architecture`; its `__init__.py` states MODEL_TYPES, the `model_type`s of the
-checkpoints that it stands for. Nothing outside the folder knows a name, a shape or a quirk of the architecture. Its parts are
-modules, imported when first asked for; none needs torch to be imported. Parts marked * may be missing. The environment
-variable PIPELINE_ARCHITECTURES names further places of such folders, as PATH does for programs.
+checkpoints that it stands for. Nothing outside the folder knows a name, a shape or a quirk of the architecture. Its
+parts are modules, imported when first asked for; none needs torch to be imported. Parts marked * may be missing. The
+environment variable PIPELINE_ARCHITECTURES names further places of such folders, as PATH does for programs.
 
 | part | contract | what it knows |
 |---|---|---|
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-    from model.landmarks import Landmarks
+    from model.landmarks import Kind, Landmarks
     from model.truth import Call, Truth
 
 Config = Mapping[str, Any]  # a checkpoint's config.json
@@ -102,7 +102,8 @@ class FusedWriter(Writer, Protocol):
 class Naming(Protocol):
     """Module `landmarks`: what the parts of a model are called."""
 
-    MODULES: Mapping[str, str]  # kinds of PyTorch's classes that are this architecture's own: see model.landmarks.KINDS
+    MODULES: Mapping[str, Kind]  # what the classes of PyTorch's modules do that only this architecture has
+    NORM_EPSILON: str  # the attribute of a norm's module that holds what it adds to a variance
 
     def landmarks(self, config: Config) -> Landmarks:
         """Return the names of a model's parts by their role."""

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.truth import Truth
 from verify.explain.compare import gap
-from verify.explain.gpt2 import Truth
 from verify.explain.rounding import unpack
 
 VALUE = np.arange(6, dtype=np.float32).reshape(1, 3, 2)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from model.truth import BLOCKED, Truth
 from verify.check import Array
-from verify.explain.gpt2 import BLOCKED, Truth
 
 
 @dataclass(frozen=True)

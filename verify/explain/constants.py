@@ -5,7 +5,6 @@ Compared with the reference's parameters and config, and with the built variant 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,24 +13,22 @@ import numpy as np
 import onnx
 
 from verify.check import Array
-from verify.explain.gpt2 import scale_of
 from verify.explain.graph import NORMS, Graph, parameters_of
+from verify.explain.known import KnownCall
 from verify.explain.rounding import wrong_blocks
 
 ROUNDED = 1e-3  # relative: float16 keeps 5e-4 of a value
-LAYER = re.compile(r"\bh\.(\d+)\b")
 
 
-def differences(
-    graph: Graph, parameters: Mapping[str, Array], baseline: Graph | None, config: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def differences(graph: Graph, given: KnownCall, baseline: Graph | None) -> list[dict[str, Any]]:
     """Everything found, as {node, op_type, makes, what}, in the graph's order."""
+    parameters = given.call.parameters
     known = parameters_of(graph, parameters)
     twins = {baseline.label(node): node for node in baseline.model.graph.node} if baseline else {}
     found = []
     counts = Counter(tensor.name for tensor in graph.model.graph.initializer)
     for node in graph.model.graph.node:
-        lines = [*_weights(graph, node, known, parameters), *_attributes(node, known, config)]
+        lines = [*_weights(graph, node, known, parameters), *_attributes(node, known, given)]
         if baseline is None:
             lines += wrong_blocks(graph, node, known, parameters)
         else:
@@ -70,21 +67,22 @@ def _different(name: str, value: Array, wanted: Array, tolerance: float, whose: 
         )
 
 
-def _attributes(node: Any, known: Mapping[str, str], config: Mapping[str, Any]) -> Iterator[str]:
+def _attributes(node: Any, known: Mapping[str, str], given: KnownCall) -> Iterator[str]:
     """Epsilon of norms and scale of attention against the config."""
     have = {attribute.name: attribute for attribute in node.attribute}
+    own, config = given.own, given.call.config
     if node.op_type in NORMS and any(name in known for name in node.input):
         epsilon = have["epsilon"].f if "epsilon" in have else 1e-5
-        wanted = float(config["layer_norm_epsilon"])
+        wanted = float(config[own.config.EPSILON])
         if not np.isclose(epsilon, wanted, rtol=1e-5, atol=0):
             yield f"epsilon is {epsilon:.6g}, the config says {wanted:.6g}"
     if node.op_type == "MultiHeadAttention":
-        heads = have["num_heads"].i if "num_heads" in have else 0
-        if heads != config["n_head"]:
-            yield f"num_heads is {heads}, the config says {config['n_head']}"
-        layer = next((int(m[1]) for m in map(LAYER.search, node.output) if m), None)
-        if layer is not None and "scale" in have:
-            wanted = scale_of(dict(config), layer, config["n_embd"] // config["n_head"])
+        heads, stated = have["num_heads"].i if "num_heads" in have else 0, config[own.config.HEADS]
+        if heads != stated:
+            yield f"num_heads is {heads}, the config says {stated}"
+        number = next((i for i, layer in enumerate(given.at.layers) if layer.attended in node.output), None)
+        if number is not None and "scale" in have:
+            wanted = own.reference_values.scale(config, number)
             if not np.isclose(have["scale"].f, wanted, rtol=1e-5, atol=0):
                 yield f"scale is {have['scale'].f:.6g}, by definition it is {wanted:.6g}"
 

@@ -83,8 +83,10 @@ def _by_value(tensor: Any, by_size: Mapping[int, list[str]], parameters: Mapping
     return None
 
 
-def anchors(graph: Graph, known: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, str]:
+def anchors(graph: Graph, known: Mapping[str, Any], parameters: Mapping[str, str], embedding: str) -> dict[str, str]:
     """Which true tensor each computed tensor is: by its name, by the scope of its node, or by the parameters it meets.
+
+    A product with the table of the module `embedding` is the head of a model that has it tied.
 
     Names come first: a graph of `convert` says by name what every tensor should be. In another graph, a tensor is a
     module's input or output because of the module's weights that its node reads.
@@ -97,7 +99,7 @@ def anchors(graph: Graph, known: Mapping[str, Any], parameters: Mapping[str, str
         if plain in known:
             found[name] = plain
     for node in graph.model.graph.node:
-        for name, role in _roles(node, parameters):
+        for name, role in _roles(node, parameters, embedding):
             if role in known and name in graph.makers and name not in graph.constants:
                 found.setdefault(name, role)
     for name, role in _scopes(graph):
@@ -106,7 +108,7 @@ def anchors(graph: Graph, known: Mapping[str, Any], parameters: Mapping[str, str
     return found
 
 
-def _roles(node: Any, parameters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _roles(node: Any, parameters: Mapping[str, str], embedding: str) -> Iterator[tuple[str, str]]:
     """(tensor, true tensor) that a node's own parameters tell."""
     read = [parameters[name] for name in node.input if name in parameters]
     if not read or any(name.endswith(PARTS) for name in node.input):
@@ -121,7 +123,7 @@ def _roles(node: Any, parameters: Mapping[str, str]) -> Iterator[tuple[str, str]
             yield node.output[3], f"in.{module}"
     elif node.op_type in LOOKUPS and node.input[0] in parameters and not _part_looked_up(node, read[0]):
         yield node.output[0], f"out.{module}"
-    elif node.op_type in PRODUCTS and weight and module.endswith("wte"):
+    elif node.op_type in PRODUCTS and weight and module == embedding:
         yield node.output[0], "logits"
     elif node.op_type in PRODUCTS and weight:
         yield node.input[0], f"in.{module}"
@@ -146,7 +148,7 @@ def decoded(graph: Graph, anchored: Mapping[str, str]) -> frozenset[str]:
 
 
 def _scopes(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Outputs of whole modules in graphs whose node names are paths such as /transformer/h.0/mlp/act/Mul_3.
+    """Outputs of whole modules in graphs whose node names are paths such as /model/layers.0/mlp/act/Mul_3.
 
     What leaves a module's scope is the module's output, if it is one tensor only.
     """

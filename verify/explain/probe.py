@@ -6,6 +6,7 @@ The cut gives each node the reference's true inputs, so what it makes of them is
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Any
 import numpy as np
 import onnx
 
+from model.truth import Truth
 from verify.candidate.session import Candidate
 from verify.check import Array, Case, Partial
 from verify.explain import constants
 from verify.explain.compare import Gap, gap
-from verify.explain.gpt2 import Definitions, Truth
 from verify.explain.graph import Graph, decoded
+from verify.explain.known import KnownCall
 from verify.explain.running import Opened, open_graph, optimized
 
 QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "MatMulInteger", "DynamicQuantizeLinear",
@@ -34,19 +36,18 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     the file is looked at as onnxruntime optimizes it, and whether each row is run alone too.
     """
     parameters = _parameters(Path(case.facts["parameters"]))
-    definitions = Definitions(case, parameters)
-    known = definitions.named()
+    given = KnownCall.of(case, parameters)
     path, home = candidate.path, Path(case.facts["parameters"]).parent
     graph = Graph.load(optimized(path, candidate.level, home / "optimized.onnx") if case.facts["optimized"] else path)
     clean = _twin(graph, case.facts["baseline"])
-    found = constants.differences(graph, parameters, clean, case.facts["config"])
+    found = constants.differences(graph, given, clean)
     try:
-        opened = open_graph(graph, case, known, parameters)
+        opened = open_graph(graph, given)
     except Exception as error:  # noqa: BLE001  # onnxruntime's own, of a graph that does not run: that is the finding
         return {"nodes": [], "constants": found, "error": f"{type(error).__name__}: {error}"}
-    other = open_graph(clean, case, known, parameters) if clean else None
-    alone = _rows_alone(opened, case, parameters) if case.facts["rows_alone"] else {}
-    seen = Seen(opened, other, dict(_matches(opened, definitions)), known, alone)
+    other = open_graph(clean, given) if clean else None
+    alone = _rows_alone(opened, given) if case.facts["rows_alone"] else {}
+    seen = Seen(opened, other, dict(_matches(opened, given)), given.named, alone)
     rows = [*_folded(seen), *(_row(seen, node) for node in graph.model.graph.node if node.output)]
     return {"nodes": rows, "constants": found}
 
@@ -85,12 +86,11 @@ def _parameters(directory: Path) -> dict[str, Array]:
     return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(directory.glob("*.npy"))}
 
 
-def _rows_alone(opened: Opened, case: Case, parameters: Mapping[str, Array]) -> dict[str, Gap]:
+def _rows_alone(opened: Opened, given: KnownCall) -> dict[str, Gap]:
     """How far each tensor of a row moves when the same row, from the same true inputs, is run without the others."""
     worst: dict[str, Gap] = {}
-    for row in range(len(case.arrays["ids"])):
-        alone = Case(case.name, {name: array[row : row + 1] for name, array in case.arrays.items()}, case.facts)
-        single = open_graph(opened.graph, alone, Definitions(alone, dict(parameters)).named(), parameters)
+    for row in range(len(given.call.arrays["ids"])):
+        single = open_graph(opened.graph, given.row(row))
         for name, value in single.local.items():
             found = gap(_row_of(opened.local[name], value, row), Truth(value))
             if name not in worst or found.relative > worst[name].relative:
@@ -104,16 +104,14 @@ def _row_of(together: Array, alone: Array, row: int) -> Array:
     return together.take([row], axis=axes[0]) if len(axes) == 1 else together
 
 
-def _matches(opened: Opened, definitions: Definitions) -> Iterator[tuple[str, str]]:
+def _matches(opened: Opened, given: KnownCall) -> Iterator[tuple[str, str]]:
     """Tensors without a name of the reference's that, made from true inputs, have the value of a known one."""
     waiting = {
         name: value
         for name, value in opened.local.items()
         if name not in opened.names and (value.dtype != np.int64 or value.ndim == 2) and value.size > 1
     }
-    named = [*definitions.named().items()] if waiting else []
-    spelt = (entry for layer in range(definitions.layers if waiting else 0) for entry in definitions.library(layer))
-    for name, truth in (*named, *spelt):
+    for name, truth in itertools.chain(given.named.items(), given.spelt_out()) if waiting else ():
         for tensor in [t for t, value in waiting.items() if value.size == truth.value.size]:
             if _is(waiting[tensor], truth):
                 del waiting[tensor]

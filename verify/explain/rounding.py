@@ -56,7 +56,7 @@ def _as_stored(weight: Array, blocks: int, block: int) -> tuple[int, Array | Non
     for value in (np.asarray(weight).T, np.asarray(weight)):
         per_row = -(-value.shape[1] // block)
         if per_row * len(value) == blocks and value.shape[1] % block == 0:
-            # Conv1D's weights are stored transposed, square ones too; the vocabulary's table fits only as it is.
+            # A product's weights are taken for transposed, square ones too; the vocabulary's table fits only as it is.
             return len(value), value.reshape(blocks, block)
     return 1, None
 

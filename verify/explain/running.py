@@ -11,10 +11,11 @@ import numpy as np
 import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
+from model.truth import Call
 from verify.candidate.session import CACHE_IN
-from verify.check import Array, Case
-from verify.explain.gpt2 import Truth
+from verify.check import Array
 from verify.explain.graph import TRUE, Graph, anchors, cut, laid_open, parameters_of
+from verify.explain.known import KnownCall
 
 
 @dataclass(frozen=True)
@@ -27,23 +28,25 @@ class Opened:
     names: Mapping[str, str]
 
 
-def open_graph(graph: Graph, case: Case, known: Mapping[str, Truth], parameters: Mapping[str, Array]) -> Opened:
+def open_graph(graph: Graph, given: KnownCall) -> Opened:
     """Run a graph twice. An anchored tensor whose size is not the true one's stays uncut: it is reported as such."""
-    whole = run(laid_open(graph), graph, case, {})
-    names = {t: n for t, n in anchors(graph, known, parameters_of(graph, parameters)).items() if t in whole}
+    call, known = given.call, given.named
+    whole = run(laid_open(graph), graph, call, {})
+    found = anchors(graph, known, parameters_of(graph, call.parameters), given.at.embedding)
+    names = {tensor: name for tensor, name in found.items() if tensor in whole}
     true = {
         tensor: known[name].value.astype(whole[tensor].dtype).reshape(whole[tensor].shape)
         for tensor, name in names.items()
         if known[name].value.size == whole[tensor].size and _same_kind(known[name].value, whole[tensor])
     }
-    return Opened(graph, whole, run(cut(graph, true), graph, case, true), names)
+    return Opened(graph, whole, run(cut(graph, true), graph, call, true), names)
 
 
 def _same_kind(a: Array, b: Array) -> bool:
     return np.issubdtype(a.dtype, np.floating) == np.issubdtype(b.dtype, np.floating)
 
 
-def run(model: bytes, graph: Graph, case: Case, true: Mapping[str, Array]) -> dict[str, Array]:
+def run(model: bytes, graph: Graph, call: Call, true: Mapping[str, Array]) -> dict[str, Array]:
     """All computed tensors of one run, by name. Optimizations are off: they would fuse nodes away."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -53,23 +56,23 @@ def run(model: bytes, graph: Graph, case: Case, true: Mapping[str, Array]) -> di
     feeds = {name + TRUE: np.ascontiguousarray(value) for name, value in true.items()}
     for port in session.get_inputs():
         if port.name not in feeds:
-            feeds[port.name] = _feed(port, case)
-    if case.facts["keep"] and any(port.name == LOGITS_TO_KEEP for port in session.get_overridable_initializers()):
-        feeds[LOGITS_TO_KEEP] = np.array(case.facts["keep"], np.int64)
+            feeds[port.name] = _feed(port, call)
+    if call.keep and any(port.name == LOGITS_TO_KEEP for port in session.get_overridable_initializers()):
+        feeds[LOGITS_TO_KEEP] = np.array(call.keep, np.int64)
     return dict(zip(graph.tensors, session.run(graph.tensors, feeds), strict=True))
 
 
-def _feed(port: Any, case: Case) -> Array:
+def _feed(port: Any, call: Call) -> Array:
     """The value of a graph input: ids, mask, positions, or the reference's cache (empty before the first call)."""
     plain = {"input_ids": "ids", "attention_mask": "mask", "position_ids": "positions"}
     if port.name in plain:
-        return np.ascontiguousarray(case.arrays[plain[port.name]])
+        return np.ascontiguousarray(call.arrays[plain[port.name]])
     name = "past." + port.name.removeprefix(CACHE_IN)
     dtype = np.float16 if port.type == "tensor(float16)" else np.float32
-    if name in case.arrays:
-        return np.ascontiguousarray(case.arrays[name].astype(dtype))
+    if name in call.arrays:
+        return np.ascontiguousarray(call.arrays[name].astype(dtype))
     _, heads, _, width = port.shape
-    return np.zeros((len(case.arrays["ids"]), heads, 0, width), dtype)
+    return np.zeros((len(call.arrays["ids"]), heads, 0, width), dtype)
 
 
 def optimized(path: Path, level: str, target: Path) -> Path:

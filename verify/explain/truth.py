@@ -15,15 +15,6 @@ from verify.explain.input import Input
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
 
-CONFIG = (  # of the model's config, what the definitions need
-    "n_embd",
-    "n_head",
-    "layer_norm_epsilon",
-    "scale_attn_weights",
-    "scale_attn_by_inverse_layer_idx",
-    "activation_function",
-)
-
 
 def calls(reference: Reference, given: Input, keep: int = 0) -> Iterator[Case]:
     """One case per piece: what is fed, with the reference's own cache as past, and the true value of every tensor.
@@ -32,6 +23,7 @@ def calls(reference: Reference, given: Input, keep: int = 0) -> Iterator[Case]:
     `out.<module>` float32 by PyTorch's module paths. `keep` asks for the logits of the last positions only (0: all).
     """
     cache: Any = None
+    own = {"architecture": reference.architecture.name, "config": reference.config}
     past: dict[str, Array] = {}
     at = 0
     for number, size in enumerate(given.pieces):
@@ -44,8 +36,7 @@ def calls(reference: Reference, given: Input, keep: int = 0) -> Iterator[Case]:
         with _watched(reference.model) as seen:
             answer = reference.forward(feed["ids"], feed["mask"], feed["positions"], cache, keep=keep)
         present = {f"present.{name}": value.copy() for name, value in answer.present().items()}
-        facts = {"call": number, "config": _config(reference), "layers": reference.dimensions.layers, "keep": keep}
-        yield Case(f"call {number}", {**feed, **past, **present, **seen}, facts)
+        yield Case(f"call {number}", {**feed, **past, **present, **seen}, {**own, "call": number, "keep": keep})
         past = {name.replace("present.", "past."): value for name, value in present.items()}
         cache, at = answer.cache, end
 
@@ -55,10 +46,6 @@ def save_parameters(reference: Reference, directory: Path) -> None:
     directory.mkdir()
     for name, parameter in reference.model.named_parameters():
         np.save(directory / f"{name}.npy", parameter.detach().numpy(), allow_pickle=False)
-
-
-def _config(reference: Reference) -> dict[str, Any]:
-    return {name: getattr(reference.model.config, name) for name in CONFIG}
 
 
 @contextlib.contextmanager

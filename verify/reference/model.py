@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from model import checkpoint
+from model.architecture import Architecture, of_model_type
 from model.contract import Dimensions
+from model.landmarks import Landmarks
 from pipeline.errors import InputError
 from verify.check import Array
 
@@ -60,6 +64,22 @@ class Reference:
             hint = "fetch the checkpoint again; transformers would have made these up or dropped them"
             raise InputError(f"tensors do not match the config: {', '.join(problems)}", where=directory, hint=hint)
         self.model.eval()
+
+    @functools.cached_property
+    def architecture(self) -> Architecture:
+        """The architecture that the config's model_type names."""
+        return of_model_type(self.model.config.model_type, self.directory / "config.json")
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """The config as plain data, with all that its author left at a default."""
+        table: dict[str, Any] = json.loads(json.dumps(self.model.config.to_dict(), default=str))
+        return table
+
+    @functools.cached_property
+    def landmarks(self) -> Landmarks:
+        """What the model's parts are called."""
+        return self.architecture.landmarks.landmarks(self.config)
 
     @property
     def dimensions(self) -> Dimensions:

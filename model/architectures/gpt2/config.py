@@ -10,6 +10,7 @@ from model.contract import Dimensions
 from pipeline.errors import InputError
 from pipeline.typed import did_you_mean
 
+HEADS, EPSILON = "n_head", "layer_norm_epsilon"
 SIZES = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
 LIMIT = 2**24  # no size of a model that fits a single ONNX file comes near
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that old checkpoints store

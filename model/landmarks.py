@@ -1,0 +1,67 @@
+"""What the parts of a model are called, by the role that they play: how all that judges speaks of them.
+
+A module has the name that PyTorch gives it. In the graphs of this project the value that a module computes bears the
+module's name, and its weights those of its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a class of PyTorch's modules without parts does."""
+
+    LINEAR = "linear, its weight stored [in, out]"
+    TURNED = "linear, its weight stored [out, in]"
+    LOOKUP = "lookup of a table's entries"
+    FUNCTION = "function of each row of numbers"
+    OTHER = "none of these: nothing to ask it alone"
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The outputs of a linear module that are queries, keys or values, and the value that holds them by position."""
+
+    module: str
+    outputs: Sequence[int]
+    value: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer. `block` and `middle` are sums of a branch and of the residual stream, in this order."""
+
+    block: str  # the residual stream that the layer leaves
+    middle: str | None  # the one between its two parts; None where they run side by side
+    attention_norm: str
+    feed_forward_norm: str
+    query: Projection
+    key: Projection
+    value: Projection
+    attended: str  # what the heads found, together, before `out`
+    out: str
+    up: str
+    down: str
+    activation: str
+    gate: str | None = None
+    scores: str | None = None  # scaled, before the mask; None where attention is one operator
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """A model's parts by their role."""
+
+    embedding: str
+    head: str
+    final_norm: str
+    placed: str  # the first value that is made from the positions
+    layers: tuple[Layer, ...]
+    positions: str | None = None  # the table of positions, if there is one
+    epsilon: str | None = None  # the constant that norms add to a variance, where they are spelt out
+
+    def norm_after(self, number: int) -> str:
+        """Return the norm that reads what a layer leaves: the next layer's first, or the final one."""
+        return self.layers[number + 1].attention_norm if number + 1 < len(self.layers) else self.final_norm
