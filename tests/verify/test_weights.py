@@ -110,7 +110,7 @@ def test_a_head_is_found_behind_the_cast_of_its_logits(name: str, tmp_path: Path
     made = helper.make_model(helper.make_graph(nodes, "g", *ports, stored), opset_imports=[helper.make_opsetid("", 18)])
     made.ir_version = 8
     onnx.save(made, tmp_path / "m.onnx")
-    head = Cuts(Candidate(tmp_path / "m.onnx", "enable_all")).find("lm_head")
+    head = Cuts(Candidate(tmp_path / "m.onnx", "enable_all")).find("lm_head", "logits")
     assert head is not None
     rows = np.concatenate([found for _, found in rows_of(head, 64)])
     np.testing.assert_array_equal(rows, WEIGHT.astype(np.float16))

@@ -19,7 +19,6 @@ from verify.candidate.embedding import INTEGERS
 from verify.candidate.session import Candidate
 from verify.check import Array
 
-HEAD = {"lm_head": "logits"}  # the value that a head computes is the graph's output
 TYPE_OF = {"GatherBlockQuantized": 2, "DequantizeLinear": 1, "Where": 1}  # the input whose type the output has
 UNKNOWN = int(TensorProto.FLOAT)  # of a constant that is no tensor: no module is fed with one
 BLOCK = 32  # of weights that are stored one by one: the smallest block of the quantized ones
@@ -89,15 +88,15 @@ class Cuts:
         self._makers = {name: node for node in graph.node for name in node.output if name}
         self._sources = self._inputs_behind()
 
-    def find(self, module: str, *, lookup: bool = False) -> Cut | None:
-        """The named module; None if no node bears its name.
+    def find(self, module: str, value: str | None = None, *, lookup: bool = False) -> Cut | None:
+        """The named module; None if no node bears its name. `value` is what it computes, if not called as the module.
 
         A lookup is asked from the graph's own input on: what happens to ids or positions before it is part of it.
         """
-        target = self._value(module)
+        target = self._value(value or module)
         if target is None:
             return None
-        nodes, tensors, inputs = self._ancestors(target, (module, HEAD.get(module, module)), lookup=lookup)
+        nodes, tensors, inputs = self._ancestors(target, (module, value or module), lookup=lookup)
         types = {name: self._element_type(name) for name in inputs}
         graph = helper.make_graph(
             nodes,
@@ -110,9 +109,8 @@ class Cuts:
         cut = helper.make_model(graph, opset_imports=versions, ir_version=self._model.ir_version)
         return Cut(self._candidate, cut, types)
 
-    def _value(self, module: str) -> str | None:
+    def _value(self, name: str) -> str | None:
         """The value that a module computes: the one of its name, or of the last of its nodes."""
-        name = HEAD.get(module, module)
         if name in self._makers:
             return name
         outputs = [node.output[0] for node in self._model.graph.node if _within(node, name) and node.op_type != "Cast"]

@@ -144,7 +144,9 @@ def _modules(candidate: Candidate, twin: Candidate, case: Case) -> Partial:
     ours, theirs = Cuts(candidate), Cuts(twin)
     errors = {}
     for module in modules(case):
-        found, wanted = (cuts.find(module.name, lookup=module.kind == "lookup") for cuts in (ours, theirs))
+        found, wanted = (
+            cuts.find(module.name, module.value, lookup=module.kind == "lookup") for cuts in (ours, theirs)
+        )
         if found is not None and wanted is not None and found.content == wanted.content:
             errors[module.name] = 0.0
         elif found is not None and wanted is not None:

@@ -55,7 +55,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     lookups: dict[str | None, Cut] = {}
     missing, compared = [], 0
     for module in modules(case):
-        cut = cuts.find(module.name, lookup=module.kind == "lookup")
+        cut = cuts.find(module.name, module.value, lookup=module.kind == "lookup")
         if cut is None:
             missing.append(module.name)
         elif module.kind == "function":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.landmarks import Kind
 from verify.candidate.subgraph import Cut, entries_of, rows_of
 from verify.check import Array, Case
 
@@ -19,6 +20,8 @@ PROBES = 8  # rows of random numbers that a norm is asked about, at the scale of
 SAMPLED = 16  # of so many inputs of a tied head one is asked about: at least one of every block
 STEEP = np.linspace(-10, 10, 4001, dtype=np.float32)
 FAR = np.geomspace(10, 100, 41, dtype=np.float32)[1:]  # where few texts come: a clipped or overflowing activation
+# What PyTorch's own classes are; an architecture adds its own, and all others are activations or norms.
+KINDS = {"Linear": Kind.TURNED, "Embedding": Kind.LOOKUP, "Dropout": Kind.OTHER, "Identity": Kind.OTHER}
 CURVE = np.concatenate([-FAR[::-1], STEEP, FAR])  # what an activation is asked about
 
 
@@ -27,7 +30,7 @@ class Module:
     """A module that holds weights or computes a fixed function of each row.
 
     `kind` is "linear" (weight [in, out]), "lookup" (weight [entries, width]) or "function" (questions and answers);
-    `size` is the first of the weight's axes.
+    `size` is the first of the weight's axes, `value` what it computes where a graph does not name that after it.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Module:
     bias: str | None = None
     turned: bool = False  # the weight is stored [out, in]
     tied: bool = False  # the weight is a lookup's table, which that lookup answers for
+    value: str | None = None
 
     def read(self, case: Case) -> tuple[Array, Array | None]:
         """The weight as `kind` says, and the bias."""
@@ -71,46 +75,48 @@ def questions_and_answers(reference: Reference, name: str) -> Case:
     named = {id(parameter): key for key, parameter in reference.model.named_parameters()}
     arrays = {key: parameter.detach().numpy() for key, parameter in reference.model.named_parameters()}
     found: list[Module] = []
+    names, head = reference.architecture.landmarks, reference.landmarks.head
+    kinds = {**KINDS, **names.MODULES}
     for module, layer in _leaves(reference.model):
-        kind = layer.__class__.__name__
+        kind = kinds.get(layer.__class__.__name__, Kind.FUNCTION)
         weight = named.get(id(getattr(layer, "weight", None)))
-        if kind in ("Conv1D", "Linear"):
-            size = layer.weight.shape[kind == "Linear"]
+        value = "logits" if module == head else None
+        if kind in (Kind.LINEAR, Kind.TURNED):
+            turned = kind == Kind.TURNED
             bias = named.get(id(getattr(layer, "bias", None)))
             tied = any(entry.weight == weight for entry in found)
-            found.append(Module(module, "linear", size, weight, bias, turned=kind == "Linear", tied=tied))
-        elif kind == "Embedding":
+            size = layer.weight.shape[turned]
+            found.append(Module(module, "linear", size, weight, bias, turned=turned, tied=tied, value=value))
+        elif kind == Kind.LOOKUP:
             found.append(Module(module, "lookup", len(layer.weight), weight))
-        else:
+        elif kind == Kind.FUNCTION:
             found.append(Module(module, "function"))
-            arrays |= _function(module, layer)
+            arrays |= _function(module, layer, getattr(layer, names.NORM_EPSILON, None))
     return Case(name, arrays, {"modules": [vars(entry) for entry in found]})
 
 
 def _leaves(model: Any) -> Iterator[tuple[str, Any]]:
-    """Modules without parts, and without those that do nothing when a model is used."""
+    """Modules without parts."""
     for name, module in model.named_modules():
-        if (
-            name
-            and not any(True for _ in module.children())
-            and module.__class__.__name__ not in ("Dropout", "Identity")
-        ):
+        if name and not any(True for _ in module.children()):
             yield name, module
 
 
-def _function(name: str, layer: Any) -> dict[str, Array]:
-    """Questions, PyTorch's answers, and what size of the numbers added up rounding errors are measured against."""
+def _function(name: str, layer: Any, epsilon: float | None) -> dict[str, Array]:
+    """Questions, PyTorch's answers, and what size of the numbers added up rounding errors are measured against.
+
+    What adds an `epsilon` to a variance is a norm; all others are activations.
+    """
     import torch
 
-    weight = getattr(layer, "weight", None)
-    if weight is None:
+    if epsilon is None:
         question, size = CURVE[None], np.abs(CURVE[None])
     else:
-        signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (PROBES, len(weight)))
-        small = np.float32(np.sqrt(layer.eps))
-        question = np.concatenate([np.zeros_like(signs[:1]), signs, signs * small])
-        bias = 0 if layer.bias is None else layer.bias.detach().abs().numpy()
-        size = np.broadcast_to(weight.detach().abs().numpy() + bias, question.shape)
+        bias: Any = getattr(layer, "bias", None)
+        signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (PROBES, len(layer.weight)))
+        question = np.concatenate([np.zeros_like(signs[:1]), signs, signs * np.float32(np.sqrt(epsilon))])
+        added = 0 if bias is None else bias.detach().abs().numpy()
+        size = np.broadcast_to(layer.weight.detach().abs().numpy() + added, question.shape)
     with torch.inference_mode():
         answer = layer(torch.from_numpy(question)).numpy()
     return {f"{name}.question": question, f"{name}.answer": answer, f"{name}.size": np.maximum(size, SMALL)}
