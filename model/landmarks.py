@@ -62,6 +62,15 @@ class Landmarks:
     positions: str | None = None  # the table of positions, if there is one
     epsilon: str | None = None  # the constant that norms add to a variance, where they are spelt out
 
-    def norm_after(self, number: int) -> str:
+    def number(self, wanted: int) -> int:
+        """Return a layer's number; one that the model has not is counted on from its first layer."""
+        return wanted % len(self.layers)
+
+    def layer(self, wanted: int) -> Layer:
+        """Return the layer of this number."""
+        return self.layers[self.number(wanted)]
+
+    def norm_after(self, wanted: int) -> str:
         """Return the norm that reads what a layer leaves: the next layer's first, or the final one."""
-        return self.layers[number + 1].attention_norm if number + 1 < len(self.layers) else self.final_norm
+        after = self.number(wanted) + 1
+        return self.layers[after].attention_norm if after < len(self.layers) else self.final_norm

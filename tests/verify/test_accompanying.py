@@ -13,6 +13,7 @@ import onnx
 import pytest
 from transformers import AutoTokenizer
 
+from model import architecture
 from model.contract import Dimensions
 from pipeline.variants import model_file
 from tests.conftest import EMBEDDED, ROOT
@@ -44,7 +45,9 @@ def files(build: Path, tmp_path: Path) -> Subject:
     place = Path(
         shutil.copytree(build / "embedded" / "fp32", tmp_path / "candidate", ignore=shutil.ignore_patterns("*.onnx"))
     )
-    return Subject("fp32", onnx.ModelProto(), place, DIMS, (2, 3, 4, 5))
+    own = architecture.find("gpt2")
+    at = own.landmarks.landmarks(json.loads((SOURCE / "config.json").read_text()))
+    return Subject("fp32", onnx.ModelProto(), place, DIMS, own, at, (2, 3, 4, 5))
 
 
 def problems(files: Subject, case: Case) -> list[str]:

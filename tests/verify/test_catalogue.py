@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from model import architecture
 from model.contract import Dimensions
 from pipeline.artifact.manifest import FILE_NAME
 from pipeline.canonical import file_digest
@@ -52,7 +53,9 @@ DOZEN = [
 def ground(build: Path) -> Ground:
     manifest = json.loads((build / "embedded" / "fp32" / FILE_NAME).read_text())
     dims = typed(Dimensions, manifest["facts"]["dimensions"], where="facts")
-    return Ground(build / "embedded", dims, (700, 701, 702, 703, 704, 705, 706, 707))
+    own = architecture.find("gpt2")
+    at = own.landmarks.landmarks(json.loads((build / "embedded" / "source" / "config.json").read_text()))
+    return Ground(build / "embedded", dims, (700, 701, 702, 703, 704, 705, 706, 707), own, at)
 
 
 def contents(directory: Path) -> dict[str, str]:
@@ -73,7 +76,7 @@ def test_a_fault_changes_what_it_is_planted_in(entry: Fault, ground: Ground, tmp
             assert file_digest(path) != file_digest(ground.clean(variant))
             onnx.checker.check_model(path)
             values = {name for node in onnx.load(path).graph.node for name in node.output}
-            assert entry.node is None or entry.node in values | {"logits"}
+            assert entry.named(ground.at) in values | {"logits", None}
         else:
             clean = contents(ground.home / variant)
             found = contents(tmp_path / variant)

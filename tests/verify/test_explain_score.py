@@ -17,7 +17,7 @@ from verify import run_checks
 from verify.faults import explained, table
 from verify.faults.bench import Bench, Ground, shorter
 from verify.faults.explained import Score
-from verify.faults.fault import catalogue
+from verify.faults.fault import about, catalogue
 from verify.faults.sweep import Finding
 from verify.reference.corpus import Corpus
 from verify.reference.model import Reference
@@ -44,7 +44,7 @@ def bench(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
     settings = shorter(run_checks.settings_of(recipe, modules))
     examination = run_checks.Examination(recipe, reference, corpus, modules, settings)
-    ground = Ground(build / "embedded", reference.dimensions, (700, 701, 702))
+    ground = Ground.of(build / "embedded", reference, (700, 701, 702))
     return Bench(recipe, examination, examination.prepare(scratch), ground, scratch)
 
 
@@ -78,7 +78,7 @@ def test_what_was_not_caught_or_has_no_node(bench: Bench, pool: Pool) -> None:
     assert (score.fault, score.score, score.named, score.kind) == ("one_bias", "missed", None, "not caught")
 
 
-def test_the_figures_and_the_table() -> None:
+def test_the_figures_and_the_table(bench: Bench) -> None:
     score = Score(
         "one_bias", "fp32", "transformer.h.1.mlp.c_fc", "exact", "exact", "node", "transformer.h.1.mlp.c_fc/Add"
     )
@@ -90,13 +90,14 @@ def test_the_figures_and_the_table() -> None:
     assert "all: exact 1, exact or neighbour 2, of 3 (33% and 67%); the aim is 90%" in explained.summary(found)
     faults = {name: catalogue()[name] for name in ("one_bias", "token_zeroed")}
     findings = [Finding("one_bias", "fp32", {"logits": ""}), Finding("token_zeroed", "q4", {"logits": ""})]
-    report = table.document("name", faults, findings, [], scores)
+    described = {name: about(entry, bench.ground.at) for name, entry in faults.items()}
+    report = table.document("name", described, findings, [], scores)
     text = table.markdown(report, faults, findings)
     assert explained.summary(found) in text
     assert "exact: transformer.h.1.mlp.c_fc/Add |" in text
     assert "missed: node |" in text
     assert report["verdict"] == "passed"
-    plain = table.document("name", faults, findings, [])
+    plain = table.document("name", described, findings, [])
     assert "node named" not in table.markdown(plain, faults, findings)
 
 

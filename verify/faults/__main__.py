@@ -50,7 +50,7 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
     from verify import run_checks, verdict
     from verify.faults import explained, sweep, table
     from verify.faults.bench import Bench, Ground, shorter
-    from verify.faults.fault import Fault
+    from verify.faults.fault import Fault, about
     from verify.sandbox.pool import Pool
 
     home: Path = arguments.build / recipe.name
@@ -70,15 +70,16 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
     chosen = {name: entry for name, entry in faults.items() if isinstance(entry, Fault)}
     with tempfile.TemporaryDirectory(dir=home, prefix=".faults-") as scratch, Pool(recipe.verify) as pool:
         cases = examination.prepare(Path(scratch))
-        ground = Ground(home, reference.dimensions, tuple(unseen))
+        ground = Ground.of(home, reference, unseen)
+        described = {name: about(entry, ground.at) for name, entry in chosen.items()}
         bench = Bench(recipe, examination, cases, ground, Path(scratch))
         findings = sweep.sweep(bench, pool, chosen.values(), variants)
         cleans = sweep.clean(bench, pool, variants, arguments.seeds)
-        report = table.document(recipe.name, chosen, findings, cleans)
+        report = table.document(recipe.name, described, findings, cleans)
         text = table.write(report, chosen, findings, home / "faults")
         if arguments.explain:  # takes as long again: what is known by now is on disk
             scores = explained.explain(bench, pool, chosen, findings)
-            report = table.document(recipe.name, chosen, findings, cleans, scores)
+            report = table.document(recipe.name, described, findings, cleans, scores)
             text = table.write(report, chosen, findings, home / "faults")
     print(text.partition("\n## Faults")[0])
     print(home / "faults")

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import onnx
 
+from model.architecture import Architecture
 from model.contract import Dimensions
+from model.landmarks import Landmarks
 from pipeline import variants
 from pipeline.artifact import lineage
 from pipeline.errors import ArtifactError
 from pipeline.recipe.recipe import Recipe
 from verify.faults import lastbits
 from verify.faults.fault import BUILD, FILES, Fault, InapplicableError, Subject
+from verify.reference.model import Reference
 from verify.run_checks import Examination, Saved, Target
 from verify.sandbox.worker import Worker
 from verify.verdict import Result
@@ -45,6 +48,13 @@ class Ground:
     home: Path
     dims: Dimensions
     unseen: tuple[int, ...]  # tokens that the verification text does not hold
+    own: Architecture
+    at: Landmarks
+
+    @classmethod
+    def of(cls, home: Path, reference: Reference, unseen: Iterable[int]) -> Self:
+        """Return the ground of a recipe's variants and of the model that they were made from."""
+        return cls(home, reference.dimensions, tuple(unseen), reference.architecture, reference.landmarks)
 
     def clean(self, variant: str) -> Path:
         """The graph of a variant as it was made."""
@@ -60,14 +70,14 @@ class Ground:
             names = dict.fromkeys(["source", "fp32", variant])
             for name in names:
                 shutil.copytree(self.home / name, place / name, copy_function=_link)
-            entry.plant(Subject(variant, onnx.ModelProto(), place, self.dims, self.unseen, self.home), magnitude)
+            entry.plant(self._subject(variant, onnx.ModelProto(), place), magnitude)
             return place
         graph = place / variants.model_file(variant)
         leave_out = shutil.ignore_patterns("*.onnx", "manifest.json")
         shutil.copytree(self.home / variant, place, ignore=leave_out)
         model = onnx.ModelProto() if entry.place == FILES else onnx.load(self.clean(variant))
         before = model.SerializeToString(deterministic=True)
-        entry.plant(Subject(variant, model, place, self.dims, self.unseen, self.home), magnitude)
+        entry.plant(self._subject(variant, model, place), magnitude)
         after = model.SerializeToString(deterministic=True)
         if entry.place == FILES:
             _link(self.clean(variant), graph)
@@ -76,6 +86,9 @@ class Ground:
         else:
             graph.write_bytes(after)
         return graph
+
+    def _subject(self, variant: str, model: onnx.ModelProto, files: Path) -> Subject:
+        return Subject(variant, model, files, self.dims, self.own, self.at, self.unseen, self.home)
 
 
 @dataclass(frozen=True)

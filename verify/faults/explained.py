@@ -57,7 +57,7 @@ def explain(bench: Bench, pool: Pool, faults: Mapping[str, Fault], findings: Seq
         finding
         for finding in findings
         if finding.not_applicable is None
-        and faults[finding.fault].node is not None
+        and faults[finding.fault].named(bench.ground.at) is not None
         and faults[finding.fault].place == GRAPH
     ]
     judged = pool.map(partial(_judged, bench, faults), jobs)
@@ -74,7 +74,7 @@ def _judged(bench: Bench, faults: Mapping[str, Fault], worker: Worker, finding: 
 
 
 def _score(bench: Bench, entry: Fault, finding: Finding, results: Sequence[Result]) -> Score:
-    variant, node = finding.variant, str(entry.node)
+    variant, node = finding.variant, str(entry.named(bench.ground.at))
     if all(result.passed for result in results):
         return Score(entry.name, variant, node, MISSED, MISSED)
     part = bench.examination

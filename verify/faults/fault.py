@@ -10,12 +10,15 @@ from typing import Any
 
 import onnx
 
+from model.architecture import Architecture
 from model.contract import Dimensions
+from model.landmarks import Landmarks
 from pipeline import plugins
 
 FOLDER = "verify/faults/families"
 VARIANTS = ("fp32", "fp16", "q8", "q4")
 GRAPH, FILES, BUILD = "graph", "files", "build"  # where a fault is planted
+Role = Callable[[Landmarks], str | None]  # what a part of the model is called; None where the model has no such part
 
 
 class InapplicableError(Exception):
@@ -33,13 +36,15 @@ class Subject:
     model: onnx.ModelProto
     files: Path
     dims: Dimensions
+    own: Architecture
+    at: Landmarks
     unseen: tuple[int, ...] = ()  # tokens that the verification text does not hold
     clean: Path = Path()  # build/<name>, with the variants as they were made
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of the catalogue. `node` names the node or the value that it makes wrong, where there is one.
+    """One fault of the catalogue. `node` is the node or the value that it makes wrong, where there is one.
 
     `magnitude` is the default one of a graded fault, None for a fault that is either there or not.
     """
@@ -49,9 +54,13 @@ class Fault:
     what: str
     place: str
     variants: tuple[str, ...]
-    node: str | None
+    node: str | Role | None = field(repr=False)
     magnitude: float | None
     change: Callable[..., None] = field(repr=False)
+
+    def named(self, at: Landmarks) -> str | None:
+        """Return the node's name in a model."""
+        return self.node(at) if callable(self.node) else self.node
 
     def plant(self, subject: Subject, magnitude: float | None = None) -> None:
         """Change the subject in place. Raises InapplicableError where there is nothing to change."""
@@ -66,7 +75,7 @@ _CATALOGUE: dict[str, Fault] = {}
 
 def fault(
     *,
-    node: str | None = None,
+    node: str | Role | None = None,
     place: str = GRAPH,
     variants: tuple[str, ...] = VARIANTS,
     magnitude: float | None = None,
@@ -89,7 +98,7 @@ def catalogue() -> dict[str, Fault]:
     return dict(sorted(_CATALOGUE.items(), key=lambda item: item[1].family))
 
 
-def about(entry: Fault) -> dict[str, Any]:
-    """The fault's description as plain data."""
-    names = ("name", "family", "what", "place", "node", "magnitude")
-    return {name: getattr(entry, name) for name in names}
+def about(entry: Fault, at: Landmarks) -> dict[str, Any]:
+    """Return the fault's description in a model as plain data."""
+    names = ("name", "family", "what", "place", "magnitude")
+    return {**{name: getattr(entry, name) for name in names}, "node": entry.named(at)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def end_of(subject: Subject) -> int:
 
 def read_entry_norms(subject: Subject) -> Array:
     """The size of every token's entry in the fp32 variant's table, float32 [vocabulary]."""
-    table = read(onnx.load(subject.clean / "fp32" / model_file("fp32")), "transformer.wte.weight")
+    table = read(onnx.load(subject.clean / "fp32" / model_file("fp32")), f"{subject.at.embedding}.weight")
     norms: Array = np.linalg.norm(table, axis=0 if len(table) == subject.dims.hidden else 1)
     return norms
 
@@ -132,6 +132,35 @@ def set_attribute(node: onnx.NodeProto, name: str, value: float) -> None:
     (old,) = (entry for entry in node.attribute if entry.name == name)
     node.attribute.remove(old)
     node.attribute.append(helper.make_attribute(name, value))
+
+
+def required(name: str | None, what: str) -> str:
+    """The name of a part that not every architecture has."""
+    if name is None:
+        raise InapplicableError(f"no {what}")
+    return name
+
+
+def position_table(subject: Subject) -> str:
+    """The weight that holds an entry for every position."""
+    return f"{required(subject.at.positions, 'table of positions')}.weight"
+
+
+def rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Give values that nodes compute other names, for nodes that read them too; outputs of the graph keep theirs."""
+    for node in model.graph.node:
+        for side in (node.input, node.output):
+            for place, name in enumerate(side):
+                side[place] = names.get(name, name)
+
+
+def exchange(model: onnx.ModelProto, one: str, other: str, *, made: bool) -> None:
+    """Exchange two values among the nodes that make them (`made`), or among those that read them."""
+    names = {one: other, other: one}
+    for node in model.graph.node:
+        side = node.output if made else node.input
+        for place, name in enumerate(side):
+            side[place] = names.get(name, name)
 
 
 def read_instead(model: onnx.ModelProto, old: str, new: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from verify.faults import explained
 from verify.faults.bench import TWIN
 from verify.faults.explained import Score
-from verify.faults.fault import Fault, about
+from verify.faults.fault import Fault
 from verify.faults.sweep import Clean, Finding, as_data
 
 HEADS = ("fault", "variant", "caught by", "default", "smallest caught", "smallest without twin")
@@ -18,14 +18,15 @@ HEADS = ("fault", "variant", "caught by", "default", "smallest caught", "smalles
 
 def document(
     name: str,
-    faults: Mapping[str, Fault],
+    described: Mapping[str, Mapping[str, Any]],
     findings: Sequence[Finding],
     cleans: Sequence[Clean],
     scores: Sequence[Score] | None = None,
 ) -> dict[str, Any]:
     """All results as plain data; the verdict is "passed" if every fault is caught and no clean variant fails.
 
-    What explanations name (`scores`, None where nobody asked) has no part in the verdict.
+    `described` are the faults, as `about` has them. What explanations name (`scores`, None where nobody asked) has no
+    part in the verdict.
     """
     missed = [f"{finding.fault} in {finding.variant}" for finding in findings if finding.missed]
     alarms = [
@@ -38,7 +39,7 @@ def document(
         "missed": missed,
         "false_alarms": alarms,
         "totals": totals(findings),
-        "faults": {key: about(entry) for key, entry in faults.items()},
+        "faults": dict(described),
         "findings": as_data(findings),
         "clean": as_data(cleans),
         "spread": spread(cleans),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from model.landmarks import Landmarks, Projection
 from verify.check import Array
-from verify.faults.fault import Subject, fault
+from verify.faults.fault import Role, Subject, fault
 from verify.faults.surgery import (
     Graft,
     attribute,
     change_outputs,
+    constant,
+    exchange,
     must_make,
     operators,
     read,
@@ -19,71 +22,101 @@ from verify.faults.surgery import (
 )
 
 
-@fault(node="transformer.h.1.attn.heads", magnitude=0.1)
+def _attended(number: int) -> Role:
+    return lambda at: at.layer(number).attended
+
+
+def _scores(at: Landmarks) -> str:
+    """What is wrong first where scores are: they themselves, or what one operator makes of them."""
+    return at.layer(1).scores or at.layer(1).attended
+
+
+def _scale(subject: Subject, number: int, factor: float) -> None:
+    """Multiply one layer's scores: by the attribute of attention's operator, or where they are spelt out."""
+    layer = subject.at.layer(number)
+    if layer.scores is not None:
+        rewire(subject.model, layer.scores, lambda graft, right: graft.op("Mul", right, graft.number(factor)))
+        return
+    node = must_make(subject.model, layer.attended)
+    set_attribute(node, "scale", attribute(node, "scale") * factor)
+
+
+@fault(node=_scores, magnitude=0.1)
 def attention_scale(subject: Subject, magnitude: float) -> None:
     """One layer multiplies its scores by a little more than 1 / sqrt(width)."""
-    node = must_make(subject.model, "transformer.h.1.attn.heads")
-    set_attribute(node, "scale", attribute(node, "scale") * (1 + magnitude))
+    _scale(subject, 1, 1 + magnitude)
 
 
-@fault(node="transformer.h.1.attn.heads")
+@fault(node=_scores)
 def scaled_by_the_layers_number(subject: Subject) -> None:
-    """Scores are divided by the layer's number too, as scale_attn_by_inverse_layer_idx would."""
-    for layer, node in enumerate(operators(subject.model, "MultiHeadAttention")):
-        set_attribute(node, "scale", attribute(node, "scale") / (layer + 1))
+    """Scores are divided by the layer's number too, as some models have it."""
+    for number in range(1, len(subject.at.layers)):
+        _scale(subject, number, 1 / (number + 1))
 
 
-@fault(node="transformer.h.1.attn.c_attn")
+@fault(node=lambda at: at.layer(1).query.module)
 def heads_swapped(subject: Subject) -> None:
     """Queries and keys of one layer go to the next head, values do not."""
-    hidden, width = subject.dims.hidden, subject.dims.head_dim
+    layer, dims = subject.at.layer(1), subject.dims
 
-    def swapped(rows: Array) -> Array:
-        joint = rows[: 2 * hidden].reshape(2, -1, width, *rows.shape[1:])
-        return np.concatenate([np.roll(joint, 1, axis=1).reshape(rows[: 2 * hidden].shape), rows[2 * hidden :]])
+    def moved(part: Projection, heads: int) -> None:
+        places = np.asarray(part.outputs)
 
-    change_outputs(subject.model, "transformer.h.1.attn.c_attn.weight", swapped, scales=False)
+        def roll(rows: Array) -> Array:
+            rows[places] = np.roll(rows[places], heads * dims.head_dim, axis=0)
+            return rows
+
+        change_outputs(subject.model, f"{part.module}.weight", roll, scales=False)
+
+    moved(layer.query, dims.heads // dims.kv_heads)
+    moved(layer.key, 1)
 
 
-@fault(node="transformer.h.2.attn.c_attn")
+@fault(node=lambda at: at.layer(2).query.module)
 def one_heads_bias_swapped(subject: Subject) -> None:
     """The biases of the queries of the first two heads have changed places."""
-    width, name = subject.dims.head_dim, "transformer.h.2.attn.c_attn.bias"
-    bias = read(subject.model, name)
-    bias[: 2 * width] = np.concatenate([bias[width : 2 * width], bias[:width]])
-    write(subject.model, name, bias)
+    width, query = subject.dims.head_dim, subject.at.layer(2).query
+    bias, places = read(subject.model, f"{query.module}.bias"), np.asarray(query.outputs)
+    bias[places[: 2 * width]] = bias[[*places[width : 2 * width], *places[:width]]]
+    write(subject.model, f"{query.module}.bias", bias)
 
 
-@fault(node="transformer.h.2.attn.c_attn")
+@fault(node=lambda at: at.layer(2).key.module)
 def key_bias_dropped(subject: Subject) -> None:
     """The keys of one layer have no bias: attention is indifferent to it, the cache that others continue is not."""
-    hidden, name = subject.dims.hidden, "transformer.h.2.attn.c_attn.bias"
-    bias = read(subject.model, name)
-    bias[hidden : 2 * hidden] = 0
-    write(subject.model, name, bias)
+    key = subject.at.layer(2).key
+    bias = read(subject.model, f"{key.module}.bias")
+    bias[np.asarray(key.outputs)] = 0
+    write(subject.model, f"{key.module}.bias", bias)
 
 
-@fault(node="transformer.h.0.attn.key")
+@fault(node=lambda at: at.layer(0).key.value)
 def key_and_value_swapped(subject: Subject) -> None:
     """Keys of the first layer are used as values and values as keys."""
-    outputs = must_make(subject.model, "transformer.h.0.attn.key").output
-    outputs[1], outputs[2] = outputs[2], outputs[1]
+    layer = subject.at.layer(0)
+    exchange(subject.model, layer.key.value, layer.value.value, made=True)
 
 
-@fault(node="transformer.h.3.attn.heads", magnitude=0.2)
+@fault(node=_attended(3), magnitude=0.2)
 def one_head_too_weak(subject: Subject, magnitude: float) -> None:
     """What the last head of one layer found counts for less."""
     dims = subject.dims
-    factor = np.ones(dims.hidden, np.float32)
+    factor = np.ones(dims.heads * dims.head_dim, np.float32)
     factor[-dims.head_dim :] -= magnitude
 
     def weaker(graft: Graft, right: str) -> str:
         return graft.op("Mul", right, graft.number(factor))
 
-    rewire(subject.model, "transformer.h.3.attn.heads", weaker)
+    rewire(subject.model, subject.at.layer(3).attended, weaker)
 
 
-@fault(node="transformer.h.3.attn.heads")
+@fault(node=_attended(3))
 def mask_not_given_to_one_layer(subject: Subject) -> None:
     """One layer's attention gets no mask: it sees the future."""
-    must_make(subject.model, "transformer.h.3.attn.heads").input[5] = ""
+    model, layer = subject.model, subject.at.layer(3)
+    if layer.scores is None:
+        must_make(model, layer.attended).input[5] = ""
+        return
+    masking = next(node for node in operators(model, "Add") if layer.scores in node.input)
+    (place,) = (place for place, name in enumerate(masking.input) if name != layer.scores)
+    masking.input[place] = constant(model, "planted.no_mask", np.float32(0))

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from verify.faults.fault import Subject, fault
-from verify.faults.surgery import RIGHT, Graft, must_make, operators, rewire, scaled_if
+from model.landmarks import Landmarks
+from verify.faults.fault import Role, Subject, fault
+from verify.faults.surgery import RIGHT, Graft, exchange, rename, rewire, scaled_if
 
-PAST, PRESENT = "past_key_values.2.value", "present.2.value"
+
+def _attended(number: int) -> Role:
+    return lambda at: at.layer(number).attended
+
+
+def _present(number: int, part: str) -> Callable[[Landmarks], str]:
+    return lambda at: f"present.{at.number(number)}.{part}"
+
+
+def _past(subject: Subject, number: int, part: str) -> str:
+    return f"past_key_values.{subject.at.number(number)}.{part}"
+
+
+PRESENT = _present(2, "value")
 
 
 def _following(graft: Graft) -> str:
@@ -15,32 +31,31 @@ def _following(graft: Graft) -> str:
     return graft.op("Greater", graft.past(), graft.number([0], np.int64))
 
 
-@fault(node="transformer.h.3.attn.heads")
+@fault(node=_attended(3))
 def past_of_another_layer(subject: Subject) -> None:
     """Two layers read each other's keys of the past."""
-    nodes = operators(subject.model, "MultiHeadAttention")
-    nodes[3].input[6], nodes[4].input[6] = nodes[4].input[6], nodes[3].input[6]
+    exchange(subject.model, _past(subject, 3, "key"), _past(subject, 4, "key"), made=False)
 
 
-@fault(node="present.5.key")
+@fault(node=_present(5, "key"))
 def presents_swapped(subject: Subject) -> None:
     """One layer gives its values out as keys and its keys as values."""
-    node = operators(subject.model, "MultiHeadAttention")[5]
-    node.output[1], node.output[2] = node.output[2], node.output[1]
+    key, value = (_present(5, part)(subject.at) for part in ("key", "value"))
+    rename(subject.model, {key: value, value: key})
 
 
-@fault(node="present.4.key")
+@fault(node=_present(4, "key"))
 def key_of_another_layer(subject: Subject) -> None:
     """One layer gives out the keys of the layer before it: nothing shows until they are used."""
-    node = must_make(subject.model, "present.4.key")
-    node.output[list(node.output).index("present.4.key")] = "present.4.key" + RIGHT
+    own, other = (_present(number, "key")(subject.at) for number in (4, 3))
+    rename(subject.model, {own: own + RIGHT})
     copy = Graft(subject.model)
-    copy.op("Identity", "present.3.key")
-    copy.nodes[0].output[0] = "present.4.key"
+    copy.op("Identity", other)
+    copy.nodes[0].output[0] = own
     subject.model.graph.node.append(copy.nodes[0])
 
 
-@fault(node="transformer.h.2.attn.heads", magnitude=0.05)
+@fault(node=_attended(2), magnitude=0.05)
 def wrong_from_the_third_step(subject: Subject, magnitude: float) -> None:
     """The past is scaled in steps of one token once it holds 11 tokens: the third step after a prompt of 9."""
 
@@ -49,10 +64,10 @@ def wrong_from_the_third_step(subject: Subject, magnitude: float) -> None:
         alone = graft.op("Equal", graft.size("input_ids", 1), graft.number([1], np.int64))
         return graft.op("And", long, alone)
 
-    rewire(subject.model, PAST, scaled_if(third, magnitude))
+    rewire(subject.model, _past(subject, 2, "value"), scaled_if(third, magnitude))
 
 
-@fault(node="transformer.h.2.attn.heads", magnitude=0.05)
+@fault(node=_attended(2), magnitude=0.05)
 def only_a_long_past(subject: Subject, magnitude: float) -> None:
     """The past is scaled once it holds more than half of the context."""
     half = subject.dims.context // 2
@@ -60,10 +75,10 @@ def only_a_long_past(subject: Subject, magnitude: float) -> None:
     def long(graft: Graft) -> str:
         return graft.op("Greater", graft.past(), graft.number([half], np.int64))
 
-    rewire(subject.model, PAST, scaled_if(long, magnitude))
+    rewire(subject.model, _past(subject, 2, "value"), scaled_if(long, magnitude))
 
 
-@fault(node="transformer.h.2.attn.heads")
+@fault(node=_attended(2))
 def rows_exchanged(subject: Subject) -> None:
     """Of a batch, every row reads the past of the row before it."""
 
@@ -73,7 +88,7 @@ def rows_exchanged(subject: Subject) -> None:
         rest = graft.op("Slice", past, one, graft.number([2**31], np.int64), zero)
         return graft.op("Concat", rest, first, axis=0)
 
-    rewire(subject.model, PAST, rolled)
+    rewire(subject.model, _past(subject, 2, "value"), rolled)
 
 
 @fault(node="causal")
@@ -96,7 +111,7 @@ def written_coarsely(subject: Subject, magnitude: float) -> None:
         width = graft.number(magnitude)
         return graft.op("Mul", graft.op("Round", graft.op("Div", right, width)), width)
 
-    rewire(subject.model, PRESENT, rounded)
+    rewire(subject.model, PRESENT(subject.at), rounded)
 
 
 @fault(node=PRESENT, variants=("fp32", "q8", "q4"))
@@ -106,7 +121,7 @@ def written_in_float16(subject: Subject) -> None:
     def narrow(graft: Graft, right: str) -> str:
         return graft.op("Cast", graft.op("Cast", right, to=10), to=1)
 
-    rewire(subject.model, PRESENT, narrow)
+    rewire(subject.model, PRESENT(subject.at), narrow)
 
 
 @fault(node=PRESENT)
@@ -123,4 +138,4 @@ def newest_entry_lost(subject: Subject) -> None:
         extra = graft.op("Slice", right, before, graft.op("Add", before, step), axis)
         return graft.op("Concat", kept, extra, axis=2)
 
-    rewire(subject.model, PRESENT, repeated)
+    rewire(subject.model, PRESENT(subject.at), repeated)

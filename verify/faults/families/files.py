@@ -146,13 +146,13 @@ def wrong_length_in_the_tokenizers_config(subject: Subject) -> None:
 @fault(place=FILES)
 def other_epsilon_in_the_config(subject: Subject) -> None:
     """The config states another epsilon than the source's."""
-    edit(subject, "config.json", lambda table: table.update(layer_norm_epsilon=1e-6))
+    edit(subject, "config.json", lambda table: table.update({subject.own.config.EPSILON: 1e-6}))
 
 
 @fault(place=FILES)
 def other_heads_in_the_config(subject: Subject) -> None:
     """The config states twice the heads: a loader would build a cache of another shape."""
-    edit(subject, "config.json", lambda table: table.update(n_head=2 * subject.dims.heads))
+    edit(subject, "config.json", lambda table: table.update({subject.own.config.HEADS: 2 * subject.dims.heads}))
 
 
 @fault(place=FILES)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from model.landmarks import Layer
 from verify.faults.fault import Subject, fault
-from verify.faults.surgery import Graft, constant, must_make, read, read_instead, rewire
+from verify.faults.surgery import Graft, constant, must_make, read, read_instead, rename, required, rewire
 
 
 def _port(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
@@ -29,9 +30,9 @@ def sequence_axis_fixed(subject: Subject) -> None:
 @fault()
 def cache_output_renamed(subject: Subject) -> None:
     """One of the cache's outputs has a name that no loader asks for."""
-    node = must_make(subject.model, "present.2.key")
-    node.output[list(node.output).index("present.2.key")] = "present.2.keys"
-    _port(subject.model, "present.2.key").name = "present.2.keys"
+    name = f"present.{subject.at.number(2)}.key"
+    rename(subject.model, {name: f"{name}s"})
+    _port(subject.model, name).name = f"{name}s"
 
 
 @fault()
@@ -44,13 +45,13 @@ def opset_too_new(subject: Subject) -> None:
 @fault(node="logits")
 def head_of_its_own(subject: Subject) -> None:
     """The head multiplies with a second copy of the table: right numbers, 17 to 40 % more bytes."""
-    model = subject.model
+    model, at = subject.model, subject.at
     for node in model.graph.node:
         for place, name in enumerate(node.input[1:], start=1):
-            if node.name.startswith("logits") and name.startswith("transformer.wte.weight"):
-                node.input[place] = f"lm_head.{name}"
-                if not any(tensor.name == f"lm_head.{name}" for tensor in model.graph.initializer):
-                    constant(model, f"lm_head.{name}", read(model, name))
+            if node.name.startswith("logits") and name.startswith(f"{at.embedding}.weight"):
+                node.input[place] = f"{at.head}.{name}"
+                if not any(tensor.name == f"{at.head}.{name}" for tensor in model.graph.initializer):
+                    constant(model, f"{at.head}.{name}", read(model, name))
 
 
 @fault()
@@ -85,13 +86,18 @@ def last_logits_first(subject: Subject) -> None:
     cut.input[1], cut.input[2], cut.input[3] = begin, "planted.end", axis
 
 
-@fault(node="transformer.h.4.ln_1")
+@fault(node=lambda at: at.norm_after(3))
 def layer_dropped(subject: Subject) -> None:
     """What block 3 computes is not added: block 4 reads what block 3 read."""
-    node = must_make(subject.model, "transformer.h.3")
+    layer = subject.at.layer(3)
+    node = must_make(subject.model, layer.block)
     node.input[0] = _zeros(subject.model, node.input[0])
-    middle = must_make(subject.model, "transformer.h.3.middle")
+    middle = must_make(subject.model, _middle(layer))
     middle.input[0] = _zeros(subject.model, middle.input[0])
+
+
+def _middle(layer: Layer) -> str:
+    return required(layer.middle, "residual stream between attention and feed-forward part")
 
 
 def _zeros(model: onnx.ModelProto, value: str) -> str:
@@ -102,20 +108,19 @@ def _zeros(model: onnx.ModelProto, value: str) -> str:
     return name
 
 
-@fault(node="transformer.h.3")
+@fault(node=lambda at: at.layer(3).block)
 def residual_before_attention(subject: Subject) -> None:
     """Block 3's second residual adds to what the block was given, not to what its attention left."""
-    after = must_make(subject.model, "transformer.h.3")
-    after.input[1] = must_make(subject.model, "transformer.h.3.middle").input[1]
+    layer = subject.at.layer(3)
+    must_make(subject.model, layer.block).input[1] = must_make(subject.model, _middle(layer)).input[1]
 
 
-@fault(node="transformer.h.2.mlp.c_fc")
+@fault(node=lambda at: at.layer(2).up)
 def norm_of_another_block(subject: Subject) -> None:
     """Block 2's feed-forward part reads the norm that its attention read."""
-    model = subject.model
-    node = must_make(model, "transformer.h.2.ln_2")
-    node.output[0] = "planted.unused"
-    read_instead(model, "transformer.h.2.ln_2", "transformer.h.2.ln_1")
+    model, layer = subject.model, subject.at.layer(2)
+    must_make(model, layer.feed_forward_norm).output[0] = "planted.unused"
+    read_instead(model, layer.feed_forward_norm, layer.attention_norm)
 
 
 @fault(node="logits", magnitude=0.01)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from verify.faults.families.conditions import block
 from verify.faults.fault import Subject, fault
 from verify.faults.surgery import Graft, rewire, scaled_if
 
-BLOCK = "transformer.h.2"
 
-
-@fault(node=BLOCK, magnitude=0.05)
+@fault(node=block, magnitude=0.05)
 def only_at_enable_all(subject: Subject, magnitude: float) -> None:
     """A value is annotated with a shape left over from an export: constant folding believes it, execution does not.
 
@@ -25,4 +24,4 @@ def only_at_enable_all(subject: Subject, magnitude: float) -> None:
         subject.model.graph.value_info.append(onnx.helper.make_tensor_value_info(same, kind, [1, 7]))
         return graft.op("Not", graft.op("Equal", graft.size(same, 1), graft.size("input_ids", 1)))
 
-    rewire(subject.model, BLOCK, scaled_if(misled, magnitude))
+    rewire(subject.model, block(subject.at), scaled_if(misled, magnitude))

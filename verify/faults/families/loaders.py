@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from verify.faults.fault import FILES, Subject, fault
-from verify.faults.surgery import edit
+from verify.faults.surgery import edit, required
 
 
 def _added(content: str, index: int) -> dict[str, Any]:
@@ -107,7 +107,10 @@ def default_changed_in_the_config(subject: Subject) -> None:
 @fault(place=FILES)
 def heads_by_another_name(subject: Subject) -> None:
     """The config states another number of heads, under the name that other architectures use."""
-    edit(subject, "config.json", lambda table: table.update(num_attention_heads=2 * subject.dims.heads))
+    own = subject.own.config
+    alias = next((alias for alias, key in own.ALIASES.items() if key == own.HEADS), None)
+    name = required(alias, "other name for the number of heads")
+    edit(subject, "config.json", lambda table: table.update({name: 2 * subject.dims.heads}))
 
 
 @fault(place=FILES)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from model.landmarks import Landmarks
 from verify.check import Array
 from verify.faults.fault import Subject, fault
-from verify.faults.surgery import Graft, change_entries, rewire
+from verify.faults.surgery import Graft, change_entries, position_table, rewire
 
-TABLE, VALUE = "transformer.wpe.weight", "transformer.wpe"
+
+def _placed(at: Landmarks) -> str:
+    return at.placed
 
 
 def _moved(graft: Graft, positions: str, by: str, last: int) -> str:
     return graft.op("Min", graft.op("Add", positions, by), graft.number(last, np.int64))
 
 
-@fault(node=VALUE)
+@fault(node=_placed)
 def positions_ignored(subject: Subject) -> None:
     """Positions are counted from 0 in every call, whatever position_ids says: right for one unpadded prefill."""
 
@@ -26,7 +29,7 @@ def positions_ignored(subject: Subject) -> None:
     rewire(subject.model, "position_ids", counted)
 
 
-@fault(node=VALUE)
+@fault(node=_placed)
 def past_off_by_one(subject: Subject) -> None:
     """Positions are one too high whenever there is a past."""
 
@@ -37,7 +40,7 @@ def past_off_by_one(subject: Subject) -> None:
     rewire(subject.model, "position_ids", later)
 
 
-@fault(node=VALUE)
+@fault(node=_placed)
 def wrong_beyond_half_the_context(subject: Subject) -> None:
     """Positions are one too low beyond half of the context (512 of 1024)."""
 
@@ -48,7 +51,7 @@ def wrong_beyond_half_the_context(subject: Subject) -> None:
     rewire(subject.model, "position_ids", capped)
 
 
-@fault(node=VALUE)
+@fault(node=_placed)
 def counted_from_one(subject: Subject) -> None:
     """Every position is one too high."""
 
@@ -58,7 +61,7 @@ def counted_from_one(subject: Subject) -> None:
     rewire(subject.model, "position_ids", moved)
 
 
-@fault(node=VALUE)
+@fault(node=_placed)
 def padding_counted(subject: Subject) -> None:
     """Positions count the padding of rows that have a past: right in the prefill, too high in every step after it."""
 
@@ -71,7 +74,7 @@ def padding_counted(subject: Subject) -> None:
     rewire(subject.model, "position_ids", padded)
 
 
-@fault(node=VALUE)
+@fault(node=_placed)
 def last_position_wrong(subject: Subject) -> None:
     """The very last position of the context is the one before it: nothing shorter shows it."""
 
@@ -81,7 +84,7 @@ def last_position_wrong(subject: Subject) -> None:
     rewire(subject.model, "position_ids", last)
 
 
-@fault(node=VALUE, magnitude=0.02)
+@fault(node=lambda at: at.positions, magnitude=0.02)
 def last_position_scaled(subject: Subject, magnitude: float) -> None:
     """The table's entry of the last position is a little too large."""
 
@@ -89,10 +92,10 @@ def last_position_scaled(subject: Subject, magnitude: float) -> None:
         table[-1] = table[-1] * (1 + magnitude)
         return table
 
-    change_entries(subject.model, TABLE, scaled)
+    change_entries(subject.model, position_table(subject), scaled)
 
 
-@fault(node=VALUE)
+@fault(node=_placed)
 def counted_from_the_mask(subject: Subject) -> None:
     """Positions are counted from the mask, whatever position_ids says: right for all that loaders make themselves."""
 
@@ -105,7 +108,7 @@ def counted_from_the_mask(subject: Subject) -> None:
     rewire(subject.model, "position_ids", counted)
 
 
-@fault(node=VALUE)
+@fault(node=_placed)
 def counted_from_the_first(subject: Subject) -> None:
     """Positions go on from the first one of each call: right without padding, and in steps of one token."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from model.landmarks import Landmarks
 from pipeline.variants import model_file
 from verify.faults.fault import InapplicableError, Subject, fault
 from verify.faults.surgery import (
@@ -20,8 +21,14 @@ from verify.faults.surgery import (
 )
 
 BOTH = ("q8", "q4")
-UP, DOWN = "transformer.h.2.mlp.c_fc.weight", "transformer.h.3.mlp.c_proj.weight"
-TABLE = "transformer.wte.weight"
+
+
+def _up(at: Landmarks) -> str:
+    return at.layer(2).up
+
+
+def _joint(at: Landmarks) -> str:
+    return at.layer(0).query.module
 
 
 def _codes(model: onnx.ModelProto, weight: str) -> str:
@@ -29,75 +36,79 @@ def _codes(model: onnx.ModelProto, weight: str) -> str:
     return next(name for name in parts(model, weight) if ".q" in name)
 
 
-@fault(node="transformer.h.2.mlp.c_fc", variants=BOTH, magnitude=0.02)
+@fault(node=_up, variants=BOTH, magnitude=0.02)
 def one_scale_of_one_block(subject: Subject, magnitude: float) -> None:
     """One scale of one block is off."""
-    scales = read(subject.model, f"{UP}.scales")
+    name = f"{_up(subject.at)}.weight.scales"
+    scales = read(subject.model, name)
     scales[40, 1] *= 1 + magnitude
-    write(subject.model, f"{UP}.scales", scales)
+    write(subject.model, name, scales)
 
 
-@fault(node="transformer.wte", variants=BOTH, magnitude=0.02)
+@fault(node=lambda at: at.embedding, variants=BOTH, magnitude=0.02)
 def one_scale_of_a_rare_token(subject: Subject, magnitude: float) -> None:
     """One scale of a token that the text never holds is off."""
-    scales = read(subject.model, f"{TABLE}.scales")
+    name = f"{subject.at.embedding}.weight.scales"
+    scales = read(subject.model, name)
     scales[subject.unseen[0], 0] *= 1 + magnitude
-    write(subject.model, f"{TABLE}.scales", scales)
+    write(subject.model, name, scales)
 
 
-@fault(node="transformer.h.3.mlp.c_proj", variants=BOTH, magnitude=0.002)
+@fault(node=lambda at: at.layer(3).down, variants=BOTH, magnitude=0.002)
 def all_scales_of_a_layer(subject: Subject, magnitude: float) -> None:
     """All scales of one layer are too large by less than the quantization's own error."""
-    write(subject.model, f"{DOWN}.scales", read(subject.model, f"{DOWN}.scales") * (1 + magnitude))
+    name = f"{subject.at.layer(3).down}.weight.scales"
+    write(subject.model, name, read(subject.model, name) * (1 + magnitude))
 
 
-@fault(node="transformer.h.0.attn.c_attn", variants=BOTH)
+@fault(node=_joint, variants=BOTH)
 def scales_in_float16(subject: Subject) -> None:
     """All scales of products have been float16."""
     for name in {node.input[2] for node in operators(subject.model, "MatMulNBits")}:
         write(subject.model, name, read(subject.model, name).astype(np.float16))
 
 
-@fault(node="transformer.h.2.mlp.c_fc", variants=BOTH)
+@fault(node=_up, variants=BOTH)
 def one_code(subject: Subject) -> None:
     """A single code is off by one, the least that a quantized weight can be."""
-    name = _codes(subject.model, UP)
+    name = _codes(subject.model, f"{_up(subject.at)}.weight")
     value = read(subject.model, name)
     value[40, 1, 3] ^= 1
     write(subject.model, name, value)
 
 
-@fault(node="transformer.h.2.mlp.c_fc", variants=BOTH)
+@fault(node=_up, variants=BOTH)
 def scales_of_the_neighbour(subject: Subject) -> None:
     """Two outputs of one layer have each other's scales."""
-    scales = read(subject.model, f"{UP}.scales")
+    name = f"{_up(subject.at)}.weight.scales"
+    scales = read(subject.model, name)
     scales[[20, 21]] = scales[[21, 20]]
-    write(subject.model, f"{UP}.scales", scales)
+    write(subject.model, name, scales)
 
 
-@fault(node="transformer.h.2.mlp.c_fc", variants=BOTH)
+@fault(node=_up, variants=BOTH)
 def blocks_exchanged(subject: Subject) -> None:
     """Two blocks of one output have changed places, with their scales."""
-    for name in parts(subject.model, UP):
+    for name in parts(subject.model, f"{_up(subject.at)}.weight"):
         if not name.endswith("zero_points"):
             value = read(subject.model, name)
             value[20, [0, 1]] = value[20, [1, 0]]
             write(subject.model, name, value)
 
 
-@fault(node="transformer.h.2.mlp.c_fc", variants=("q4",))
+@fault(node=_up, variants=("q4",))
 def zero_point_off_by_one(subject: Subject) -> None:
     """One block's zero point is off by one."""
-    name = f"{UP}.zero_points"
+    name = f"{_up(subject.at)}.weight.zero_points"
     value = read(subject.model, name)
     value[40, 0] ^= 1
     write(subject.model, name, value)
 
 
-@fault(node="transformer.h.2.mlp.c_fc", variants=("q4",))
+@fault(node=_up, variants=("q4",))
 def nibbles_exchanged(subject: Subject) -> None:
     """The two codes of every byte of one output have changed places."""
-    name = _codes(subject.model, UP)
+    name = _codes(subject.model, f"{_up(subject.at)}.weight")
     if attribute(_product(subject.model, name), "bits") != 4:
         raise InapplicableError("the layer has no codes of 4 bits")
     value = read(subject.model, name)
@@ -105,16 +116,16 @@ def nibbles_exchanged(subject: Subject) -> None:
     write(subject.model, name, value)
 
 
-@fault(node="transformer.h.2.mlp.c_fc", variants=("q8",))
+@fault(node=_up, variants=("q8",))
 def codes_read_as_signed(subject: Subject) -> None:
     """The codes of one output are two's complement, which the product takes for unsigned."""
-    name = _codes(subject.model, UP)
+    name = _codes(subject.model, f"{_up(subject.at)}.weight")
     value = read(subject.model, name)
     value[9] ^= 0x80
     write(subject.model, name, value)
 
 
-@fault(node="transformer.h.0.attn.c_attn", variants=("q4",))
+@fault(node=_joint, variants=("q4",))
 def activations_in_int8(subject: Subject) -> None:
     """All products round their activations to int8, which this variant does not."""
     nodes = [node for node in operators(subject.model, "MatMulNBits") if attribute(node, "accuracy_level") != 4]
@@ -124,7 +135,7 @@ def activations_in_int8(subject: Subject) -> None:
         set_attribute(node, "accuracy_level", 4)
 
 
-@fault(node="transformer.h.3.mlp.act")
+@fault(node=lambda at: at.layer(3).activation)
 def one_scale_for_all_activations(subject: Subject) -> None:
     """One layer's activations are rounded to 8 bits with one scale for the whole batch, as stock dynamic int8 does."""
 
@@ -134,7 +145,7 @@ def one_scale_for_all_activations(subject: Subject) -> None:
         steps = graft.op("Round", graft.op("Div", graft.op("Sub", right, low), width))
         return graft.op("Add", graft.op("Mul", steps, width), low)
 
-    rewire(subject.model, "transformer.h.3.mlp.act", rounded)
+    rewire(subject.model, subject.at.layer(3).activation, rounded)
 
 
 @fault(variants=BOTH)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from verify.faults.families.conditions import block
 from verify.faults.fault import Subject, fault
 from verify.faults.surgery import Change, Graft, end_of, read_entry_norms, rewire
-
-LOOKUP, BLOCK = "transformer.wte", "transformer.h.2"
 
 
 def _instead(token: int, other: int) -> Change:
@@ -20,19 +19,19 @@ def _instead(token: int, other: int) -> Change:
     return change
 
 
-@fault(node=LOOKUP)
+@fault(node=lambda at: at.embedding)
 def rare_token_read_as_another(subject: Subject) -> None:
     """A token that the text never holds is replaced by another before the table is read."""
     rewire(subject.model, "input_ids", _instead(*subject.unseen[:2]))
 
 
-@fault(node=LOOKUP)
+@fault(node=lambda at: at.embedding)
 def end_token_read_as_another(subject: Subject) -> None:
     """The end token is replaced by another before the table is read: it matters only where documents are joined."""
     rewire(subject.model, "input_ids", _instead(end_of(subject), subject.unseen[0]))
 
 
-@fault(node=BLOCK)
+@fault(node=block)
 def not_a_number_after_an_outlier(subject: Subject) -> None:
     """Block 2 gives NaN where the token with the largest entry stands: what an overflow leaves first."""
     largest = int(read_entry_norms(subject).argmax())
@@ -42,4 +41,4 @@ def not_a_number_after_an_outlier(subject: Subject) -> None:
         root = graft.op("Sqrt", graft.choose(here, -1, 1))
         return graft.op("Mul", right, graft.op("Unsqueeze", root, graft.number([2], np.int64)))
 
-    rewire(subject.model, BLOCK, broken)
+    rewire(subject.model, block(subject.at), broken)

@@ -69,7 +69,7 @@ def _run(recipe: Recipe, arguments: Namespace) -> int:
     examination = run_checks.Examination(recipe, reference, corpus, modules, settings)
     with tempfile.TemporaryDirectory(dir=home, prefix=".noise-") as scratch, Pool(recipe.verify) as pool:
         cases = examination.prepare(Path(scratch))
-        bench = Bench(recipe, examination, cases, Ground(home, reference.dimensions, ()), Path(scratch))
+        bench = Bench(recipe, examination, cases, Ground.of(home, reference, ()), Path(scratch))
         results = bounds.measure(bench, pool, [*artifacts], arguments.seeds)
     broken = {result.variant: result.failure or result.not_run for result in results if not result.measures}
     for variant, reason in broken.items():
