@@ -30,14 +30,14 @@ class Products:
         return 2 * SIDE**3 / (time.perf_counter() - begin)
 
 
-def operations(scenario: Scenario, dims: Dimensions) -> float:
+def operations(scenario: Scenario, dims: Dimensions, tables: int) -> float:
     """Float32 operations that one pass of a prefill cannot do without, over the whole batch.
 
     Two for each weight of the layers and each token, for each weight of the head and each position whose logits are
-    wanted, and for each number of the keys and values that a token may look at.
+    wanted, and for each number of the keys and values that a token may look at. `tables` weights are looked up or are
+    the head's.
     """
-    tables = dims.vocabulary * (1 if dims.tied else 2) + dims.context
-    body = dims.parameters - tables * dims.hidden
+    body = dims.parameters - tables
     kept = scenario.length if scenario.every else 1
     looked_at = 2 * dims.layers * dims.heads * dims.head_dim * scenario.length * (scenario.length + 1) / 2
     return scenario.batch * 2 * (body * scenario.length + dims.vocabulary * dims.hidden * kept + looked_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from model import architecture
+from model.checkpoint import read_config
 from model.contract import Dimensions
 from pipeline.artifact.store import open_artifact
 from pipeline.command import invocation
@@ -31,6 +34,7 @@ class Site:
     digest: str
     dims: Dimensions
     recipe: Path
+    tables: int  # numbers in the tables of tokens and positions, the head's included
 
     @property
     def source(self) -> Path:
@@ -96,9 +100,16 @@ def open_site(recipe: Recipe, build: Path) -> Site:
     source = open_artifact(home / "source", made_by=invocation("convert", recipe.path, build))
     where = f"{source.path}: facts"
     dims = typed(Dimensions, source.manifest.facts.get("dimensions"), where=where, error=ArtifactError)
-    site = Site(home, source.digest, dims, recipe.path)
+    site = Site(home, source.digest, dims, recipe.path, _tables(recipe, source.path))
     site.directory.mkdir(exist_ok=True)
     return site
+
+
+def _tables(recipe: Recipe, source: Path) -> int:
+    own, config = architecture.find(recipe.architecture), read_config(source / "config.json")
+    at, shapes = own.landmarks.landmarks(config), own.config.tensors(config)
+    names = {f"{module}.weight" for module in (at.embedding, at.head, at.positions)}
+    return sum(math.prod(shape) for name, shape in shapes.items() if name in names)
 
 
 def choose(known: Sequence[tuple[str, str]], only: Sequence[str] | None) -> list[tuple[str, str]]:

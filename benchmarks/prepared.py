@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.engine import Site, installed
 from benchmarks.remote import Remote, RemoteError
+from pipeline import plugins
 from pipeline.artifact.manifest import Manifest
 from pipeline.artifact.store import seal, staging, up_to_date
 from pipeline.canonical import digest, file_digest
@@ -31,7 +32,7 @@ def prepared(site: Site, engine: str, name: str) -> Path:
         variant=f"{engine}-{name}",
         source={},
         recipe=digest([engine, name]),
-        code=file_digest(Path(maker.__file__ or "")),
+        code=digest([file_digest(path) for path in (Path(maker.__file__ or ""), *_written_for_peers())]),
         parents={"source": site.digest},
         tools={tool: installed(tool) or "absent" for tool in maker.TOOLS},
     )
@@ -46,6 +47,12 @@ def prepared(site: Site, engine: str, name: str) -> Path:
                 raise InputError(f"cannot be prepared: {error}", where=f"{engine} {name}", hint=hint) from error
             seal(staged, target, wanted)
     return target
+
+
+def _written_for_peers() -> list[Path]:
+    """What architectures say of peers' files."""
+    folders = (plugins.ROOT / plugins.ARCHITECTURES, *plugins.elsewhere(plugins.ARCHITECTURES))
+    return [path for folder in folders for path in sorted(folder.glob("*/gguf.py"))]
 
 
 class Maker:

@@ -208,7 +208,7 @@ class Benchmark:
         limits = {
             s.name: bytes_per_step(s, measured.place.read, row) / bandwidth
             if s.kind == "decode"
-            else operations(s, dims) / arithmetic
+            else operations(s, dims, self.site.tables) / arithmetic
             for s in self.scenarios
         }
         return Entry(

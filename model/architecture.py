@@ -24,6 +24,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from model.contract import Dimensions
@@ -130,8 +131,8 @@ class Gguf(Protocol):
     def unsupported(self, config: Config) -> str | None:
         """Return why llama.cpp's graph does not compute a configuration; None when it does."""
 
-    def write(self, config: Config, dims: Dimensions, weights: Mapping[str, np.ndarray], name: str, path: Any) -> Any:
-        """Return a GGUFWriter with the model's facts and tensors, for the tokenizer to be added to."""
+    def writer(self, config: Config, weights: Mapping[str, np.ndarray], path: Path) -> Any:
+        """Return a GGUFWriter that holds the model's facts and tensors, for the tokenizer to be added to."""
 
 
 class Tiny(Protocol):

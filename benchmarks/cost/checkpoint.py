@@ -1,10 +1,14 @@
-"""Small random GPT-2 checkpoints of any size, with the embedded model's tokenizer: what growth is measured on."""
+"""Small random checkpoints of any size, otherwise as the embedded model: what growth is measured on."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+from model.architecture import of_model_type
+from model.checkpoint import read_config
+from pipeline.errors import InputError
 from pipeline.plugins import ROOT
 
 EMBEDDED = ROOT / "recipes" / "embedded"
@@ -22,12 +26,19 @@ class Factory:
     """Makes checkpoints in the process that it lives in, which needs torch."""
 
     def make(self, directory: Path, layers: int, hidden: int) -> None:
-        """Write a random checkpoint of `layers` layers and width `hidden`, in the embedded model's context."""
+        """Write a random checkpoint of `layers` layers and width `hidden`."""
         import torch
-        from transformers import GPT2Config, GPT2LMHeadModel
+        from transformers import AutoConfig, AutoModelForCausalLM
 
+        where = EMBEDDED / "config.json"
+        embedded = read_config(where)
+        own = of_model_type(embedded["model_type"], where)
+        if own.tiny is None:
+            raise InputError(f"no sizes of {own.name} can be made", where=where, hint="add tiny.py to the architecture")
+        dims = own.config.dimensions(embedded, where)
+        dims = replace(dims, layers=layers, hidden=hidden, head_dim=hidden // dims.heads)
         torch.manual_seed(0)
-        config = GPT2Config.from_pretrained(EMBEDDED, n_layer=layers, n_embd=hidden, dtype=torch.float32)
-        GPT2LMHeadModel(config).save_pretrained(directory)
+        config = AutoConfig.for_model(**own.tiny.config(dims, embedded["eos_token_id"]))
+        AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(directory)
         for name in TOKENIZER:
             shutil.copyfile(EMBEDDED / name, directory / name)

@@ -55,13 +55,14 @@ def test_a_prefill_counts_every_row_and_repeat_and_its_limit_is_one_pass_s() -> 
 
 
 def test_the_operations_of_a_prefill_are_those_of_its_weights_and_of_what_it_looks_at() -> None:
-    parameters = 100 * 8 + 16 * 8 + 1000
+    tables = 100 * 8 + 16 * 8
+    parameters = tables + 1000
     dims = Dimensions(
         2, hidden=8, heads=2, kv_heads=2, head_dim=4, context=16, vocabulary=100, parameters=parameters, tied=True
     )
     attention = 2 * 8 * 2 * (1 + 2 + 3)  # layers, width, keys and values, tokens that each of three may look at
-    assert operations(Scenario("x", "prefill", 3), dims) == 2 * (3 * 1000 + 100 * 8 + attention)
-    everything = operations(Scenario("x", "prefill", 3, batch=5, every=True), dims)
+    assert operations(Scenario("x", "prefill", 3), dims, tables) == 2 * (3 * 1000 + 100 * 8 + attention)
+    everything = operations(Scenario("x", "prefill", 3, batch=5, every=True), dims, tables)
     assert everything == 5 * 2 * (3 * 1000 + 3 * 100 * 8 + attention)
 
 

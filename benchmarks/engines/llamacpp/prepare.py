@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from model.architecture import of_model_type
 
 BASE: str | None = "f32"
 TOOLS = ("llama-cpp-python", "gguf", "transformers", "torch")
-TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
 
 def make(name: str, source: Path, base: Path, target: Path) -> None:
@@ -34,39 +33,29 @@ def quantize(source: Path, target: Path, name: str) -> None:
 
 
 def write(source: Path, path: Path) -> None:
-    """Write a GPT-2 checkpoint as a float32 GGUF file, with the tokenizer that its reader asks for.
+    """Write a checkpoint as a float32 GGUF file, with the tokenizer that its reader asks for.
 
-    ValueError for a model that llama.cpp's graph for GPT-2 does not compute.
+    ValueError for a model that llama.cpp's graph does not compute, or that nobody has said how to write.
     """
     import gguf
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, local_files_only=True)
-    config = model.config
-    if config.activation_function != "gelu_new" or config.scale_attn_by_inverse_layer_idx:
-        raise ValueError("llama.cpp computes GPT-2 with gelu_new and unscaled layers only")
-    writer = gguf.GGUFWriter(path, "gpt2")
+    config = model.config.to_dict()
+    own = of_model_type(config["model_type"], source / "config.json")
+    if own.gguf is None:
+        raise ValueError(f"nobody has written how llama.cpp names the tensors of {own.name}")
+    reason = own.gguf.unsupported(config)
+    if reason is not None:
+        raise ValueError(reason)
+    weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    writer = own.gguf.writer(config, weights, path)
     writer.add_name(source.parent.name)
-    writer.add_context_length(config.n_positions)
-    writer.add_embedding_length(config.n_embd)
-    writer.add_block_count(config.n_layer)
-    writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
-    writer.add_head_count(config.n_head)
-    writer.add_layer_norm_eps(config.layer_norm_epsilon)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    _add_tokenizer(writer, source, config.vocab_size)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, config.n_layer)
-    body: Any = model.transformer
-    tensors = dict(body.state_dict(prefix="transformer."))
-    if not config.tie_word_embeddings:
-        tensors["lm_head.weight"] = model.lm_head.weight.detach()
-    for key, tensor in tensors.items():
-        array = tensor.numpy()
-        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
-        if name is None:
-            raise ValueError(f"llama.cpp's GPT-2 has no tensor for {key}")
-        writer.add_tensor(name, np.ascontiguousarray(array.T if key.endswith(TRANSPOSED) else array))
+    writer.add_tokenizer_model(own.gguf.TOKENIZER[0])
+    writer.add_tokenizer_pre(own.gguf.TOKENIZER[1])
+    _add_tokenizer(writer, source, config["vocab_size"])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -91,8 +80,6 @@ def _add_tokenizer(writer: Any, source: Path, vocabulary: int) -> None:
         for index in range(vocabulary)
     ]
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])

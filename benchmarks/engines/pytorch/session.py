@@ -46,7 +46,7 @@ class PyTorchRunner:
     def decode(self, prompt: Array, batch: int, steps: int) -> float:
         """Forward passes, with argmax between them."""
         rows = torch.from_numpy(prompt[None]).repeat(batch, 1)
-        context = self._model.config.n_positions
+        context = self._model.config.max_position_embeddings
         cache = StaticCache(self._model.config, max_cache_len=context) if self._compiled else DynamicCache()
         places = torch.arange(len(prompt))
         result = self._model(input_ids=rows, past_key_values=cache, cache_position=places, logits_to_keep=1)
