@@ -14,6 +14,8 @@ from model.contract import Port
 
 MICROSOFT = "com.microsoft"
 END = np.iinfo(np.int64).max  # of a slice that goes to the end
+# Score of a masked position. exp() of it is 0 in float32 and float16, and unlike -inf a row of nothing else is no NaN.
+MASKED = -1e4
 DTYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
 
 
@@ -72,6 +74,36 @@ class Builder:
         return self._tape.op_multi_out(
             operator, inputs, attributes, outputs=outputs, domain=domain, name=f"{names[0]}/{operator}"
         )
+
+    def turned(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+        """The initializer of this name, of a matrix that is stored the other way round."""
+        rows, columns = tensor.shape.numpy()
+        turned = ir.LazyTensor(
+            lambda: ir.tensor(np.ascontiguousarray(tensor.numpy().T), name=name),
+            dtype=tensor.dtype,
+            shape=ir.Shape((columns, rows)),
+            name=name,
+        )
+        return self.tensor(name, turned)
+
+    def attention_bias(self, ids: ir.Value, attention_mask: ir.Value) -> ir.Value:
+        """What is added to the scores, float32 [batch, 1, sequence, total]: 0 where a token may look, else MASKED.
+
+        It may look at slots up to its own, which the last `sequence` of the `total` are, unless they are padding.
+        """
+        total = self.op("Shape", [attention_mask], "total_length", {"start": 1, "end": 2})
+        length = self.op("Shape", [ids], "sequence_length", {"start": 1, "end": 2})
+        bounds = [self.scalar("zero", 0), self.op("Squeeze", [total], "total"), self.scalar("one", 1)]
+        slots = self.op("Range", bounds, "slots")
+        begin = self.op("Neg", [length], "sequence_begin")
+        own = self.op("Slice", [slots, begin, self.vector("end", END)], "own_slots")
+        rows = self.op("Unsqueeze", [own, self.vector("axis_1", 1)], "rows")
+        causal = self.op("GreaterOrEqual", [rows, slots], "causal")
+        real = self.op("Cast", [attention_mask], "real", {"to": ir.DataType.BOOL})
+        columns = self.op("Unsqueeze", [real, self.vector("axes_1_2", 1, 2)], "columns")
+        allowed = self.op("And", [columns, causal], "allowed")
+        levels = [self.constant(name, np.array(value, np.float32)) for name, value in (("open", 0), ("masked", MASKED))]
+        return self.op("Where", [allowed, *levels], "attention_bias")
 
     def last(self, hidden: ir.Value, keep: ir.Value) -> ir.Value:
         """The last `keep` positions of [batch, sequence, hidden]; 0 keeps all, because a slice from -0 begins at 0."""

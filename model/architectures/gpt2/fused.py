@@ -24,10 +24,9 @@ import onnx_ir as ir
 
 from model import contract
 from model.architecture import GraphSource
-from model.builder import END, MICROSOFT, Builder
+from model.builder import MICROSOFT, Builder
 from model.contract import Dimensions
 
-MASKED = -1e4  # as in `standard`
 # Activation -> operator, its attributes, its domain. The first group is the tanh approximation of GELU, spelt
 # differently; Gelu is the exact one; QuickGelu is x * sigmoid(alpha x).
 TANH = ("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh")
@@ -70,7 +69,7 @@ class _GPT2:
         columns = graph.op("Gather", [self._table("transformer.wte"), ids], "transformer.wte.columns", {"axis": 1})
         tokens = graph.op("Transpose", [columns], "transformer.wte", {"perm": [1, 2, 0]})
         places = graph.op("Gather", [self._tensor("transformer.wpe.weight"), positions], "transformer.wpe")
-        bias = self._attention_bias(ids, attention_mask)
+        bias = graph.attention_bias(ids, attention_mask)
         residual, hidden = self._norm(tokens, places, "transformer.h.0.ln_1", "embeddings")
         presents: list[ir.Value] = []
         for layer in range(dims.layers):
@@ -81,30 +80,6 @@ class _GPT2:
         head = self._table("transformer.wte" if dims.tied else "lm_head")
         logits = graph.op("MatMul", [graph.last(hidden, keep), head], "logits")
         return graph.model([*inputs, keep], [logits, *presents], contract.outputs(dims))
-
-    def _attention_bias(self, ids: ir.Value, attention_mask: ir.Value) -> ir.Value:
-        """What is added to the scores, float32 [batch, 1, sequence, total]: 0 where a token may look, else MASKED.
-
-        It may look at slots up to its own, which the last `sequence` of the `total` are, unless they are padding.
-        """
-        graph = self.graph
-        total = graph.op("Shape", [attention_mask], "total_length", {"start": 1, "end": 2})
-        length = graph.op("Shape", [ids], "sequence_length", {"start": 1, "end": 2})
-        bounds = [graph.scalar("zero", 0), graph.op("Squeeze", [total], "total"), graph.scalar("one", 1)]
-        slots = graph.op("Range", bounds, "slots")
-        begin = graph.op("Neg", [length], "sequence_begin")
-        own = graph.op("Slice", [slots, begin, graph.vector("end", END)], "own_slots")
-        causal = graph.op(
-            "GreaterOrEqual", [graph.op("Unsqueeze", [own, graph.vector("axis_1", 1)], "rows"), slots], "causal"
-        )
-        real = graph.op("Cast", [attention_mask], "real", {"to": ir.DataType.BOOL})
-        allowed = graph.op(
-            "And", [graph.op("Unsqueeze", [real, graph.vector("axes_1_2", 1, 2)], "columns"), causal], "allowed"
-        )
-        levels = [
-            graph.constant(name, np.array(value, np.float32)) for name, value in (("open", 0), ("masked", MASKED))
-        ]
-        return graph.op("Where", [allowed, *levels], "attention_bias")
 
     def _layer(
         self, layer: int, residual: ir.Value, hidden: ir.Value, bias: ir.Value, past: list[ir.Value]
@@ -158,15 +133,7 @@ class _GPT2:
     def _table(self, module: str) -> ir.Value:
         """A table of the vocabulary as the head multiplies with it, float32 [hidden, vocabulary]."""
         name = f"{module}.weight"
-        table = self.weights[name]
-        rows, columns = table.shape.numpy()
-        turned = ir.LazyTensor(
-            lambda: ir.tensor(np.ascontiguousarray(table.numpy().T), name=name),
-            dtype=table.dtype,
-            shape=ir.Shape((columns, rows)),
-            name=name,
-        )
-        return self.graph.tensor(name, turned)
+        return self.graph.turned(name, self.weights[name])
 
     def _tensor(self, name: str) -> ir.Value:
         return self.graph.tensor(name, self.weights[name])

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from model.builder import MASKED
+
 if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from model.architecture import GraphSource
 
 ATTENTION = "pipeline_export"  # the name under which `attention` and `mask` are registered
-# Score of a masked position. exp() of it is 0 in float32 and float16, and unlike -inf a row of nothing else is no NaN.
-MASKED = -1e4
 
 
 def build(source: GraphSource) -> ir.Model:
