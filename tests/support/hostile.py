@@ -136,6 +136,8 @@ DIMENSIONS = {
     "layers": 1,
     "hidden": 4,
     "heads": 1,
+    "kv_heads": 1,
+    "head_dim": 4,
     "context": 8,
     "vocabulary": 3,
     "parameters": 12,
