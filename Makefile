@@ -17,6 +17,8 @@ REPOSITORY =
 PORT    =
 EXPLAIN =
 SEEDS   =
+PROCESSOR =
+SAMPLE  =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -27,18 +29,19 @@ NODE     = verify/runtimes/transformersjs verify/runtimes/browser publish/page
 # A value as one word of the shell, whatever it holds.
 quoted   = '$(subst ','\'',$(1))'
 explain  = $(if $(filter-out 0 no false,$(EXPLAIN)),--explain)
+processor = $(if $(PROCESSOR),--processor '$(PROCESSOR)')
 variants = $(foreach name,$(VARIANT),--variant '$(name)')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify faults noise publish reconvert hub serve bench bench-cost bench-web benchmarks-accuracy fuzz peers check format test clean
+.PHONY: help setup demo convert quantize verify faults noise publish reconvert hub serve bench bench-cost bench-web benchmarks-accuracy fuzz arm64 peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
 	@echo
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 	@echo
 	@echo '  RECIPE=FILE   what to convert, quantize and verify ($(RECIPE))'
 	@echo '  SOURCE=DIR    convert a checkpoint on this machine instead of the one on the Hub'
@@ -47,7 +50,9 @@ help: ## print this list
 	@echo '  ROUNDS=N      how often bench (5) and bench-web (3) measure everything'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", parts of bench-cost, or faults to plant (everything)'
 	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
-	@echo '  SEEDS=N       how many copies of each variant noise measures (10)'
+	@echo '  SEEDS=N       how many copies of each variant noise measures (10), how many clean runs of each faults judges (20)'
+	@echo '  PROCESSOR=SET verify and faults run the candidates on an emulated processor, such as AVX2 or SSE4.2 (qemu-user)'
+	@echo '  SAMPLE=N      faults plants only N of the catalogue, at their default magnitudes'
 	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
 	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
@@ -69,7 +74,7 @@ quantize: setup ## make the recipe's variants from the converted model
 	$(BIN)/python -m quantize $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants)
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
-	$(BIN)/python -m verify $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(explain)
+	$(BIN)/python -m verify $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(explain) $(processor)
 
 publish: setup ## show what publishing the verified model would change on the Hub; WAY=push does it
 	$(BIN)/python -m publish $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
@@ -84,7 +89,7 @@ serve: setup ## try what was built in this machine's browser
 	$(BIN)/python -m publish.serve $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(PORT),--port '$(PORT)')
 
 faults: setup ## plant every fault of the catalogue in what was built: the checks must catch each
-	$(BIN)/python -m verify.faults $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(ONLY),--only $(ONLY)) $(explain)
+	$(BIN)/python -m verify.faults $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(ONLY),--only $(ONLY)) $(explain) $(processor) $(if $(SAMPLE),--sample '$(SAMPLE)') $(if $(SEEDS),--seeds '$(SEEDS)')
 
 noise: setup ## measure what the check `twin` must allow, and print the recipe's tables for it
 	$(BIN)/python -m verify.faults.noise $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(SEEDS),--seeds '$(SEEDS)')
@@ -103,6 +108,8 @@ benchmarks-accuracy: setup ## the source card's six benchmarks, DATA=... (a dire
 
 fuzz: setup ## read FILES=10000 mutated files: every one must be read or refused
 	$(BIN)/python -m tests.fuzz $(if $(FILES),--files '$(FILES)')
+
+arm64: .venv-arm64/.installed ## set up an arm64 Python with onnxruntime, for verify on that processor (Debian 12, qemu-user; 242 MB)
 
 peers: $(VENV)/.peers ## install the engines that bench compares with (compiles llama.cpp: minutes)
 
@@ -141,6 +148,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	    echo 'WARNING: npm not found, so $* cannot run; a recipe that requires it gets no pass.' >&2; \
 	    echo '         Install Node 20 or later with npm (Debian: apt-get install nodejs npm), then run: make setup' >&2; \
 	fi
+
+.venv-arm64/.installed: constraints.txt | $(VENV)/.installed
+	$(BIN)/python -m verify.emulation
 
 $(VENV)/.peers: $(VENV)/.installed
 	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*t["dependency-groups"]["peers"], sep="\n")' > '$(VENV)/peers.txt'

@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"  # the judge looks nothing up
 
     from verify import stage  # after parsing, so that --help is instant
+    from verify.emulation.emulator import present
     from verify.explain.terminal import show_stored
     from verify.report.headroom import tolerances
     from verify.report.terminal import show
@@ -33,8 +34,12 @@ def main(argv: Sequence[str] | None) -> int:
     from verify.run_checks import Target
 
     home = arguments.build / recipe.name
+    emulator = None if arguments.processor is None else present(arguments.processor)
     manner = Manner(
-        measuring=arguments.tolerances is not None, runtimes=not arguments.no_runtimes, explain=arguments.explain
+        measuring=arguments.tolerances is not None,
+        runtimes=not arguments.no_runtimes and emulator is None,
+        explain=arguments.explain,
+        emulator=emulator,
     )
     if arguments.candidate is not None:
         target = Target(arguments.variant[0], arguments.candidate)
@@ -72,6 +77,11 @@ def _parser() -> ArgumentParser:
         help="print the recipe's [tolerances] set to FACTOR (1) times what was measured; 1 is the least that passes",
     )
     parser.add_argument("--no-runtimes", action="store_true", help="leave out verify.runtimes: an incomplete report")
+    parser.add_argument(
+        "--processor",
+        metavar="SET",
+        help="run the candidates on an emulated processor whose best instruction set this is, such as AVX2 or SSE4.2",
+    )
     parser.add_argument("--explain", action="store_true", help="find the node at fault in each variant that fails")
     return parser
 
@@ -89,6 +99,9 @@ def _check_arguments(recipe: Recipe, arguments: Namespace) -> None:
         raise RecipeError(
             f"factor {arguments.tolerances} would fail what was measured", where="--tolerances", hint=hint
         )
+    if arguments.processor is not None and arguments.explain:
+        hint = "leave one of them out: an explanation runs graphs on this machine's own processor"
+        raise RecipeError("--explain with --processor", where="--explain", hint=hint)
     if arguments.candidate is None and arguments.source is not None:
         hint = "built variants are judged against build/<name>/source; use --source with --candidate, or with convert"
         raise RecipeError("--source without --candidate", where="--source", hint=hint)

@@ -8,12 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from verify.emulation.emulator import Emulator
+
 PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy")
 
 
-def environment() -> dict[str, Any]:
-    """What may change a figure: library versions, processor model and flags (int8 kernels depend on them)."""
-    model, flags = _processor()
+def environment(emulator: Emulator | None = None) -> dict[str, Any]:
+    """What may change a figure: library versions, processor model and flags (int8 kernels depend on them).
+
+    `emulator` is of the processor that the candidates are run on, if it is not this machine's.
+    """
+    model, flags = _processor() if emulator is None else (f"{emulator.name}, emulated: {emulator.version}", [])
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",

@@ -15,6 +15,7 @@ from pipeline.errors import InputError
 from pipeline.plugins import ROOT, code_of
 from pipeline.recipe.recipe import Recipe
 from verify import run_checks, verdict
+from verify.emulation.emulator import Emulator
 from verify.interop import run_runtimes
 from verify.interop.run_runtimes import NotRun, Planned
 from verify.reference.corpus import Corpus, read_text
@@ -34,6 +35,7 @@ class Manner:
     measuring: bool = False  # figures may lack a tolerance: they are measured, and fail
     runtimes: bool = True  # False: the recipe's runtimes are left out, and the report is incomplete
     explain: bool = False  # where the fault of each failed variant is
+    emulator: Emulator | None = None  # of another processor, which the checks are run on
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
     _check_expected(recipe, reference, order.source)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
     with store.staging(order.directory) as staged:
-        found = Examination(recipe, reference, corpus, modules, settings).run(targets, staged)
+        examination = Examination(recipe, reference, corpus, modules, settings, order.manner.emulator)
+        found = examination.run(targets, staged)
         results = [result for result in found if result.not_run is None]
         left = {result.check: NotRun(result.check, result.not_run) for result in found if result.not_run is not None}
         for entry in left.values():
@@ -119,7 +122,7 @@ def _reproduce(recipe: Recipe, order: Order, header: Mapping[str, Any], code: st
     path = recipe.path.resolve()
     shown = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
     variants = [target.variant for target in order.targets]
-    if order.past is None:
+    if not header["parents"]:
         commands = [f"python -m verify {shown} --candidate {order.targets[0].path.name} --variant {variants[0]}"]
     else:
         source = " --source DIR" if header["source"].get("origin") == "directory" and not recipe.source.path else ""
@@ -128,6 +131,8 @@ def _reproduce(recipe: Recipe, order: Order, header: Mapping[str, Any], code: st
         for stage, names in (("quantize", quantized), ("verify", variants)):
             chosen = f" --variant {' '.join(names)}" if header["not_judged"] else ""
             commands += [f"python -m {stage} {shown}{chosen}"] if names else []
+    if order.manner.emulator is not None:
+        commands[-1] += f" --processor {order.manner.emulator.name}"
     return {"commands": commands, "code": code, "parents": header["parents"]}
 
 

@@ -18,6 +18,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
 from verify.check import Check, NotApplicable, Partial, load
+from verify.emulation.emulator import Emulator
 from verify.reference.corpus import Corpus
 from verify.sandbox.pool import Pool
 from verify.sandbox.worker import CandidateError, Worker
@@ -97,6 +98,7 @@ class Examination:
     corpus: Corpus
     modules: Mapping[str, Check]
     settings: Mapping[str, Any]
+    emulator: Emulator | None = None  # of another processor, which the candidates are run on
 
     def run(self, targets: Sequence[Target], home: Path) -> list[Result]:
         """Results of all checks for all targets at all levels; cases lie below `home` for a while.
@@ -115,7 +117,7 @@ class Examination:
             progress = stack.enter_context(
                 tqdm(unit=" runs", dynamic_ncols=True, desc="verify", mininterval=interval())
             )
-            pool = stack.enter_context(Pool(verify, most=min(AT_A_TIME, len(slots))))
+            pool = stack.enter_context(Pool(verify, most=min(AT_A_TIME, len(slots)), emulator=self.emulator))
             for group in self._groups(scratch, progress):
 
                 def one(worker: Worker, slot: Slot, group: Sequence[Saved] = group) -> None:

@@ -17,12 +17,13 @@ from verify.candidate.untrusted.inspector import Inspector
 from verify.checks.tokenizer import beside
 from verify.environment import environment
 from verify.interop import run_runtimes
-from verify.interop.run_runtimes import NO_FILES, NOT_THIS_TIME, NotRun
+from verify.interop.run_runtimes import NO_FILES, NOT_THIS_TIME, NotRun, Planned
 from verify.report import history
 from verify.run import Manner, Order, Report, judge, making, manifest_of, with_verdict
 from verify.run_checks import Target
 
 TWIN = "twin"
+NOT_THERE = "left out by --processor: it runs on this machine's own"
 
 
 def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Manner) -> tuple[Report, Path]:
@@ -33,30 +34,34 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
     origin, artifacts = lineage.open_built(recipe, chosen, home)
     known = ["fp32", *recipe.variants]
     programs = run_runtimes.plan(recipe, [*artifacts])
-    place = {**environment(), "runtimes": run_runtimes.versions(programs)}
+    place = {**environment(manner.emulator), "runtimes": run_runtimes.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
     wanted = manifest_of(recipe, origin.manifest.source, parents, place, complete=not missing and manner.runtimes)
-    target, past = home / "report", history.read(home / history.FILE)
+    # On another processor: beside the report that publish reads, and no run of its history.
+    target = home / ("report" if manner.emulator is None else f"report-{manner.emulator.name}")
+    past = history.read(home / history.FILE) if manner.emulator is None else None
     # Only a pass is kept: a failure is tried again, for it may have been a time-out.
     done = store.up_to_date(target, with_verdict(wanted, "passed"))
     if done is not None:
         say("report: unchanged")
         made = read_json(target / "report.json")
-        _remember(home, made, done, unless=past)
+        if past is not None:
+            _remember(home, made, done, unless=past)
         return made, target
     header = {
         "source": {**origin.manifest.source, "digest": origin.digest},
         "complete": not missing and manner.runtimes,
         "not_judged": missing,
-        "not_run": [] if manner.runtimes else [asdict(e) for e in run_runtimes.left_out(programs, NOT_THIS_TIME)],
+        "not_run": [asdict(entry) for entry in _left_out(programs, manner)],
         "environment": place,
     }
     targets = [Target(variant, artifact.path / variants.model_file(variant)) for variant, artifact in artifacts.items()]
     checks = [check for check in recipe.verify.checks if check != TWIN]  # its digest says that it is its own twin
     order = Order(origin.path, targets, checks, target, manner, past, programs if manner.runtimes else ())
     made, artifact = judge(recipe, order, {**header, "parents": parents}, wanted)
-    _remember(home, made, artifact)
+    if past is not None:
+        _remember(home, made, artifact)
     return made, target
 
 
@@ -89,9 +94,9 @@ def candidate(
         checks.remove("tokenizer")
         not_run.append(NotRun("tokenizer", "no tokenizer or config lies beside the candidate"))
     beside_it = twin(recipe, variant, home, directory) if TWIN in checks else None
-    place = {**environment(), "runtimes": run_runtimes.versions(programs)}
+    place = {**environment(manner.emulator), "runtimes": run_runtimes.versions(programs)}
     if alone or not manner.runtimes:
-        not_run += run_runtimes.left_out(programs, NO_FILES if alone else NOT_THIS_TIME)
+        not_run += run_runtimes.left_out(programs, NO_FILES) if alone else _left_out(programs, manner)
         programs = ()
     skipped = [asdict(entry) for entry in not_run]
     header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
@@ -115,6 +120,12 @@ def twin(recipe: Recipe, variant: str, home: Path, source: Path) -> Path | None:
             say(f"{TWIN}: NOT RUN: the built {variant} comes from another checkpoint than {source}")
             return None
     return artifacts[variant].path / variants.model_file(variant)
+
+
+def _left_out(programs: Sequence[Planned], manner: Manner) -> list[NotRun]:
+    """The runtimes that the command line leaves out."""
+    reason = NOT_THIS_TIME if manner.emulator is None else NOT_THERE
+    return [] if manner.runtimes else run_runtimes.left_out(programs, reason)
 
 
 def _remember(home: Path, made: Report, artifact: store.Artifact, *, unless: Sequence[history.Run] = ()) -> None:

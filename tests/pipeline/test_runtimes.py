@@ -28,7 +28,7 @@ def test_the_embedded_recipe_requires_the_loaders() -> None:
         ({"require": ["optimum"]}, "required but not run"),
         ({"run": ["optimum", "optimum"]}, "named twice"),
         ({"deno": {}}, "unknown key 'deno'"),
-        ({"settings": {}}, "name the runtime itself: browser, genai, onnxruntime, optimum, transformersjs"),
+        ({"settings": {}}, "name the runtime itself: browser, genai, onnxruntime, optimum, processors, transformersjs"),
         ({"batch": [5, 5]}, "not ragged"),
         ({"prompts": []}, "positive"),
         ({"new_tokens": 0}, "positive"),

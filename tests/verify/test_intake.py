@@ -114,8 +114,8 @@ def test_an_inspection_that_hangs_eats_memory_or_dies_is_ended_and_the_next_one_
         inspector._timeout_s = 60
         inspector.inspect(path)
         assert inspector._process is not None
-        os.kill(inspector._process.pid or 0, signal.SIGSEGV)
-        inspector._process.join()
+        os.kill(inspector._process.pid, signal.SIGSEGV)
+        inspector._process.wait()
         assert "ended its process (exit code -11)" in refusal(inspector, path).what
         inspector.inspect(path)
     model = sound()

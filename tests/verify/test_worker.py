@@ -95,7 +95,7 @@ def test_a_worker_starts_anew_after_a_failure(tmp_path: Path, case: Path) -> Non
         assert worker.judge("logits", case)["max_abs"] == 0
         assert worker._process is not None
         worker._process.kill()
-        worker._process.join()
+        worker._process.wait()
         with pytest.raises(CandidateError, match="its process died"):
             worker.judge("logits", case)
         assert worker.judge("logits", case)["max_abs"] == 0

@@ -1,4 +1,7 @@
-"""python -m verify.faults RECIPE [--build DIR] [--variant NAME ...] [--only FAULT ...] [--seeds N] [--explain]."""
+"""python -m verify.faults RECIPE [--build DIR] [--variant NAME ...] [--only FAULT ...] [--seeds N] [--explain].
+
+On an emulated processor: --processor SET --sample N.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,17 @@ def main(argv: Sequence[str] | None) -> int:
     parser.add_argument("--only", nargs="+", action="extend", metavar="FAULT", help="only these faults")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"clean runs per variant ({SEEDS})")
     parser.add_argument("--explain", action="store_true", help="also: is the planted node named (takes as long again)")
+    parser.add_argument("--sample", type=int, metavar="N", help="only N of the faults, at their default magnitudes")
+    parser.add_argument("--processor", metavar="SET", help="run the copies on an emulated processor, such as AVX2")
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
     if arguments.seeds < 0:
         raise RecipeError(f"{arguments.seeds} seeds are not possible", where="--seeds", hint="write 0 or more")
+    if arguments.sample is not None and arguments.sample < 1:
+        raise RecipeError(f"{arguments.sample} faults are no sample", where="--sample", hint="write 1 or more")
+    if arguments.explain and arguments.processor is not None:
+        hint = "leave one of them out: an explanation runs graphs on this machine's own processor"
+        raise RecipeError("--explain with --processor", where="--explain", hint=hint)
     os.environ["HF_HUB_OFFLINE"] = "1"
 
     from verify.faults.fault import VARIANTS, catalogue  # after parsing, so that --help is instant
@@ -34,7 +44,7 @@ def main(argv: Sequence[str] | None) -> int:
     faults = catalogue()
     known = [variant for variant in VARIANTS if variant in ("fp32", *recipe.variants)]
     variants = _chosen(arguments.variant, known, "--variant")
-    names = _chosen(arguments.only, list(faults), "--only")
+    names = _sample(_chosen(arguments.only, list(faults), "--only"), arguments.sample)
     return _run(recipe, arguments, variants, {name: faults[name] for name in names})
 
 
@@ -45,15 +55,25 @@ def _chosen(wanted: Sequence[str] | None, known: Sequence[str], where: str) -> l
     return [name for name in known if not wanted or name in wanted]
 
 
+def _sample(names: Sequence[str], count: int | None) -> Sequence[str]:
+    """`count` of the names, evenly spread over the families that they are sorted by; all if there is no count."""
+    if count is None or count >= len(names):
+        return names
+    return [names[place * len(names) // count] for place in range(count)]
+
+
 def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: Mapping[str, object]) -> int:
     from pipeline.artifact import lineage
     from verify import run_checks, verdict
+    from verify.emulation.emulator import present
     from verify.faults import explained, sweep, table
     from verify.faults.bench import Bench, Ground, shorter
     from verify.faults.fault import Fault
     from verify.sandbox.pool import Pool
 
+    emulator = None if arguments.processor is None else present(arguments.processor)
     home: Path = arguments.build / recipe.name
+    target = home / ("faults" if emulator is None else f"faults-{emulator.name}")
     origin, _ = lineage.open_built(recipe, list(variants), home)
     modules = run_checks.plan(recipe, recipe.verify.checks)
     verdict.require_tolerances(recipe, modules, list(variants))
@@ -68,20 +88,23 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
     examination = run_checks.Examination(recipe, reference, corpus, modules, settings)
     unseen = sorted(set(range(reference.dimensions.vocabulary)) - set(corpus.ids.tolist()) - {reference.end})
     chosen = {name: entry for name, entry in faults.items() if isinstance(entry, Fault)}
-    with tempfile.TemporaryDirectory(dir=home, prefix=".faults-") as scratch, Pool(recipe.verify) as pool:
+    with (
+        tempfile.TemporaryDirectory(dir=home, prefix=".faults-") as scratch,
+        Pool(recipe.verify, emulator=emulator) as pool,
+    ):
         cases = examination.prepare(Path(scratch))
         ground = Ground(home, reference.dimensions, tuple(unseen))
-        bench = Bench(recipe, examination, cases, ground, Path(scratch))
+        bench = Bench(recipe, examination, cases, ground, Path(scratch), halving=arguments.sample is None)
         findings = sweep.sweep(bench, pool, chosen.values(), variants)
         cleans = sweep.clean(bench, pool, variants, arguments.seeds)
         report = table.document(recipe.name, chosen, findings, cleans)
-        text = table.write(report, chosen, findings, home / "faults")
+        text = table.write(report, chosen, findings, target)
         if arguments.explain:  # takes as long again: what is known by now is on disk
             scores = explained.explain(bench, pool, chosen, findings)
             report = table.document(recipe.name, chosen, findings, cleans, scores)
-            text = table.write(report, chosen, findings, home / "faults")
+            text = table.write(report, chosen, findings, target)
     print(text.partition("\n## Faults")[0])
-    print(home / "faults")
+    print(target)
     return PASSED if report["verdict"] == "passed" else CHECK_FAILED
 
 

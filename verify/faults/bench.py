@@ -87,6 +87,7 @@ class Bench:
     cases: Sequence[Saved]
     ground: Ground
     scratch: Path
+    halving: bool = True  # whether graded faults are planted ever smaller, to find the smallest that is caught
 
     def judge(self, worker: Worker, entry: Fault, variant: str, path: Path, checks: Sequence[str]) -> dict[str, str]:
         """The checks among `checks` that catch what was planted, each with what it says."""

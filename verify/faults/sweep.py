@@ -73,7 +73,7 @@ def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Pa
     path = bench.ground.plant(entry, variant, None, place / "planted")
     found = bench.judge(worker, entry, variant, path, judging)
     default = entry.magnitude
-    if default is None or not found:
+    if default is None or not found or not bench.halving:
         return Finding(entry.name, variant, found)
     smaller: dict[int, dict[str, str]] = {0: found}
 

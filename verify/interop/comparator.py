@@ -51,6 +51,7 @@ class Judgement:
     reference: Reference
     error: float
     unreadable: str | None = None
+    rows: int | None = None  # of the batch that were asked for, the first ones, where not all of them were
 
     def judge(self, part: str, answer: Any) -> Found:
         """Measures of one part, by the check they belong to; raises what a malformed answer raises."""
@@ -133,12 +134,16 @@ class Judgement:
 
     def _passes(self, answer: Mapping[str, Array]) -> Found:
         """The batch's logits: `whole` [rows, length, vocabulary], `step` [rows, vocabulary] of the last token."""
-        real, wanted = self.questions.batch.mask == 1, self.questions.whole
+        batch = self.questions.batch.first(self.rows)
+        rows, length = batch.mask.shape
+        real, wanted = batch.mask == 1, self.questions.whole[:rows, -length:]
         whole, step = largest(answer["whole"][real], wanted[real]), largest(answer["step"], wanted[:, -1])
         last = wanted[:, -1].size
+        part = f"{rows} of {len(self.questions.batch.mask)} rows" if self.rows else ""
+        after = "the last token after the others' cache"
         return {
-            "logits": [Measure("max_abs", whole, wanted[real].size, unit="logit")],
-            "cache": [Measure("max_abs", step, last, unit="logit", detail="the last token after the others' cache")],
+            "logits": [Measure("max_abs", whole, wanted[real].size, unit="logit", detail=part)],
+            "cache": [Measure("max_abs", step, last, unit="logit", detail=f"{after}; {part}" if part else after)],
         }
 
     def _spread(self, answer: Sequence[tuple[Array, Array]]) -> Found:

@@ -108,7 +108,7 @@ def examine(
     questions = ask_reference(reference, corpus, table)
     ready = [runtime for runtime in runtimes if runtime.missing is None]
     outcome.not_run += [_missing(runtime, lacks) for runtime in runtimes if (lacks := runtime.missing) is not None]
-    outcome.not_run += [entry for runtime in ready for entry in _unsupported(runtime, targets)]
+    outcome.not_run += [entry for runtime in ready for entry in (*_absent(runtime), *_unsupported(runtime, targets))]
     bounds = Bounds(table.timeout_s, table.memory_gb)
     count = len(ready) * len(targets)
     with tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval()) as progress:
@@ -116,16 +116,24 @@ def examine(
         for runtime, found in inquiry.answers(ready):
             for target, answers in found:
                 error = recipe.limit("logits", "max_abs", target.variant).bound
-                judgement = Judgement(questions, reference, error, runtime.module.UNREADABLE)
+                rows = getattr(runtime.settings, "rows", None)
+                judgement = Judgement(questions, reference, error, runtime.module.UNREADABLE, rows)
                 outcome.results += _judged(recipe, runtime, target, answers, judgement)
     return outcome
 
 
-def _missing(runtime: Planned, lacks: Missing) -> NotRun:
-    """A runtime that is not installed, said loudly."""
+def _missing(runtime: Planned, lacks: Missing, configuration: str | None = None) -> NotRun:
+    """A runtime, or one configuration of it, that is not installed, said loudly."""
+    what = ", ".join(filter(None, (runtime.name, configuration)))
     reason = f"{lacks.what} is not installed: {lacks.command}"
-    say(f"{runtime.name}: NOT RUN: {reason}")
-    return NotRun(runtime.name, reason, runtime.required)
+    say(f"{what}: NOT RUN: {reason}")
+    return NotRun(what, reason, runtime.required)
+
+
+def _absent(runtime: Planned) -> Iterator[NotRun]:
+    lacking = runtime.module.absent(runtime.settings) if hasattr(runtime.module, "absent") else {}
+    for configuration, lacks in lacking.items():
+        yield _missing(runtime, lacks, configuration)
 
 
 def _unsupported(runtime: Planned, targets: Sequence[Target]) -> Iterator[NotRun]:
@@ -186,6 +194,9 @@ def _judged(recipe: Recipe, runtime: Planned, target: Target, answers: Reply, ju
         return [Result(variant, "generation", "any", (), str(answers), runtime=name)]
     results = []
     for configuration, parts in answers.items():
+        if isinstance(parts, RuntimeFailure):
+            results.append(Result(variant, "generation", configuration, (), str(parts), runtime=name))
+            continue
         found: dict[str, list[Measure]] = {}
         try:
             for part in runtime.module.PARTS:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-# By configuration ("any" if there is one only: optimization level, threads), then by part.
-Answers = Mapping[str, Mapping[str, Any]]
-
 
 class RuntimeFailure(Exception):  # noqa: N818  # an outcome of the candidate's, reported; no error of this program
     """The runtime raised, crashed, ran out of memory or out of time, or complained where it must not."""
+
+
+# By configuration ("any" if there is one only: optimization level, threads), then by part; or why it has no answer.
+Answers = Mapping[str, Mapping[str, Any] | RuntimeFailure]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,11 @@ class Settings(Protocol):
 
 
 class Runtime(Protocol):
-    """A module or package in verify/runtimes; its name is the runtime's in recipes and reports."""
+    """A module or package in verify/runtimes; its name is the runtime's in recipes and reports.
+
+    Beside these it may have `absent(settings)`, where one configuration may lack what others have: those that lack
+    something, each with what is not installed.
+    """
 
     Settings: type[Settings]
     PARTS: tuple[str, ...]  # which of the questions it answers, each compared in verify/interop/comparator.py

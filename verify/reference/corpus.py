@@ -22,6 +22,11 @@ class Batch:
     mask: Array
     positions: Array
 
+    def first(self, rows: int | None) -> Batch:
+        """Return the first rows, without the padding that only others need; all rows for None."""
+        start = int(self.mask[:rows].any(axis=0).argmax())
+        return Batch(*(part[:rows, start:] for part in (self.ids, self.mask, self.positions)))
+
 
 def left_padded(rows: Sequence[Array], pad: int) -> Batch:
     """Rows int64 [length], each of its own length, as a batch padded on the left with the token `pad`."""

@@ -5,26 +5,30 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import resource
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
+from verify.emulation.emulator import Emulator
 from verify.interop.runtime import Answers, Ask, Bounds, RuntimeFailure, Task
 from verify.sandbox import limits
 from verify.sandbox.spawned import Spawned, describe
 
 
 @contextlib.contextmanager
-def isolated(module: str, settings: Any, bounds: Bounds) -> Iterator[Ask]:
-    """Gives a function that lets `module.answer(task, settings)` answer in a child, started anew after a failure."""
-    with _Child(module, settings, bounds) as child:
+def isolated(module: str, settings: Any, bounds: Bounds, emulator: Emulator | None = None) -> Iterator[Ask]:
+    """Give a function that lets `module.answer(task, settings)` answer in a child, started anew after a failure.
+
+    `emulator` is of the processor that the child runs on, if it is not this machine's.
+    """
+    with _Child(module, settings, bounds, emulator) as child:
         yield child.ask
 
 
 class _Child(Spawned):
-    def __init__(self, module: str, settings: Any, bounds: Bounds) -> None:
+    def __init__(self, module: str, settings: Any, bounds: Bounds, emulator: Emulator | None) -> None:
         self._module, self._settings, self._bounds = module, settings, bounds
+        self._emulator, self._memory_gb = emulator, bounds.memory_gb
 
     def ask(self, task: Task) -> Answers:
         try:
@@ -48,8 +52,7 @@ class _Child(Spawned):
 
 def _serve(pipe: Connection, module: str, settings: Any, memory_gb: float) -> None:
     limits.die_with_parent()
-    limit = int(memory_gb * 2**30)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    limits.bound_data(int(memory_gb * 2**30))
     os.environ["HF_HUB_OFFLINE"] = "1"
     answer = importlib.import_module(module).answer
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is

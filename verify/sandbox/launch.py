@@ -1,13 +1,11 @@
 """Run a foreign program within limits: `python -m verify.sandbox.launch GIB COMMAND...` sets them and becomes it.
 
-The bounds are the kernel's, so they hold from the program's first instruction, whatever it does: memory is limited by
-RLIMIT_DATA, because JavaScript engines reserve far more addresses than they use (RLIMIT_AS would refuse them).
+The bounds are the kernel's, so they hold from the program's first instruction, whatever it does.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -59,8 +57,7 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 def _become(memory_gb: float, command: Sequence[str]) -> None:
     limits.die_with_parent(signal.SIGTERM)
-    limit = int(memory_gb * 2**30)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    limits.bound_data(int(memory_gb * 2**30))
     os.execvp(command[0], list(command))  # noqa: S606  # no shell is the point
 
 

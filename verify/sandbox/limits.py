@@ -29,6 +29,17 @@ def bound_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
+def bound_data(limit: int, process: int = 0) -> None:
+    """Bound the data, in bytes, of this process, or of another one: its own memory, not what it maps of files.
+
+    JavaScript engines reserve far more addresses than they use, which a bound on addresses would refuse.
+    """
+    if process:
+        resource.prlimit(process, resource.RLIMIT_DATA, (limit, limit))
+    else:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
 def bound_more_memory(allowance: int) -> None:
     """Bound what this process may map from now on, in bytes, beside what it has mapped (libraries, mostly)."""
     try:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from pipeline.recipe.recipe import Verify
+from verify.emulation.emulator import Emulator
 from verify.sandbox.worker import Worker
 
 Job = TypeVar("Job")
@@ -25,13 +26,13 @@ Done = TypeVar("Done")
 class Pool:
     """As many workers as this process may use cores, or `most`, among which the cores are divided.
 
-    Each works within the recipe's bounds on time and memory.
+    Each works within the recipe's bounds on time and memory. With an emulator they are of its processor.
     """
 
-    def __init__(self, bounds: Verify, *, most: int | None = None) -> None:
+    def __init__(self, bounds: Verify, *, most: int | None = None, emulator: Emulator | None = None) -> None:
         cores = sorted(os.sched_getaffinity(0))
         count = min(most or len(cores), len(cores))
-        self._bounds = bounds
+        self._bounds, self._emulator = bounds, emulator
         self._own = threading.local()
         self._free: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
         for first in range(count):
@@ -59,5 +60,11 @@ class Pool:
 
     def _begin(self) -> None:
         os.sched_setaffinity(0, self._free.get())  # of this thread, and of the processes that it starts
-        self._own.worker = Worker(Path(), "", timeout_s=self._bounds.timeout_s, memory_gb=self._bounds.memory_gb)
+        self._own.worker = Worker(
+            Path(),
+            "",
+            timeout_s=self._bounds.timeout_s,
+            memory_gb=self._bounds.memory_gb,
+            emulator=self._emulator,
+        )
         self._workers.append(self._own.worker)

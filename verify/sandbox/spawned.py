@@ -1,8 +1,11 @@
-"""A process of one's own at the end of a pipe, started when first needed and ended at once."""
+"""A Python process at the end of a pipe, started when first needed and ended at once; on another processor if asked."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -10,11 +13,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from verify.emulation.emulator import Emulator
+from verify.sandbox import limits
+
+CHILD = "import sys; sys.path[:0] = {path!r}; from verify.sandbox.spawned import obey; obey({pipe})"
+
 
 class Spawned:
-    """What has such a process; `stop` may be called at any time, and the next `_spawn` starts anew."""
+    """Owns such a process; `stop` may be called at any time, and the next `_spawn` starts anew."""
 
-    _process: multiprocessing.process.BaseProcess | None = None
+    _emulator: Emulator | None = None  # of another processor than this machine's
+    _memory_gb: float | None = None  # set on an emulator from outside: it ignores what the process in it sets
+    _process: subprocess.Popen[bytes] | None = None
     _pipe: Connection | None = None
 
     def __enter__(self) -> Self:
@@ -28,31 +38,43 @@ class Spawned:
     @property
     def pid(self) -> int:
         """The process's id; 0 when there is none."""
-        return 0 if self._process is None else int(self._process.pid or 0)
+        return 0 if self._process is None else self._process.pid
 
     def stop(self) -> int | None:
-        """End the process now; its exit code."""
+        """End the process now; its exit code, negative if a signal ended it."""
         process, self._process = self._process, None
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
         if process is None:
             return None
-        process.join(timeout=0.5)
-        if process.is_alive():
+        try:
+            return process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.join()
-        return process.exitcode
+            return process.wait()
 
     def _spawn(self, serve: Callable[..., None], *arguments: Any) -> Connection:
-        """The pipe to `serve(pipe, *arguments)`, which runs until the pipe is closed."""
+        """Return the pipe to `serve(pipe, *arguments)`, which runs until the pipe is closed."""
         if self._pipe is None:
-            context = multiprocessing.get_context("spawn")  # a fork would inherit the parent's memory and thread pools
-            self._pipe, child = context.Pipe()
-            self._process = context.Process(target=serve, args=(child, *arguments), daemon=True)
-            self._process.start()
-            child.close()
+            python = [sys.executable] if self._emulator is None else self._emulator.command
+            path = sys.path if self._emulator is None else self._emulator.path
+            self._pipe, child = multiprocessing.Pipe()
+            with child:  # a fork would inherit the parent's memory and thread pools
+                command = [*python, "-c", CHILD.format(path=path, pipe=child.fileno())]
+                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[child.fileno()])
+            if self._emulator is not None and self._memory_gb is not None:
+                limits.bound_data(int(self._memory_gb * 2**30), self._process.pid)
+            with contextlib.suppress(ConnectionError):  # it has died, as whoever uses the pipe is told
+                self._pipe.send((serve, arguments))
         return self._pipe
+
+
+def obey(descriptor: int) -> None:
+    """Call, in the child, the function that the parent sends first, with the other end of the pipe."""
+    pipe = Connection(descriptor)
+    serve, arguments = pipe.recv()
+    serve(pipe, *arguments)
 
 
 def describe(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from verify.candidate.session import Candidate
 from verify.check import Case, NotApplicable, Partial, load
+from verify.emulation.emulator import SLOWER, Emulator, Wanted
 from verify.sandbox import limits
 from verify.sandbox.spawned import Spawned, describe
 
@@ -34,8 +35,11 @@ class Worker(Spawned):
     file, for the same process, and a twin, which is what the check `twin` compares the file with.
     """
 
-    def __init__(self, path: Path, level: str, *, timeout_s: float, memory_gb: float) -> None:
-        self._timeout_s, self._memory_gb = timeout_s, memory_gb
+    def __init__(
+        self, path: Path, level: str, *, timeout_s: float, memory_gb: float, emulator: Emulator | None = None
+    ) -> None:
+        self._timeout_s = timeout_s if emulator is None else timeout_s * SLOWER
+        self._memory_gb, self._emulator = memory_gb, emulator
         self._aims = itertools.count()
         self.aim(path, level)
 
@@ -83,13 +87,14 @@ class Worker(Spawned):
         return partial
 
     def _start(self) -> Connection:
-        return self._spawn(_serve, self._memory_gb)
+        return self._spawn(_serve, self._memory_gb, None if self._emulator is None else self._emulator.wanted)
 
 
-def _serve(pipe: Connection, memory_gb: float) -> None:
+def _serve(pipe: Connection, memory_gb: float, processor: Wanted | None) -> None:
     limits.die_with_parent()
     limits.bound_memory(int(memory_gb * 2**30))
     _keep_freed_memory()
+    wrong = None if processor is None else processor.differs()
     known: Aim | None = None
     answer: tuple[str, Any]
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
@@ -105,7 +110,7 @@ def _serve(pipe: Connection, memory_gb: float) -> None:
                 raise
             except BaseException as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check; a panic in Rust is no Exception
                 answer = ("error", _reason(error, memory_gb))
-            pipe.send(answer)
+            pipe.send(answer if wrong is None else ("error", wrong))
 
 
 def _keep_freed_memory() -> None:
