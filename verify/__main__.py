@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"  # the judge looks nothing up
 
     from verify import stage  # after parsing, so that --help is instant
-    from verify.bounds import tables
+    from verify.bounds.tables import tables
     from verify.emulation.emulator import present
     from verify.explain.terminal import show_stored
     from verify.report.terminal import show
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None) -> int:
     if report["explanations"]:
         show_stored(directory)
     if arguments.tolerances is not None:
-        print(tables.of_report(report, recipe, arguments.tolerances))
+        print(tables([report], recipe, arguments.tolerances))
     elif arguments.format is not None:
         print((directory / FILES[arguments.format]).read_text(encoding="utf-8"), end="")
     else:

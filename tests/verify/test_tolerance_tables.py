@@ -81,7 +81,7 @@ def test_of_a_reason_what_it_says_of_measured_variants_is_kept(recipe: Recipe) -
 
 def test_a_report_says_where_it_measured_and_widens_ranges(recipe: Recipe) -> None:
     report = made.make([of_size("logits", 45.03), of_size("cache", 0.5)])
-    found = parsed(tables.of_report(report, recipe, 1.0))
+    found = parsed(tables.tables([report], recipe, 1.0))
     assert found["measured_on"] == ["AVX2"]
     assert (found["logits_range"], found["cache_range"]) == (46.0, recipe.basis.cache_range)
     wider = derive(dataclasses.replace(recipe, basis=Basis(("AVX2",), 46.0, recipe.basis.cache_range)))
@@ -92,7 +92,7 @@ def test_a_report_says_where_it_measured_and_widens_ranges(recipe: Recipe) -> No
 def test_printed_tolerances_make_a_recipe(recipe: Recipe, tmp_path: Path) -> None:
     head = EMBEDDED.read_text().split("[tolerances]")[0]
     report = made.make([made.divergence("q8", 4.2e-5), made.logits("q8", "any", math.inf)])
-    text = tables.of_report(report, recipe, 1.25)
+    text = tables.tables([report], recipe, 1.25)
     (tmp_path / "recipe.toml").write_text(head + text)
     again = read_recipe(tmp_path / "recipe.toml")
     assert again.limit("divergence", "mean_kld", "q8").bound == pytest.approx(5.25e-5)

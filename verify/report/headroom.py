@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from verify.verdict import Judged, Result
@@ -14,16 +14,23 @@ def headroom(results: Sequence[Result]) -> list[dict[str, Any]]:
 
     Of onnxruntime alone: what other runtimes are asked is a sample, with bounds that allow for its size.
     """
-    worst: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for result in (result for result in results if result.runtime == "onnxruntime"):
-        for judged in result.measures:
-            if judged.measure.fixed is not None or not judged.measure.judged:
-                continue
-            key = result.variant, result.check, judged.measure.name
-            entry = _entry(result, judged)
-            if key not in worst or _size(entry) > _size(worst[key]):
-                worst[key] = entry
-    return list(worst.values())
+    return worst(
+        _entry(result, judged)
+        for result in results
+        if result.runtime == "onnxruntime"
+        for judged in result.measures
+        if judged.measure.fixed is None and judged.measure.judged
+    )
+
+
+def worst(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the entries for each variant, check and measure, the worst."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for entry in entries:
+        key = entry["variant"], entry["check"], entry["measure"]
+        if key not in found or _size(entry) > _size(found[key]):
+            found[key] = entry
+    return list(found.values())
 
 
 def used(value: float, bound: float, *, upper: bool) -> float:
