@@ -62,8 +62,8 @@ def _runs(network: Network, known: Mapping[str, Formats]) -> Derivations:
     exact = [name for name, own in known.items() if own.exact]
     logits, cached, sums = network.largest_logits(), network.largest_cached(), _sums(network)
     plain = (
-        f"{sums}; compared in the graph without its roundings of activations. Dynamic int8 with one scale per tensor is "
-        "off by hundreds of times that"
+        f"{sums}; compared in the graph without its roundings of activations. Dynamic int8 with one scale per tensor "
+        "is off by hundreds of times that"
     )
     return {
         ("logits", "max_abs"): _derivation({"fp32": logits}, sums),
