@@ -25,6 +25,7 @@ class Runtimes:
     prompts: tuple[int, ...] = (24, 7)  # tokens of each text that is continued alone
     batch: tuple[int, ...] = (19, 5, 11, 40, 8, 27, 14, 33)  # and of those continued together, padded on the left
     new_tokens: int = 12
+    lengths: tuple[int, ...] | None = None  # tokens of prompts read in one pass; None: all that kernels tell apart
     timeout_s: float = 120.0  # for one runtime and one variant
     memory_gb: float = 8.0  # of data of one runtime's process
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -51,7 +52,7 @@ def read_runtimes(table: object, where: str) -> Runtimes:
     if len(set(runtimes.batch)) < 2:
         hint = "name at least two different lengths, so that something is padded"
         raise RecipeError("the batch is not ragged", where=f"{where}: batch", hint=hint)
-    numbers = (*runtimes.prompts, *runtimes.batch, runtimes.new_tokens, runtimes.timeout_s, runtimes.memory_gb)
+    numbers = (*runtimes.prompts, *runtimes.batch, *(runtimes.lengths or ()), runtimes.new_tokens, runtimes.timeout_s, runtimes.memory_gb)
     if not runtimes.prompts or min(numbers) <= 0:
         raise RecipeError("lengths, new_tokens, timeout_s and memory_gb must be positive", where=where, hint="mend it")
     return runtimes

@@ -12,6 +12,8 @@ import numpy as np
 from pipeline.recipe.runtimes import Runtimes
 from verify.check import Array
 from verify.checks.tokenizer import HARD
+from verify.interop import lengths
+from verify.interop.lengths import Lengths
 from verify.reference.corpus import Batch, Corpus, left_padded
 from verify.scoring.decoding import Beam, ReferenceDecoder, Sampling, beam_search
 
@@ -79,6 +81,7 @@ class Questions:
     end: int | None
     new_tokens: int
     strings: tuple[str, ...]
+    lengths: Lengths
 
     def asked(self) -> dict[str, Any]:
         """The questions alone, as plain values that any language reads: no answer among them."""
@@ -91,6 +94,7 @@ class Questions:
             "strings": list(self.strings),
             "new_tokens": self.new_tokens,
             "end": self.end,
+            "lengths": self.lengths.asked(),
         }
 
 
@@ -126,6 +130,7 @@ def ask_reference(reference: Reference, corpus: Corpus, runtimes: Runtimes) -> Q
         end=reference.end,
         new_tokens=runtimes.new_tokens,
         strings=strings,
+        lengths=lengths.ask(reference, corpus, runtimes.lengths),
     )
 
 

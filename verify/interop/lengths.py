@@ -1,0 +1,109 @@
+"""Prompts of every length that kernels tell apart: one pass, then a few steps; alone, and padded on the left.
+
+Kernels change where a tile or a group of lanes is full, at powers of two: one was wrong for every pass of more than 32
+tokens. All prompts are beginnings of one text, so the reference answers all of them by one pass over the context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from verify.check import Array, Measure
+from verify.interop.likeliest import Top, best_of, errors, top_of
+from verify.reference.corpus import Corpus, left_padded
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.reference.model import Reference
+
+LENGTHS = (33, 65, 129, 257)  # the first ones beyond a power of two; as many as the context holds, and near the context
+GIVEN = 3  # tokens that follow each prompt, one at a time
+PLACE = 700  # of the corpus' pieces, away from those of the other questions
+# Logits float32 [rows, tokens, vocabulary] and the cache after them, from ids, mask, positions and the cache before.
+Forward = Callable[[Array, Array, Array, Any], tuple[Array, Any]]
+
+
+@dataclass
+class _Worst:
+    """The largest error of some positions, where it was, and how many logits were compared."""
+
+    error: float = 0.0
+    where: str = "nowhere"
+    compared: int = 0
+
+    def add(self, found: Array, top: Top, where: str) -> None:
+        """Count some positions in."""
+        self.compared += sum(map(len, top))
+        if found.max() >= self.error:
+            self.error, self.where = float(found.max()), where
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """A text as long as the context, the reference's logits after each of its tokens, and prompts: tokens of each row."""
+
+    text: Array  # int64 [context]
+    logits: Array  # float32 [context, vocabulary]
+    best: Array  # int64 [context, some]: see `best_of`
+    prompts: tuple[tuple[int, ...], ...]
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Return the questions as plain values: in each row a prompt and the tokens that are given after it."""
+        return [{"rows": [self.text[: n + GIVEN].tolist() for n in rows], "given": GIVEN} for rows in self.prompts]
+
+    def up_to(self, longest: int | None) -> list[tuple[int, ...]]:
+        """Return the prompts of at most so many tokens; None: all of them."""
+        return [rows for rows in self.prompts if longest is None or rows[0] <= longest]
+
+    def measures(self, answer: Sequence[Sequence[Top]], longest: int | None) -> dict[str, list[Measure]]:
+        """Compare what was stated about the prompts of at most `longest` tokens: of each pass, and of the steps after it."""
+        passes, steps = _Worst(), _Worst()
+        for rows, own in zip(self.up_to(longest), answer, strict=True):
+            for number, (length, top) in enumerate(zip(rows, own, strict=True)):
+                found = errors(top, self.logits[: length + GIVEN], self.best[: length + GIVEN])
+                where = f"largest in {_name(rows)}, row {number}"
+                passes.add(found[:length], top[:length], where)
+                steps.add(found[length:], top[length:], where)
+        return {
+            "logits": [Measure("max_abs", passes.error, passes.compared, unit="logit", detail=passes.where)],
+            "cache": [Measure("max_abs", steps.error, steps.compared, unit="logit", detail=steps.where)],
+        }
+
+
+def ask(reference: Reference, corpus: Corpus, lengths: Sequence[int] | None) -> Lengths:
+    """Draw the text and let the reference answer; every length alone and with a row of half of it, which is padded."""
+    context = reference.dimensions.context
+    chosen = sorted({*lengths} if lengths is not None else {*(n for n in LENGTHS if n < context - GIVEN), context - GIVEN})
+    text = corpus.piece(context, PLACE)
+    batch = left_padded([text], 0)
+    logits = reference.forward(batch.ids, batch.mask, batch.positions).logits[0]
+    prompts = tuple(rows for n in chosen for rows in ((n,), (n, max(n // 2, 1))))
+    return Lengths(text, logits, best_of(logits), prompts)
+
+
+def within(questions: Sequence[Mapping[str, Any]], longest: int | None) -> list[Mapping[str, Any]]:
+    """Return the questions (`Lengths.asked`) whose prompts have at most so many tokens; None: all of them."""
+    return [q for q in questions if longest is None or len(q["rows"][0]) - q["given"] <= longest]
+
+
+def answer(question: Mapping[str, Any], pad: int, forward: Forward) -> list[Top]:
+    """Answer one question by a program's own pass: of each row and position the likeliest tokens."""
+    rows, given = [np.asarray(row, np.int64) for row in question["rows"]], question["given"]
+    batch = left_padded([row[:-given] for row in rows], pad)
+    logits, cache = forward(batch.ids, batch.mask, batch.positions, None)
+    top = [top_of(own[real == 1]) for own, real in zip(logits, batch.mask, strict=True)]
+    mask = batch.mask
+    for step in range(-given, 0):
+        mask = np.concatenate([mask, np.ones((len(rows), 1), np.int64)], axis=1)
+        positions = mask.sum(axis=1, keepdims=True) - 1
+        logits, cache = forward(np.stack([row[step : step + 1 or None] for row in rows]), mask, positions, cache)
+        for own, found in zip(top, logits, strict=True):
+            own += top_of(found)
+    return top
+
+
+def _name(rows: Sequence[int]) -> str:
+    return "+".join(map(str, rows))
