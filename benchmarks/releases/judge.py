@@ -1,0 +1,78 @@
+"""Is what a release answered what PyTorch answers, within the recipe's tolerances?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.releases.questions import Asked, name_of
+from verify.check import largest
+from verify.interop.questions import Group
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far logits may be off: of a pass without a cache, and of a step behind one."""
+
+    whole: float
+    step: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The largest error of one question, and what is allowed."""
+
+    question: str
+    error: float
+    allowed: float
+
+    @property
+    def right(self) -> bool:
+        """Whether it is within the tolerance."""
+        return self.error <= self.allowed
+
+
+def forced(asked: Asked, path: Path, bounds: Bounds) -> Iterator[Answer]:
+    """Judge the logits that ask.py or ask_web.mjs wrote; ValueError when they are not as many as asked for."""
+    found = np.fromfile(path, "<f4")
+    sizes = [case.logits.size for case in asked.cases]
+    if found.size != sum(sizes):
+        raise ValueError(f"{found.size} logits, {sum(sizes)} were asked for")
+    for case, own in zip(asked.cases, np.split(found, np.cumsum(sizes)[:-1]), strict=True):
+        logits, real = own.reshape(case.logits.shape), case.batch.mask == 1
+        for allowed, part, name in (
+            (bounds.whole, slice(0, case.prompt), case.name),
+            (bounds.step, slice(case.prompt, None), f"{case.name}, decoding"),
+        ):
+            chosen = real[:, part]
+            yield Answer(name, largest(logits[:, part][chosen], case.logits[:, part][chosen]), allowed)
+
+
+def free(asked: Asked, answers: Sequence[Mapping[str, Any]], allowed: float) -> Iterator[Answer]:
+    """Judge texts that Transformers.js continued: the logits that it states for each step, and the tokens chosen."""
+    for group, own in zip(asked.groups, answers, strict=True):
+        lengths = group.batch.mask.sum(axis=1).tolist()
+        errors = [_text(group, row, own) for row in range(len(lengths))]
+        yield Answer(name_of(lengths), max(errors), allowed)
+
+
+def _text(group: Group, row: int, own: Mapping[str, Any]) -> float:
+    """Return the largest error up to the first token that differs, or by how much PyTorch preferred its own there.
+
+    It is infinite when the prompt is other tokens, or a number is none.
+    """
+    if own["ids"][row] != group.batch.ids[row][group.batch.mask[row] == 1].tolist():
+        return float("inf")
+    tokens, wanted, logits = own["tokens"][row], group.tokens[row], group.logits[row]
+    errors = [0.0]
+    for step in range(int(group.active[row].sum())):
+        errors += [abs(value - float(logits[step, token])) for token, value in own["top"][row][step]]
+        if step >= len(tokens) or tokens[step] != wanted[step]:
+            errors.append(float(logits[step].max() - logits[step, tokens[step]]) / 2 if step < len(tokens) else np.inf)
+            break
+    worst = float(np.max(errors))
+    return worst if np.isfinite(worst) else float("inf")
