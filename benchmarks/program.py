@@ -28,7 +28,7 @@ class ProgramError(Exception):
 
 
 class Program:
-    """The process, started when the first line is sent and again after a failure; what it prints on stderr is logged."""
+    """The process, started when the first line is sent and again after a failure; its stderr is logged."""
 
     def __init__(
         self, command: Sequence[str | Path], bounds: Bounds, log: Path, environment: Mapping[str, str] | None = None

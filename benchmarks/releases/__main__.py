@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None) -> int:
     from benchmarks.engines import ours
     from benchmarks.releases import report
     from benchmarks.releases.catalogue import RELEASES
+    from benchmarks.releases.environment import prepare
+    from benchmarks.releases.loaders import loaders
     from benchmarks.releases.run import measure
     from model.form import digest_of, form_of
     from model.releases import File, Table
@@ -45,8 +47,9 @@ def main(argv: Sequence[str] | None) -> int:
         hint = command.invocation("quantize", recipe.path, arguments.build)
         raise RecipeError(f"not built: {', '.join(lacking)}", where="--keep", hint=f"run: {hint}")
     chosen = engine.choose([(release.group, release.version) for release in RELEASES], arguments.only)
+    cache = (arguments.cache or arguments.build / "releases").resolve()
     releases = [release for release in RELEASES if (release.group, release.version) in chosen]
-    entries = measure(recipe, site, releases, (arguments.cache or arguments.build / "releases").resolve())
+    entries = measure(recipe, site, [one for release in releases for one in loaders(release, prepare(release, cache))])
     files = {name: ours.place(site, name).path for name in ours.names(site)}
     forms = {name: form_of(path) for name, path in files.items()}
     found = Table(

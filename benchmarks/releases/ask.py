@@ -60,4 +60,5 @@ def reply(line: str, asked: dict[str, Any]) -> dict[str, str]:
 if __name__ == "__main__":
     questions = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     for request in sys.stdin:
-        print(json.dumps(reply(request, questions)), flush=True)
+        sys.stdout.write(f"{json.dumps(reply(request, questions))}\n")
+        sys.stdout.flush()

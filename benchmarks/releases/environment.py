@@ -38,12 +38,6 @@ def prepare(release: Release, cache: Path) -> Path:
     return folder
 
 
-def package_version(folder: Path, package: str) -> str:
-    """Return the version of an installed npm package."""
-    version: str = read_json(folder / "node_modules" / package / "package.json")["version"]
-    return version
-
-
 def _install_python(release: Release, folder: Path) -> None:
     """Make a virtual environment; without dependencies, because the import needs numpy alone."""
     python = folder / "bin" / "python"

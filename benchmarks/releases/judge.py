@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.releases.questions import Asked, name_of
+from model.releases import DIFFERS, RIGHT, Entry
 from verify.check import largest
 from verify.interop.questions import Group
 
 
 @dataclass(frozen=True)
-class Bounds:
+class Allowed:
     """How far logits may be off: of a pass without a cache, and of a step behind one."""
 
     whole: float
@@ -36,7 +37,7 @@ class Answer:
         return self.error <= self.allowed
 
 
-def forced(asked: Asked, path: Path, bounds: Bounds) -> Iterator[Answer]:
+def forced(asked: Asked, path: Path, allowed: Allowed) -> Iterator[Answer]:
     """Judge the logits that ask.py or ask_web.mjs wrote; ValueError when they are not as many as asked for."""
     found = np.fromfile(path, "<f4")
     sizes = [case.logits.size for case in asked.cases]
@@ -44,12 +45,12 @@ def forced(asked: Asked, path: Path, bounds: Bounds) -> Iterator[Answer]:
         raise ValueError(f"{found.size} logits, {sum(sizes)} were asked for")
     for case, own in zip(asked.cases, np.split(found, np.cumsum(sizes)[:-1]), strict=True):
         logits, real = own.reshape(case.logits.shape), case.batch.mask == 1
-        for allowed, part, name in (
-            (bounds.whole, slice(0, case.prompt), case.name),
-            (bounds.step, slice(case.prompt, None), f"{case.name}, decoding"),
+        for bound, part, name in (
+            (allowed.whole, slice(0, case.prompt), case.name),
+            (allowed.step, slice(case.prompt, None), f"{case.name}, decoding"),
         ):
             chosen = real[:, part]
-            yield Answer(name, largest(logits[:, part][chosen], case.logits[:, part][chosen]), allowed)
+            yield Answer(name, largest(logits[:, part][chosen], case.logits[:, part][chosen]), bound)
 
 
 def free(asked: Asked, answers: Sequence[Mapping[str, Any]], allowed: float) -> Iterator[Answer]:
@@ -58,6 +59,15 @@ def free(asked: Asked, answers: Sequence[Mapping[str, Any]], allowed: float) -> 
         lengths = group.batch.mask.sum(axis=1).tolist()
         errors = [_text(group, row, own) for row in range(len(lengths))]
         yield Answer(name_of(lengths), max(errors), allowed)
+
+
+def entry_of(place: tuple[str, str, str, str], answers: Sequence[Answer]) -> Entry:
+    """Return the entry of a program that answered: right, or which questions are not and by how much."""
+    wrong = tuple(answer.question for answer in answers if not answer.right)
+    worst = max(answers, key=lambda answer: answer.error / answer.allowed)
+    error = worst.error if np.isfinite(worst.error) else None
+    release, program, engine, variant = place
+    return Entry(release, program, engine, variant, DIFFERS if wrong else RIGHT, error, worst.allowed, wrong)
 
 
 def _text(group: Group, row: int, own: Mapping[str, Any]) -> float:

@@ -46,7 +46,7 @@ class Asked:
         ]
         groups = [{"texts": list(group.texts)} for group in self.groups]
         free = {"groups": groups, "strings": [], "new_tokens": NEW_TOKENS, "stated": STATED}
-        table = {"cases": cases, "heads": dims.heads, "width": dims.head_dim, **free}
+        table = {"cases": cases, "heads": dims.kv_heads, "width": dims.head_dim, **free}
         path.write_text(json.dumps(table), encoding="utf-8")
 
 

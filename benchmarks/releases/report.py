@@ -18,11 +18,14 @@ HEADINGS = {
     "wasm": "onnxruntime-web's WebAssembly, the build that Transformers.js loads in browsers",
     "plain wasm": "onnxruntime-web's WebAssembly, the build that Transformers.js loads in old Safari",
 }
-INTRODUCTION = f"""Each release is installed by itself and run in processes of its own, with its own defaults and one
-thread. *Right* is: every logit within the recipe's tolerances of PyTorch's float32, at every position of prompts of
-{", ".join(map(str, PROMPTS[:-1]))} and {PROMPTS[-1]} tokens and of a batch of {", ".join(map(str, ROWS[:-1]))} and {ROWS[-1]} that is padded on
-the left, and in {STEPS} steps of one token behind each. Transformers.js is asked for {NEW_TOKENS} tokens behind such texts instead,
-and the likeliest tokens' logits are compared. WebAssembly runs in Node, without Transformers.js."""
+LONGER = ", ".join(map(str, PROMPTS[:-1]))
+PADDED = ", ".join(map(str, ROWS[:-1]))
+INTRODUCTION = f"""Each release is installed by itself and run in processes of its own, with its own defaults and one thread. *Right* is:
+every logit within the recipe's tolerances of PyTorch's float32, at every position of prompts of {LONGER} and
+{PROMPTS[-1]} tokens, of a batch of {PADDED} and {ROWS[-1]} tokens that is padded on the left, and of {STEPS} steps behind each.
+Transformers.js in Node is asked for {NEW_TOKENS} tokens behind such texts; the likeliest tokens' logits are compared. WebAssembly runs
+in Node, by onnxruntime-web alone. *Refused* does not load, *fails* loads and cannot answer. A form is what decides which
+releases load a file, whatever its weights and sizes are (`model/form.py`): a file of another form was not measured."""
 
 
 def write(found: Table, directory: Path, *, keep: bool) -> Path:
@@ -74,8 +77,8 @@ def _releases(entries: Sequence[Entry], variants: Sequence[str], messages: dict[
     rows = []
     for release in dict.fromkeys(entry.release for entry in entries):
         own = {entry.variant: entry for entry in entries if entry.release == release}
-        engine = next(iter(own.values())).engine
-        name = release if engine.endswith(f" {release}") else f"{release}: {engine}"
+        engine = next(iter(own.values())).engine.partition(" ")[2]  # the heading says of what
+        name = release if engine == release else f"{release} ({engine})"
         rows.append((name, *(_cell(own[variant], messages) for variant in variants)))
     return table(("release", *variants), rows)
 
@@ -84,6 +87,7 @@ def _cell(entry: Entry, messages: dict[str, int]) -> str:
     if entry.verdict == RIGHT:
         return RIGHT
     if entry.verdict == DIFFERS:
-        batch = all(name.startswith("batch") for name in entry.wrong)
-        return f"{'batch ' if batch else ''}off by {entry.error:.2g} ({entry.allowed:g} allowed)"
+        padded = "batch " if all(name.startswith("batch") for name in entry.wrong) else ""
+        error = "infinity" if entry.error is None else f"{entry.error:.2g}"
+        return f"{padded}off by {error}, {entry.allowed:.2g} allowed"
     return f"{entry.verdict} ({messages.setdefault(entry.message, len(messages) + 1)})"

@@ -1,9 +1,9 @@
-"""Install every release, let each of its programs answer about every file, and judge that."""
+"""Let every program of every release answer about every file, and judge that."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +17,11 @@ from tqdm import tqdm
 from benchmarks.engine import Site
 from benchmarks.engines import ours
 from benchmarks.program import Program, ProgramError
-from benchmarks.releases.catalogue import PYTHON, Release
-from benchmarks.releases.environment import package_version, prepare
-from benchmarks.releases.judge import Answer, forced, free
-from benchmarks.releases.judge import Bounds as Allowed
+from benchmarks.releases.judge import Allowed, entry_of, forced, free
+from benchmarks.releases.loaders import Loader
 from benchmarks.releases.questions import Asked, Asker
 from benchmarks.remote import Remote, RemoteError
-from model.releases import DIFFERS, FAILS, REFUSED, RIGHT, Entry
+from model.releases import FAILS, REFUSED, Entry
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from pipeline.recipe.recipe import Recipe
@@ -31,28 +29,11 @@ from pipeline.variants import model_file
 from verify.interop.run_runtimes import assemble
 from verify.interop.runtime import Bounds
 from verify.run_checks import AT_A_TIME, Target, interval
-from verify.runtimes import browser, transformersjs
 
-HERE = Path(__file__).resolve().parent
-NODE = transformersjs.Settings().node
-JSEP = "ort-wasm-simd-threaded.jsep"  # the build that Transformers.js 3 loads; those of 4 are verify's
 MOST = 300  # characters of a message that are kept
+# Where in onnxruntime's source a condition stands, before what it says: another place in every release.
+SOURCE = re.compile(r"/onnxruntime_src/\S+:\d+ .*?\)(?: const)?(?: \[with [^\]]*\])? ")
 REFERENCE_S = 600.0
-
-
-@dataclass(frozen=True)
-class Loader:
-    """One program of one release: its place in the results, and the command that answers lines."""
-
-    release: str
-    program: str
-    engine: str
-    command: tuple[str, ...]
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is Transformers.js itself, which is given texts and a folder."""
-        return self.program == "node"
 
 
 @dataclass(frozen=True)
@@ -70,48 +51,42 @@ class Inquiry:
     def answers(self, loader: Loader, scratch: Path) -> Iterator[Entry]:
         """Yield a loader's entry for every variant."""
         log = self.logs / f"releases-{loader.program}-{loader.release}.txt".replace(" ", "-")
-        with closing(Program(loader.command, self.bounds, log)) as program:
+        with closing(Program(loader.command(self.questions), self.bounds, log)) as program:
             for variant in self.variants:
-                yield self._entry(loader, program, variant, scratch)
+                yield self._entry(loader, program, variant, scratch / "answers")
 
-    def _entry(self, loader: Loader, program: Program, variant: str, scratch: Path) -> Entry:
-        path = scratch / "answers"
+    def _entry(self, loader: Loader, program: Program, variant: str, answers: Path) -> Entry:
         model = self.repository if loader.whole else self.repository / model_file(variant)
         place = (loader.release, loader.program, loader.engine, variant)
         try:
-            program.ask(json_line(model=model, dtype=variant, answers=path))
+            program.ask(json.dumps({"model": str(model), "dtype": variant, "answers": str(answers)}))
         except ProgramError as error:
-            message = str(error).replace(f"{model}", model.name).replace(str(self.repository), "model")[:MOST]
+            message = readable(str(error), self.repository)
             return Entry(*place, REFUSED if error.stage == "load" else FAILS, message=message)
         allowed = self.allowed[variant]
-        found = free(self.asked, read_json(path)["texts"], allowed.whole) if loader.whole else None
-        return judged(place, list(found or forced(self.asked, path, allowed)))
+        texts = read_json(answers)["texts"] if loader.whole else None
+        found = forced(self.asked, answers, allowed) if texts is None else free(self.asked, texts, allowed.whole)
+        return entry_of(place, list(found))
 
 
-def json_line(**values: object) -> str:
-    """Return one line of JSON, paths as text."""
-    return json.dumps({key: str(value) for key, value in values.items()})
+def readable(message: str, repository: Path) -> str:
+    """Return what a program said, without this machine's paths and the places in onnxruntime's source."""
+    if message.isdigit():
+        return "a number (the address of an exception in the wasm), and no message"
+    return SOURCE.sub("", message.replace(f"{repository}/", ""))[:MOST]
 
 
-def judged(place: tuple[str, str, str, str], answers: Sequence[Answer]) -> Entry:
-    """Return the entry of a program that answered: right, or which questions are not and by how much."""
-    wrong = tuple(answer.question for answer in answers if not answer.right)
-    worst = max(answers, key=lambda answer: answer.error / answer.allowed)
-    return Entry(*place, DIFFERS if wrong else RIGHT, worst.error, worst.allowed, wrong)
-
-
-def measure(recipe: Recipe, site: Site, chosen: Sequence[Release], cache: Path) -> list[Entry]:
-    """Return the entries of all variants built, in the order of the releases; installs what is not there."""
+def measure(recipe: Recipe, site: Site, loaders: Sequence[Loader]) -> list[Entry]:
+    """Return the entries of all variants built, in the order of the loaders."""
     variants = ours.names(site)
     targets = [Target(name, ours.place(site, name).path) for name in variants]
-    loaders = [loader for release in chosen for loader in _loaders(release, prepare(release, cache), site)]
+    asked = _asked(recipe, site)
     with tempfile.TemporaryDirectory() as scratch:
-        asked = _asked(recipe, site)
         inquiry = Inquiry(
             repository=assemble(targets, Path(scratch) / "model"),
             variants=variants,
             asked=asked,
-            questions=_questions(site),
+            questions=Path(scratch) / "questions.json",
             allowed={name: _allowed(recipe, name) for name in variants},
             bounds=Bounds(recipe.verify.runtimes.timeout_s, recipe.verify.runtimes.memory_gb),
             logs=site.directory / "logs",
@@ -137,29 +112,6 @@ def _all(inquiry: Inquiry, loaders: Sequence[Loader]) -> Iterator[Entry]:
         with ThreadPoolExecutor(AT_A_TIME) as threads:
             for entries in threads.map(of, loaders):
                 yield from entries
-
-
-def _loaders(release: Release, folder: Path, site: Site) -> Iterator[Loader]:
-    """Yield the programs of an installed release."""
-    questions = str(_questions(site))
-    if release.group == PYTHON:
-        command = (str(folder / "bin" / "python"), "-I", str(HERE / "ask.py"), questions)
-        yield Loader(release.version, "python", f"onnxruntime {release.version}", command)
-        return
-    if shutil.which(NODE) is None:
-        lacks = transformersjs.missing(transformersjs.Settings())
-        raise InputError("Node not found", where=release.version, hint=lacks.command if lacks else "make setup")
-    engine = f"onnxruntime-node {package_version(folder, 'onnxruntime-node')}"
-    yield Loader(release.version, "node", engine, (NODE, str(HERE / "ask_library.mjs"), questions, str(folder)))
-    engine = f"onnxruntime-web {package_version(folder, 'onnxruntime-web')}"
-    dist = str(folder / "node_modules" / "onnxruntime-web" / "dist")
-    for place, build in enumerate(release.builds):
-        command = (NODE, str(HERE / "ask_web.mjs"), questions, dist, {**browser.BUILDS, "jsep": JSEP}[build])
-        yield Loader(release.version, "plain wasm" if place else "wasm", f"{engine}, {build} build", command)
-
-
-def _questions(site: Site) -> Path:
-    return (site.directory / "releases-questions.json").resolve()
 
 
 def _allowed(recipe: Recipe, variant: str) -> Allowed:
