@@ -1,8 +1,8 @@
 """The form of an ONNX file: what decides which releases of a runtime load it, whatever its weights and sizes are.
 
 That is its IR version, its opsets, the types of its tensors, and the kinds of its nodes: operator, attributes that
-choose a kernel, inputs that are given (of constants their rank). Models of different sizes that are made in the same way
-have one form.
+choose a kernel, inputs that are given (of constants their rank). Models of different sizes, made in the same way, have
+one form.
 """
 
 from __future__ import annotations

@@ -38,8 +38,9 @@ class Loader:
 def loaders(release: Release, folder: Path) -> Iterator[Loader]:
     """Yield the programs of a release that is installed in a folder."""
     if release.group == PYTHON:
-        script = (str(folder / "bin" / "python"), "-I", str(HERE / "ask.py"))
-        yield Loader(release.version, "python", f"onnxruntime {release.version}", script)
+        python = str(folder / "bin" / "python")
+        engine = f"onnxruntime {release.version}"
+        yield Loader(release.version, "python", engine, (python, "-I", str(HERE / "ask.py")))
         return
     engine = f"onnxruntime-node {_version(folder, 'onnxruntime-node')}"
     yield Loader(release.version, "node", engine, (NODE, str(HERE / "ask_library.mjs")), (str(folder),), whole=True)

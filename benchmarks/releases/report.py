@@ -18,14 +18,14 @@ HEADINGS = {
     "wasm": "onnxruntime-web's WebAssembly, the build that Transformers.js loads in browsers",
     "plain wasm": "onnxruntime-web's WebAssembly, the build that Transformers.js loads in old Safari",
 }
-LONGER = ", ".join(map(str, PROMPTS[:-1]))
-PADDED = ", ".join(map(str, ROWS[:-1]))
-INTRODUCTION = f"""Each release is installed by itself and run in processes of its own, with its own defaults and one thread. *Right* is:
-every logit within the recipe's tolerances of PyTorch's float32, at every position of prompts of {LONGER} and
-{PROMPTS[-1]} tokens, of a batch of {PADDED} and {ROWS[-1]} tokens that is padded on the left, and of {STEPS} steps behind each.
-Transformers.js in Node is asked for {NEW_TOKENS} tokens behind such texts; the likeliest tokens' logits are compared. WebAssembly runs
-in Node, by onnxruntime-web alone. *Refused* does not load, *fails* loads and cannot answer. A form is what decides which
-releases load a file, whatever its weights and sizes are (`model/form.py`): a file of another form was not measured."""
+LONGER, PADDED = (", ".join(map(str, lengths[:-1])) for lengths in (PROMPTS, ROWS))
+INTRODUCTION = f"""Each release is installed by itself and run in processes of its own, with its own defaults and one
+thread. *Right* is: every logit within the recipe's tolerances of PyTorch's float32, at every position of prompts of
+{LONGER} and {PROMPTS[-1]} tokens, of a batch of {PADDED} and {ROWS[-1]} tokens that is padded on the left, and of
+{STEPS} steps behind each. Transformers.js in Node is asked for {NEW_TOKENS} tokens behind such texts, and the likeliest
+tokens' logits are compared. WebAssembly runs in Node, by onnxruntime-web alone. *Refused* does not load, *fails* loads
+and cannot answer. A form is what decides which releases load a file, whatever its weights and sizes are
+(`model/form.py`); a file of another form was not measured."""
 
 
 def write(found: Table, directory: Path, *, keep: bool) -> Path:
