@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol, TypeVar, cast
 
 import onnx_ir as ir
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from pipeline import plugins
 from pipeline.errors import RecipeError
 from quantize.calibration import Moments
-from quantize.numerics.blocks import BITS, SIZES, Blocks, Floats, Form
+from quantize.numerics.blocks import BITS, SIZES, Blocks, Bytes, Floats, Form
 from quantize.rewrite import dequantize_at_load
 from quantize.rewrite.lookup import place
 from quantize.rewrite.products import not_finite
@@ -137,10 +138,29 @@ def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOp
     moments = None
     if scheme.CALIBRATED and (name == "gptq" or context.calibration is not None):
         moments = context.calibrated(name).moments[weight.stem]
-    try:
-        return scheme.solve(weight.matrix(), choice.form, moments, own)
-    except ValueError as error:
-        raise not_finite(weight, error) from error
+    matrix = weight.matrix()
+
+    def solved() -> Blocks:
+        try:
+            return scheme.solve(matrix, choice.form, moments, own)
+        except ValueError as error:
+            raise not_finite(weight, error) from error
+
+    if moments is None:
+        return solved()  # what needs no calibration is quick
+    key = {
+        "weights": hashlib.blake2b(matrix.data).hexdigest(),
+        "moments": weight.stem,
+        "form": asdict(choice.form),
+        "scheme": {"name": name, **_apart(own)},
+    }
+
+    def arrays() -> tuple[Bytes, Floats, Bytes]:
+        blocks = solved()
+        return blocks.codes, blocks.scales, blocks.zeros
+
+    codes, scales, zeros = context.kept.arrays(key, arrays, 3)
+    return Blocks(choice.form, codes, scales, zeros, weight.shape[1])
 
 
 def choose(weights: Weights, scheme: str, options: BlockwiseOptions) -> list[tuple[Weight, Choice]]:
@@ -162,6 +182,12 @@ def choose(weights: Weights, scheme: str, options: BlockwiseOptions) -> list[tup
             choice = Choice(_or(other.scheme, scheme), form, _or(other.accuracy_level, accuracy))
             chosen.append((weight, choice))
     return chosen
+
+
+def _apart(options: BlockwiseOptions) -> dict[str, Any]:
+    """The options that are a scheme's own."""
+    shared = {field.name for field in fields(BlockwiseOptions)}
+    return {name: value for name, value in asdict(options).items() if name not in shared}
 
 
 def _or(value: T | None, default: T) -> T:

@@ -16,10 +16,12 @@ from tqdm import tqdm
 
 from model.contract import Dimensions
 from pipeline.errors import InputError, RecipeError
+from quantize.numerics import loops
 from quantize.numerics.blocks import SIZES, Floats
+from quantize.numerics.cores import share
 from quantize.rewrite.graph import load
 from quantize.rewrite.weights import Weight, find_weights
-from quantize.runner import Ids, Runner
+from quantize.runner import Ids, Runner, weights_as_inputs
 
 TOKENIZER = "tokenizer.json"
 # Shares of the text: what moments are taken from, what sensitivities are measured on, what a result is judged on.
@@ -94,13 +96,11 @@ class Calibration:
         read = {weight.stem: _inputs(weight) for weight in (*weights.body, *weights.tables) if weight.products}
         names = [str(name) for name in {value.name: None for values in read.values() for value in values}]
         _return_only(model, [value for values in read.values() for value in values])
-        runner = Runner(model)
+        runner = Runner(model, weights_as_inputs(model, weights))
         sums: dict[str, list[Floats]] = {}
         pieces = self.pieces("fit", self.chunks)
         for ids in tqdm(pieces, desc="calibrate", unit="chunk", file=sys.stderr, leave=False, disable=None):
-            for name, found in zip(names, runner.run(names, ids), strict=True):
-                means = _means(found.reshape(-1, found.shape[-1]))
-                sums[name] = [a + b for a, b in zip(sums[name], means, strict=True)] if name in sums else means
+            share(lambda pair: _add_means(sums, *pair), zip(names, runner.run(names, ids), strict=True))
         lookups = {weight.stem for weight in weights.tables if weight.lookups}
         return {
             stem: _moments([sums[str(v.name)] for v in values], len(pieces), lookups=stem in lookups)
@@ -108,13 +108,13 @@ class Calibration:
         }
 
 
-def _means(rows: Floats) -> list[Floats]:
-    """Of one chunk's inputs [tokens, K]: the second moments, and for each block size the mean squared peaks."""
-    found = [rows.T @ rows / np.float32(len(rows))]
-    for block in SIZES:
-        padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % block)))
-        found.append(np.square(np.abs(padded).reshape(len(rows), -1, block).max(axis=2)).mean(axis=0))
-    return found
+def _add_means(sums: dict[str, list[Floats]], name: str, inputs: Floats) -> None:
+    """Of one chunk's inputs [..., K]: the second moments, and for each block size the mean squared peaks."""
+    rows = np.ascontiguousarray(inputs.reshape(-1, inputs.shape[-1]))
+    peaks = loops.squared_peaks(rows, SIZES)
+    found = [rows.T @ rows, *(row[: -(-rows.shape[1] // block)] for row, block in zip(peaks, SIZES, strict=True))]
+    means = [np.divide(total, np.float32(len(rows)), out=total) for total in found]
+    sums[name] = [np.add(a, b, out=a) for a, b in zip(sums[name], means, strict=True)] if name in sums else means
 
 
 def _moments(sums: list[list[Floats]], chunks: int, *, lookups: bool) -> Moments:

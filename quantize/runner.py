@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,40 @@ import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
 from quantize.numerics.blocks import Floats
+from quantize.rewrite.weights import Weights, tensor_of
 
 Ids = npt.NDArray[np.int64]
 CACHE = "past_key_values."
 
 
-class Runner:
-    """A session, and how to feed it one sequence."""
+def weights_as_inputs(model: ir.Model, weights: Weights, others: Iterable[ir.Value] = ()) -> dict[str, Floats]:
+    """Make inputs of the weights that anything reads, and return their numbers: a session needs no copy then."""
+    found = {}
+    values = [weight.value for weight in (*weights.body, *weights.tables, *weights.lookups)]
+    for value in dict.fromkeys([*values, *others]):
+        if value.uses():
+            found[str(value.name)] = tensor_of(value).numpy()
+            del model.graph.initializers[str(value.name)]
+            value.const_value = None
+            model.graph.inputs.append(value)
+    return found
 
-    def __init__(self, model: ir.Model | Path) -> None:
+
+class Runner:
+    """A session, and how to feed it one sequence. `weights` are the inputs that `weights_as_inputs` made."""
+
+    def __init__(self, model: ir.Model | Path, weights: Mapping[str, Floats] | None = None) -> None:
+        self.weights = dict(weights or {})
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         source = ir.to_proto(model).SerializeToString() if isinstance(model, ir.Model) else str(model)
         self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        self.replaceable = {port.name for port in self.session.get_overridable_initializers()}
+        self.optional = {port.name for port in self.session.get_overridable_initializers()}
 
     def run(
         self, outputs: Sequence[str], ids: Ids, keep: int = 0, weights: Mapping[str, Any] | None = None
     ) -> list[Floats]:
-        """The named outputs for ids [length]; `weights` replaces initializers that are graph inputs.
+        """The named outputs for ids [length]; `weights` takes the place of some of the runner's own.
 
         `keep` asks for the logits of the last positions only, where the graph can.
         """
@@ -43,9 +58,9 @@ class Runner:
                 feeds[port.name] = np.zeros((1, port.shape[1], 0, port.shape[3]), np.float32)
         declared = {port.name for port in self.session.get_inputs()}
         feeds = {name: value for name, value in feeds.items() if name in declared}
-        if LOGITS_TO_KEEP in self.replaceable:
+        if LOGITS_TO_KEEP in self.optional:
             feeds[LOGITS_TO_KEEP] = np.array(keep, np.int64)
-        found: list[Floats] = self.session.run(list(outputs), {**feeds, **(weights or {})})
+        found: list[Floats] = self.session.run(list(outputs), {**feeds, **self.weights, **(weights or {})})
         return found
 
     def logits(self, ids: Ids, keep: int, weights: Mapping[str, Any] | None = None) -> Floats:

@@ -15,6 +15,7 @@ from pipeline import plugins
 from pipeline.errors import RecipeError
 from pipeline.typed import build
 from quantize.calibration import Calibration
+from quantize.kept import Kept
 
 FOLDER = "quantize/schemes"
 
@@ -27,6 +28,7 @@ class Context:
     graph: Path  # the fp32 graph, unchanged by earlier steps
     calibration: Calibration | None  # None when the recipe has no [calibration]
     work: Path  # directory for measurements that a later run continues from
+    kept: Kept  # what variants share
     facts: dict[str, Any] = field(default_factory=dict)  # for the manifest
 
     def calibrated(self, scheme: str) -> Calibration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import shutil
 import sys
@@ -25,6 +26,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
 from pipeline.variants import model_file
 from quantize.calibration import TOKENIZER, Calibration
+from quantize.kept import Kept
 from quantize.rewrite.graph import clean, load, ports
 from quantize.scheme import Context, Step, read_step
 
@@ -45,21 +47,23 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
     dims = build(Dimensions, base.manifest.facts.get("dimensions"), where=f"{base.path}: facts", error=ArtifactError)
     graph, work = base.path / model_file(BASE), build_dir / recipe.name / WORK
     calibration = _calibration(recipe, base, dims)
-    for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
-        target = build_dir / recipe.name / name
-        wanted = _manifest(recipe, name, base.manifest, base.digest)
-        known = intact(target)
-        if known is not None and known.manifest.same_making(_with_plan(wanted, known.manifest.facts)):
-            say(f"{name}: unchanged, skipped")
-        else:
-            try:
-                make_variant(plans[name], base, Context(dims, graph, calibration, work), target, wanted)
-            except RecipeError as error:  # of two variants with one scheme, this one's
-                where = f"{recipe.path}: variants.{name}: {error.where}"
-                raise RecipeError(error.what, where=where, hint=error.hint) from error
-            size = (target / model_file(name)).stat().st_size
-            say(f"{name}: {size:,} bytes, {size / dims.parameters:.3f} bytes per parameter")
-        yield target
+    with contextlib.ExitStack() as stack:
+        kept = Kept(lambda: stack.enter_context(staging(work / "kept")))
+        for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
+            target = build_dir / recipe.name / name
+            wanted = _manifest(recipe, name, base.manifest, base.digest)
+            known = intact(target)
+            if known is not None and known.manifest.same_making(_with_plan(wanted, known.manifest.facts)):
+                say(f"{name}: unchanged, skipped")
+            else:
+                try:
+                    make_variant(plans[name], base, Context(dims, graph, calibration, work, kept), target, wanted)
+                except RecipeError as error:  # of two variants with one scheme, this one's
+                    where = f"{recipe.path}: variants.{name}: {error.where}"
+                    raise RecipeError(error.what, where=where, hint=error.hint) from error
+                size = (target / model_file(name)).stat().st_size
+                say(f"{name}: {size:,} bytes, {size / dims.parameters:.3f} bytes per parameter")
+            yield target
 
 
 def plan(recipe: Recipe, name: str) -> tuple[Step, ...]:

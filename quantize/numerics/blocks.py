@@ -100,9 +100,10 @@ def parts(blocks: Blocks) -> tuple[Part, ...]:
 def dequantize(blocks: Blocks) -> Floats:
     """The float32 matrix [rows, columns] that the blocks stand for: (code - zero point) * scale."""
     rows, count = blocks.scales.shape
-    codes = blocks.codes.reshape(rows, count, -1).astype(np.float32)
-    values: Floats = codes - blocks.zeros[..., None]
-    whole = (values * blocks.scales[..., None]).reshape(rows, -1)
+    values = blocks.codes.reshape(rows, count, -1).astype(np.float32)
+    values -= blocks.zeros[..., None]
+    values *= blocks.scales[..., None]
+    whole = values.reshape(rows, -1)
     return np.ascontiguousarray(whole[:, : blocks.columns])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantize.numerics.blocks import Floats
+from quantize.numerics.cores import by_groups
 
 Doubles = npt.NDArray[np.float64]
 BLOCK = 32  # rows at a time: 32 x 50257 float32 stay in the processor's cache
@@ -31,16 +32,17 @@ def divergences(reference: Floats, candidate: Floats) -> Doubles:
     KL(p || q) = log1p(sum(p expm1(d))) - sum(p d): no difference of large numbers, so that the divergence of two nearly
     equal distributions keeps its digits although the logits are float32.
     """
-    found = []
-    for start in range(0, len(reference), BLOCK):
-        a, b = reference[start : start + BLOCK], candidate[start : start + BLOCK]
+
+    def some(start: int, stop: int) -> Doubles:
+        a, b = reference[start:stop], candidate[start:stop]
         p = np.exp(a - a.max(axis=-1, keepdims=True))
         p /= p.sum(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # a hopeless candidate diverges infinitely
             d = b - a
             d -= _mean(p, d).astype(np.float32)[:, None]
-            found.append(np.log1p(_mean(p, np.expm1(d))) - _mean(p, d))
-    result = np.concatenate(found)
+            return np.log1p(_mean(p, np.expm1(d))) - _mean(p, d)
+
+    result: Doubles = np.concatenate(by_groups(some, len(reference), BLOCK))
     return np.where(np.isfinite(result), result, np.inf)
 
 

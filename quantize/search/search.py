@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,11 +14,11 @@ import onnx_ir as ir
 from pipeline.command import say
 from pipeline.errors import RecipeError
 from quantize.blockwise import Choice, solve
-from quantize.numerics.blocks import Blocks
+from quantize.numerics.blocks import Blocks, Floats
 from quantize.rewrite.graph import clean, load
 from quantize.rewrite.lookup import place
 from quantize.rewrite.weights import Weight, find_weights
-from quantize.runner import Runner
+from quantize.runner import Ids, Runner
 from quantize.scheme import Context
 from quantize.search.allocate import Item, Limit, allocate
 from quantize.search.divergence import Fidelity, divergences, fidelity
@@ -93,15 +94,24 @@ class Builder:
         return found
 
     def _judge(self, model: ir.Model) -> Fidelity:
-        """Both graphs side by side, chunk by chunk, so that no text's logits have to be kept."""
-        reference, candidate = Runner(self.context.graph), Runner(model)
+        candidate = Runner(model)
         klds, same = [], []
-        for ids in self.context.calibrated("auto").pieces("judge", CHUNKS):
-            keep = len(ids) // 2
-            a, b = reference.logits(ids, keep), candidate.logits(ids, keep)
+        for ids, a in self._references():
+            b = candidate.logits(ids, len(a))
             klds.append(divergences(a, b))
             same.append(a.argmax(axis=-1) == b.argmax(axis=-1))
         return fidelity(np.concatenate(klds), np.concatenate(same))
+
+    def _references(self) -> Iterator[tuple[Ids, Floats]]:
+        """Pieces of text and the fp32 graph's logits on their second halves, computed once for all variants."""
+        runner = functools.cache(Runner)
+
+        def logits(ids: Ids) -> tuple[Floats]:
+            return (runner(self.context.graph).logits(ids, len(ids) // 2),)
+
+        for i, ids in enumerate(self.context.calibrated("auto").pieces("judge", CHUNKS)):
+            key = {"logits": "judge", "piece": i}
+            yield ids, self.context.kept.arrays(key, functools.partial(logits, ids), 1)[0]
 
 
 def search(slots: Sequence[Slot], budget: Budget, context: Context) -> Plan:

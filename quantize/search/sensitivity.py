@@ -15,11 +15,11 @@ from tqdm import tqdm
 from pipeline.canonical import digest, file_digest
 from pipeline.plugins import ROOT
 from quantize.blockwise import Choice, solve
-from quantize.numerics.blocks import Floats, dequantize
+from quantize.numerics.blocks import Floats, Form, dequantize
 from quantize.rewrite.graph import load
 from quantize.rewrite.products import initializer
 from quantize.rewrite.weights import Weight, find_weights, tensor_of
-from quantize.runner import Ids, Runner
+from quantize.runner import Ids, Runner, weights_as_inputs
 from quantize.scheme import Context
 from quantize.search.allocate import Item
 from quantize.search.divergence import divergences
@@ -29,6 +29,7 @@ CHUNKS = 3  # of the calibration text's part "measure"; the second half of each 
 WHOLE, PRODUCT = "whole", "product"  # every reader of a weight, or its products alone
 ROWS = "/rows"  # what the copy of a table that lookups read is called
 ROUNDING = 4  # the accuracy_level that rounds activations to int8
+ANCHOR = Choice("gptq", Form(4, 32, symmetric=True), ROUNDING)  # what the divergence of a weight is measured for
 # The code and libraries that decide a measurement.
 CODE = (
     "numerics/blocks",
@@ -61,9 +62,8 @@ def measure(slots: Sequence[Slot], context: Context) -> list[list[Item]]:
     with tqdm(total=total, desc="measure", unit="choice", file=sys.stderr, leave=False, disable=None) as progress:
         for slot in slots:
             row = []
-            coarsest = min(filter(None, slot.choices), key=lambda choice: size(slot.weight, choice), default=None)
             for choice in slot.choices:
-                kld = 0.0 if choice is None or coarsest is None else probe.kld(slot.weight, choice, coarsest)
+                kld = 0.0 if choice is None else probe.kld(slot.weight, choice)
                 row.append(Item(size(slot.weight, choice), kld))
                 progress.update()
             items.append(row)
@@ -79,19 +79,19 @@ class Probe:
         self.base = _base(context)
         self._last: tuple[tuple[str, Choice], Floats] | None = None
 
-    def kld(self, weight: Weight, choice: Choice, coarsest: Choice) -> float:
+    def kld(self, weight: Weight, choice: Choice) -> float:
         """Mean KL divergence, in nats, from rounding the weight, and with accuracy_level 4 from rounding its input.
 
-        Measured, for a linear layer, for its coarsest choice only: divergence is proportional to the mean squared error
-        of the layer's output, tr(E H E^T), to within the noise of measuring it (decision 0008). So the other choices
-        follow from their errors, with less noise than from logits of their own. Rounding the input by a variance r_k
-        for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups included; what
-        its input's rounding adds follows from the coarsest choice measured in the product alone.
+        Measured, for a linear layer, for one choice only, whatever is asked for: divergence is proportional to the mean
+        squared error of the layer's output, tr(E H E^T), to within the noise of measuring it (decision 0008). So all
+        choices follow from their errors, with less noise than from logits of their own. Rounding the input by a
+        variance r_k for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups
+        included; what its input's rounding adds follows from that one choice measured in the product alone.
         """
         if not weight.products:
             return self._measured(weight, choice, WHOLE)
-        found, anchor = self._errors(weight, choice), self._errors(weight, coarsest)
-        slope = self._measured(weight, coarsest, PRODUCT) / anchor["weight"] if anchor["weight"] else 0.0
+        found, anchor = self._errors(weight, choice), self._errors(weight, ANCHOR)
+        slope = self._measured(weight, ANCHOR, PRODUCT) / anchor["weight"] if anchor["weight"] else 0.0
         if not weight.lookups:
             return slope * (found["weight"] + found["input"])
         return self._measured(weight, choice, WHOLE) + slope * found["input"]
@@ -123,7 +123,7 @@ class Probe:
             array = rounded if weight.transposed else np.ascontiguousarray(rounded.T)
             runner, pieces, reference = self._graph
             names = [weight.name] if where == PRODUCT or not weight.products else [weight.name, weight.name + ROWS]
-            feed = {name: array for name in names if name in runner.replaceable}
+            feed = {name: array for name in names if name in runner.weights}
             found = [runner.logits(ids, len(ids) // 2, feed) for ids in pieces]
             kld = np.mean([divergences(a, b).mean() for a, b in zip(reference, found, strict=True)])
             known = {"kld": float(kld)}
@@ -142,20 +142,20 @@ class Probe:
 
     @cached_property
     def _graph(self) -> tuple[Runner, Ids, list[Floats]]:
-        """The fp32 graph with every weight replaceable, the text, and the graph's own logits on it.
+        """The fp32 graph with every weight an input, the text, and the graph's own logits on it.
 
         Lookups of a weight that products read too get a copy of it, so that either can be replaced alone.
         """
         model = load(self.context.graph)
         weights = find_weights(model, self.context.dims)
+        copies = []
         for weight in (*weights.body, *weights.tables, *weights.lookups):
-            model.graph.inputs.append(weight.value)
             if weight.lookups and weight.products:
                 copy = initializer(model, weight.name + ROWS, tensor_of(weight.value).numpy())
-                model.graph.inputs.append(copy)
+                copies.append(copy)
                 for lookup in weight.lookups:
                     lookup.gather.replace_input_with(0, copy)
-        runner = Runner(model)
+        runner = Runner(model, weights_as_inputs(model, weights, copies))
         pieces = self.context.calibrated("auto").pieces("measure", CHUNKS)
         return runner, pieces, [runner.logits(ids, len(ids) // 2) for ids in pieces]
 

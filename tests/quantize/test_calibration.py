@@ -21,7 +21,7 @@ from quantize.rewrite.weights import find_weights
 from quantize.runner import Runner
 from quantize.scheme import FOLDER, Context, module, read_step
 from quantize.search.divergence import divergences
-from quantize.search.sensitivity import Slot, measure, size
+from quantize.search.sensitivity import ANCHOR, Slot, measure, size
 from tests.support.calibrated import calibration_of, make_context, write_text, write_tokenizer
 from tests.support.tiny_graph import Array, session
 
@@ -127,10 +127,13 @@ def test_gptq_on_its_inputs_beats_rounding_in_the_logits(tmp_path: Path) -> None
 def test_a_measured_choice_is_the_divergence_of_the_graph_with_that_weight(tmp_path: Path) -> None:
     context = make_context(tmp_path)
     weight = next(w for w in all_weights(context) if w.stem == "h.0.in.weight")
-    form = Form(4, 16, symmetric=True)
-    coarse, fine = Choice("rtn", form, 0), Choice("rtn", Form(8, 16, symmetric=True), 0)
+    coarse, fine = replace(ANCHOR, level=0), Choice("rtn", Form(8, 16, symmetric=True), 0)
     (items,) = measure([Slot(weight, (coarse, fine, None))], context)
-    assert [item.bytes for item in items] == [form.size(*weight.shape), size(weight, fine), 4 * weight.matrix().size]
+    assert [item.bytes for item in items] == [
+        coarse.form.size(*weight.shape),
+        size(weight, fine),
+        4 * weight.matrix().size,
+    ]
     model = onnx.load(context.graph)
     tensor = next(t for t in model.graph.initializer if t.name == weight.name)
     rounded = dequantize(solve(weight, coarse, context))

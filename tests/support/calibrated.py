@@ -11,6 +11,7 @@ import onnx
 
 from model.contract import Dimensions
 from quantize.calibration import Calibration
+from quantize.kept import Kept
 from quantize.scheme import Context
 from tests.support.tiny_graph import DIMS, tiny_model
 
@@ -40,7 +41,7 @@ def make_context(home: Path, dims: Dimensions = DIMS, tokens: int = 1200, **sett
     text, words = write_text(home / "text.txt", tokens), write_tokenizer(home / "tokenizer.json", dims.vocabulary)
     chunks = {"chunk": 16, "chunks": 8, **settings}
     calibration = Calibration(text, home / "model.onnx", words, dims, **chunks)
-    return Context(dims, home / "model.onnx", calibration, home / "work")
+    return Context(dims, home / "model.onnx", calibration, home / "work", Kept(lambda: home))
 
 
 def calibration_of(context: Context) -> Calibration:
