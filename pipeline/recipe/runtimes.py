@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import plugins
 from pipeline.errors import RecipeError
-from pipeline.typed import build
+from pipeline.typed import build, did_you_mean
+from pipeline.variants import FILES
 
 FOLDER = "verify/runtimes"
+
+
+@dataclass(frozen=True)
+class Shorter:
+    """Where only prompts of at most `longest` tokens are read in one pass, and why; the report says so.
+
+    `configurations` are beginnings of their names; none of them stands for all, as does no variant.
+    """
+
+    runtime: str
+    longest: int
+    reason: str
+    configurations: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,9 +42,22 @@ class Runtimes:
     batch: tuple[int, ...] = (19, 5, 11, 40, 8, 27, 14, 33)  # and of those continued together, padded on the left
     new_tokens: int = 12
     lengths: tuple[int, ...] | None = None  # tokens of prompts read in one pass; None: all that kernels tell apart
+    padded: tuple[int, ...] | None = None  # those that are also read beside a shorter one; None: all of them
+    shorter: tuple[Shorter, ...] = ()
     timeout_s: float = 120.0  # for one runtime and one variant
     memory_gb: float = 8.0  # of data of one runtime's process
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def longest(self, runtime: str, variant: str, configuration: str) -> int:
+        """Return how many tokens the longest prompt has that is read in one pass there."""
+        here = (
+            entry.longest
+            for entry in self.shorter
+            if entry.runtime == runtime
+            and (not entry.variants or variant in entry.variants)
+            and (not entry.configurations or configuration.startswith(entry.configurations))
+        )
+        return min(here, default=sys.maxsize)
 
 
 def read_runtimes(table: object, where: str) -> Runtimes:
@@ -52,7 +81,29 @@ def read_runtimes(table: object, where: str) -> Runtimes:
     if len(set(runtimes.batch)) < 2:
         hint = "name at least two different lengths, so that something is padded"
         raise RecipeError("the batch is not ragged", where=f"{where}: batch", hint=hint)
-    numbers = (*runtimes.prompts, *runtimes.batch, *(runtimes.lengths or ()), runtimes.new_tokens, runtimes.timeout_s, runtimes.memory_gb)
+    lengths = (*(runtimes.lengths or ()), *(runtimes.padded or ()), *(entry.longest for entry in runtimes.shorter))
+    numbers = (
+        *runtimes.prompts,
+        *runtimes.batch,
+        *lengths,
+        runtimes.new_tokens,
+        runtimes.timeout_s,
+        runtimes.memory_gb,
+    )
     if not runtimes.prompts or min(numbers) <= 0:
         raise RecipeError("lengths, new_tokens, timeout_s and memory_gb must be positive", where=where, hint="mend it")
+    _check_shorter(runtimes, f"{where}: shorter")
     return runtimes
+
+
+def _check_shorter(runtimes: Runtimes, where: str) -> None:
+    for entry in runtimes.shorter:
+        if entry.runtime not in runtimes.run:
+            raise RecipeError(
+                f"{entry.runtime} is not run", where=where, hint=did_you_mean(entry.runtime, runtimes.run)
+            )
+        for variant in entry.variants:
+            if variant not in FILES:
+                raise RecipeError(f"{variant!r} is not a variant", where=where, hint=did_you_mean(variant, FILES))
+        if not entry.reason.strip():
+            raise RecipeError("no reason", where=where, hint="say why longer prompts are not asked")

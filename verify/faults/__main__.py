@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None) -> int:
     parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help="only these (fp32 fp16 q8 q4)")
     parser.add_argument("--only", nargs="+", action="extend", metavar="FAULT", help="only these faults")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"clean runs per variant ({SEEDS})")
+    parser.add_argument("--no-runtimes", action="store_true", help="leave out what the recipe's runtimes must catch")
     parser.add_argument("--explain", action="store_true", help="also: is the planted node named (takes as long again)")
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
@@ -48,7 +49,7 @@ def _chosen(wanted: Sequence[str] | None, known: Sequence[str], where: str) -> l
 def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: Mapping[str, object]) -> int:
     from pipeline.artifact import lineage
     from verify import run_checks, verdict
-    from verify.faults import explained, sweep, table
+    from verify.faults import asking, explained, sweep, table
     from verify.faults.bench import Bench, Ground, shorter
     from verify.faults.fault import Fault
     from verify.sandbox.pool import Pool
@@ -68,10 +69,11 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
     examination = run_checks.Examination(recipe, reference, corpus, modules, settings)
     unseen = sorted(set(range(reference.dimensions.vocabulary)) - set(corpus.ids.tolist()) - {reference.end})
     chosen = {name: entry for name, entry in faults.items() if isinstance(entry, Fault)}
+    questions = None if arguments.no_runtimes else asking.prepare(recipe, [*chosen.values()], reference, corpus)
     with tempfile.TemporaryDirectory(dir=home, prefix=".faults-") as scratch, Pool(recipe.verify) as pool:
         cases = examination.prepare(Path(scratch))
         ground = Ground(home, reference.dimensions, tuple(unseen))
-        bench = Bench(recipe, examination, cases, ground, Path(scratch))
+        bench = Bench(recipe, examination, cases, ground, Path(scratch), questions)
         findings = sweep.sweep(bench, pool, chosen.values(), variants)
         cleans = sweep.clean(bench, pool, variants, arguments.seeds)
         report = table.document(recipe.name, chosen, findings, cleans)

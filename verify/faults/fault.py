@@ -15,6 +15,7 @@ from pipeline import plugins
 
 FOLDER = "verify/faults/families"
 VARIANTS = ("fp32", "fp16", "q8", "q4")
+EVERY = "every"  # runtime
 GRAPH, FILES, BUILD = "graph", "files", "build"  # where a fault is planted
 
 
@@ -41,7 +42,9 @@ class Subject:
 class Fault:
     """One fault of the catalogue. `node` names the node or the value that it makes wrong, where there is one.
 
-    `magnitude` is the default one of a graded fault, None for a fault that is either there or not.
+    `magnitude` is the default one of a graded fault, None for a fault that is either there or not. `runtime` is
+    EVERY if every runtime of the recipe must catch it beside the checks, or the name of the one that alone computes the
+    graph wrongly, so that it must catch it and no check can.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Fault:
     node: str | None
     magnitude: float | None
     change: Callable[..., None] = field(repr=False)
+    runtime: str | None = None
 
     def plant(self, subject: Subject, magnitude: float | None = None) -> None:
         """Change the subject in place. Raises InapplicableError where there is nothing to change."""
@@ -70,13 +74,14 @@ def fault(
     place: str = GRAPH,
     variants: tuple[str, ...] = VARIANTS,
     magnitude: float | None = None,
+    runtime: str | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Declare the decorated function a fault. Its first docstring line says what the fault does."""
 
     def declare(change: Callable[..., None]) -> Callable[..., None]:
         name, family = str(change.__name__), change.__module__.rpartition(".")[2]
         what = str(change.__doc__).splitlines()[0]
-        _CATALOGUE[name] = Fault(name, family, what, place, variants, node, magnitude, change)
+        _CATALOGUE[name] = Fault(name, family, what, place, variants, node, magnitude, change, runtime)
         return change
 
     return declare
@@ -91,5 +96,5 @@ def catalogue() -> dict[str, Fault]:
 
 def about(entry: Fault) -> dict[str, Any]:
     """The fault's description as plain data."""
-    names = ("name", "family", "what", "place", "node", "magnitude")
+    names = ("name", "family", "what", "place", "node", "magnitude", "runtime")
     return {name: getattr(entry, name) for name in names}

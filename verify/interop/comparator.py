@@ -9,6 +9,7 @@ that differs is a near tie if the reference was undecided there within the recip
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ class Judgement:
     reference: Reference
     error: float
     unreadable: str | None = None
-    longest: int | None = None  # tokens of the longest prompt that was asked for, where not all of them were
+    longest: int = sys.maxsize  # tokens of the longest prompt that was read in one pass
 
     def judge(self, part: str, answer: Any) -> Found:
         """Measures of one part, by the check they belong to; raises what a malformed answer raises."""

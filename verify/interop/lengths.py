@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.errors import RecipeError
+from pipeline.recipe.runtimes import Runtimes
 from verify.check import Array, Measure
 from verify.interop.likeliest import Top, best_of, errors, top_of
 from verify.reference.corpus import Corpus, left_padded
+from verify.settings import require_lengths
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
@@ -43,7 +46,7 @@ class _Worst:
 
 @dataclass(frozen=True)
 class Lengths:
-    """A text as long as the context, the reference's logits after each of its tokens, and prompts: tokens of each row."""
+    """A text as long as the context, the reference's logits after each token, and prompts: tokens of each row."""
 
     text: Array  # int64 [context]
     logits: Array  # float32 [context, vocabulary]
@@ -54,39 +57,50 @@ class Lengths:
         """Return the questions as plain values: in each row a prompt and the tokens that are given after it."""
         return [{"rows": [self.text[: n + GIVEN].tolist() for n in rows], "given": GIVEN} for rows in self.prompts]
 
-    def up_to(self, longest: int | None) -> list[tuple[int, ...]]:
-        """Return the prompts of at most so many tokens; None: all of them."""
-        return [rows for rows in self.prompts if longest is None or rows[0] <= longest]
+    def up_to(self, longest: int) -> list[tuple[int, ...]]:
+        """Return the prompts of at most so many tokens."""
+        return [rows for rows in self.prompts if rows[0] <= longest]
 
-    def measures(self, answer: Sequence[Sequence[Top]], longest: int | None) -> dict[str, list[Measure]]:
-        """Compare what was stated about the prompts of at most `longest` tokens: of each pass, and of the steps after it."""
-        passes, steps = _Worst(), _Worst()
-        for rows, own in zip(self.up_to(longest), answer, strict=True):
+    def measures(self, answer: Sequence[Sequence[Top]], longest: int) -> dict[str, list[Measure]]:
+        """Compare what was stated about the prompts of at most `longest` tokens: each pass, and the steps after it."""
+        passes, steps, prompts = _Worst(), _Worst(), self.up_to(longest)
+        for rows, own in zip(prompts, answer, strict=True):
             for number, (length, top) in enumerate(zip(rows, own, strict=True)):
                 found = errors(top, self.logits[: length + GIVEN], self.best[: length + GIVEN])
                 where = f"largest in {_name(rows)}, row {number}"
                 passes.add(found[:length], top[:length], where)
                 steps.add(found[length:], top[length:], where)
+        about = f"prompts of {', '.join(map(_name, prompts))} tokens"
+        kinds = {"logits": (passes, "every position"), "cache": (steps, f"{GIVEN} tokens after each")}
         return {
-            "logits": [Measure("max_abs", passes.error, passes.compared, unit="logit", detail=passes.where)],
-            "cache": [Measure("max_abs", steps.error, steps.compared, unit="logit", detail=steps.where)],
+            check: [Measure("max_abs", w.error, w.compared, unit="logit", detail=f"{about}, {part}; {w.where}")]
+            for check, (w, part) in kinds.items()
         }
 
 
-def ask(reference: Reference, corpus: Corpus, lengths: Sequence[int] | None) -> Lengths:
-    """Draw the text and let the reference answer; every length alone and with a row of half of it, which is padded."""
-    context = reference.dimensions.context
-    chosen = sorted({*lengths} if lengths is not None else {*(n for n in LENGTHS if n < context - GIVEN), context - GIVEN})
-    text = corpus.piece(context, PLACE)
+def ask(reference: Reference, corpus: Corpus, runtimes: Runtimes, where: str) -> Lengths:
+    """Draw the text and let the reference answer. A prompt that is read padded has a second row, half as long.
+
+    Raises RecipeError, before any work, for a prompt that leaves no room for the given tokens.
+    """
+    most = reference.dimensions.context - GIVEN
+    chosen = {*(n for n in LENGTHS if n < most), most} if runtimes.lengths is None else {*runtimes.lengths}
+    padded = chosen if runtimes.padded is None else {*runtimes.padded}
+    require_lengths(chosen, f"{where}: lengths", most)
+    for name, lengths in (("padded", padded), *(("shorter", {entry.longest}) for entry in runtimes.shorter)):
+        known = lengths <= chosen if name == "padded" else min(lengths) >= min(chosen)
+        if not known:
+            raise RecipeError("no such prompt", where=f"{where}: {name}", hint=f"use {sorted(chosen)}")
+    text = corpus.piece(reference.dimensions.context, PLACE)
     batch = left_padded([text], 0)
     logits = reference.forward(batch.ids, batch.mask, batch.positions).logits[0]
-    prompts = tuple(rows for n in chosen for rows in ((n,), (n, max(n // 2, 1))))
-    return Lengths(text, logits, best_of(logits), prompts)
+    prompts = [(n, *half) for n in sorted(chosen) for half in ((), (max(n // 2, 1),)) if not half or n in padded]
+    return Lengths(text, logits, best_of(logits), tuple(prompts))
 
 
-def within(questions: Sequence[Mapping[str, Any]], longest: int | None) -> list[Mapping[str, Any]]:
-    """Return the questions (`Lengths.asked`) whose prompts have at most so many tokens; None: all of them."""
-    return [q for q in questions if longest is None or len(q["rows"][0]) - q["given"] <= longest]
+def within(questions: Sequence[Mapping[str, Any]], longest: int) -> list[Mapping[str, Any]]:
+    """Return the questions (`Lengths.asked`) whose prompts have at most so many tokens."""
+    return [question for question in questions if len(question["rows"][0]) - question["given"] <= longest]
 
 
 def answer(question: Mapping[str, Any], pad: int, forward: Forward) -> list[Top]:
@@ -101,7 +115,7 @@ def answer(question: Mapping[str, Any], pad: int, forward: Forward) -> list[Top]
         positions = mask.sum(axis=1, keepdims=True) - 1
         logits, cache = forward(np.stack([row[step : step + 1 or None] for row in rows]), mask, positions, cache)
         for own, found in zip(top, logits, strict=True):
-            own += top_of(found)
+            own.extend(top_of(found))
     return top
 
 

@@ -13,14 +13,14 @@ Top = list[list[tuple[int, float]]]  # by position: tokens with their logits
 
 
 def top_of(logits: Array, count: int = STATED) -> Top:
-    """Return the `count` likeliest tokens with their logits for each row of [rows, vocabulary]; first what is no number."""
+    """Return the `count` likeliest tokens with their logits for each row of [rows, vocabulary]; no number is first."""
     count = min(count, logits.shape[-1])
-    order = np.where(np.isfinite(logits), logits, np.inf)
-    tokens = np.argpartition(-order, count - 1, axis=-1)[:, :count]
-    return [
-        [(int(token), float(row[token])) for token in sorted(own, key=lambda token, keys=keys: -keys[token])]
-        for own, row, keys in zip(tokens, logits, order, strict=True)
-    ]
+    keys = np.where(np.isfinite(logits), logits, np.inf)
+    tokens = np.argpartition(-keys, count - 1, axis=-1)[:, :count]
+    ranks = np.argsort(-np.take_along_axis(keys, tokens, axis=-1), axis=-1, kind="stable")
+    tokens = np.take_along_axis(tokens, ranks, axis=-1)
+    stated = np.take_along_axis(logits, tokens, axis=-1)
+    return [list(zip(*row, strict=True)) for row in zip(tokens.tolist(), stated.tolist(), strict=True)]
 
 
 def best_of(logits: Array) -> Array:

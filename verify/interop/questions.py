@@ -106,8 +106,9 @@ def readable(text: str) -> str:
     return SURROGATE.sub("\ufffd", text)
 
 
-def ask_reference(reference: Reference, corpus: Corpus, runtimes: Runtimes) -> Questions:
-    """Draw the texts and let the reference answer."""
+def ask_reference(reference: Reference, corpus: Corpus, runtimes: Runtimes, where: str) -> Questions:
+    """Draw the texts and let the reference answer; `where` names the recipe's table in an error."""
+    asked = lengths.ask(reference, corpus, runtimes, where)
     singles = [(_text(reference, corpus, length, i),) for i, length in enumerate(runtimes.prompts)]
     together = tuple(_text(reference, corpus, length, 20 + i) for i, length in enumerate(runtimes.batch))
     groups = tuple(_greedy(reference, texts, runtimes.new_tokens) for texts in (*singles, together))
@@ -130,7 +131,7 @@ def ask_reference(reference: Reference, corpus: Corpus, runtimes: Runtimes) -> Q
         end=reference.end,
         new_tokens=runtimes.new_tokens,
         strings=strings,
-        lengths=lengths.ask(reference, corpus, runtimes.lengths),
+        lengths=asked,
     )
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from verify.interop.lengths import within
+
 # By configuration ("any" if there is one only: optimization level, threads), then by part.
 Answers = Mapping[str, Mapping[str, Any]]
 
@@ -40,6 +42,11 @@ class Task:
     repository: Path
     variant: str
     questions: Mapping[str, Any]
+    longest: Callable[[str], int]  # tokens of the longest prompt that a configuration reads in one pass
+
+    def lengths(self, configuration: str) -> list[Mapping[str, Any]]:
+        """Return the questions of the part `lengths` that a configuration is asked."""
+        return within(self.questions["lengths"], self.longest(configuration))
 
 
 Ask = Callable[[Task], Answers]

@@ -71,7 +71,7 @@ def answer(task: Task, settings: Settings) -> Answers:
             _greedy(library, model, tokenizer, group["texts"], task.questions) for group in task.questions["groups"]
         ]
         strings = [_encode(tokenizer, text) for text in task.questions["strings"]]
-        forced = [_forced(library, model, question, task.questions["end"]) for question in task.questions["lengths"]]
+        forced = [_forced(library, model, question, task.questions["end"]) for question in task.lengths("any")]
         return {"any": {"texts": texts, "strings": strings, "lengths": forced}}
 
 
@@ -116,7 +116,7 @@ def _forced(library: Any, model: Any, question: Mapping[str, Any], end: int | No
         generator.set_logits(choice)
         generator.generate_next_token()
         for own, found in zip(top, np.array(generator.get_logits(), np.float32), strict=True):
-            own += top_of(found)
+            own.extend(top_of(found))
     return top
 
 

@@ -72,15 +72,16 @@ def answer(task: Task, settings: Settings) -> Answers:
     for level in settings.levels:
         for threads in settings.threads:
             name = "enable_all" if level == "all" else level if level == "disable_all" else f"enable_{level}"
+            place = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
             candidate = Candidate(task.repository / model_file(task.variant), name, threads=threads)
             own = _passes(candidate, task.questions["batch"])
             first = first or own
             parts = {"passes": own, "spread": [(own[key], first[key]) for key in own]}
             parts["lengths"] = [
                 lengths.answer(question, task.questions["end"] or 0, partial(_forward, candidate))
-                for question in task.questions["lengths"]
+                for question in task.lengths(place)
             ]
-            answers[f"{name}, {threads} thread{'s' if threads > 1 else ''}"] = parts
+            answers[place] = parts
     return answers
 
 

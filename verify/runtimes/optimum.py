@@ -85,7 +85,7 @@ def answer(task: Task, settings: Settings) -> Answers:
             "beams": [_beam(model, tokenizer, text, questions) for text in questions["beams"]["texts"]],
             "lengths": [
                 lengths.answer(question, tokenizer.pad_token_id, partial(_forward, model))
-                for question in questions["lengths"]
+                for question in task.lengths("any")
             ],
         }
     return {"any": parts}

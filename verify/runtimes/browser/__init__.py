@@ -141,7 +141,7 @@ def _ask(settings: Settings, bounds: Bounds, task: Task, configurations: Sequenc
             "executable": _executable(settings),
             "profile": str(Path(scratch) / "profile"),
             "arguments": [*ARGUMENTS, *(["--no-sandbox"] if root else [])],  # Chromium refuses root a sandbox
-            "configurations": configurations,
+            "configurations": [{**entry, "lengths": task.lengths(entry["name"])} for entry in configurations],
         }
         found = transformersjs.exchange([settings.node, HERE / "drive.mjs"], questions, bounds, Path(scratch))
     return {entry["name"]: _parts(entry) for entry in found["configurations"]}

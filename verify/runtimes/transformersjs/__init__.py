@@ -79,7 +79,11 @@ def running(settings: Settings, bounds: Bounds) -> Iterator[Ask]:
 def _ask(settings: Settings, bounds: Bounds, scratch: Path, task: Task) -> Answers:
     place = {"home": f"{task.repository.parent}/", "model": task.repository.name, "dtype": task.variant}
     command: list[str | Path] = [settings.node, HERE / "node.mjs"]
-    return {"any": exchange(command, {**task.questions, **place, "stated": STATED}, bounds, scratch)}
+    return {
+        "any": exchange(
+            command, {**task.questions, **place, "lengths": task.lengths("any"), "stated": STATED}, bounds, scratch
+        )
+    }
 
 
 def exchange(
