@@ -1,6 +1,6 @@
 """How far two right results of the same arithmetic may lie apart: other orders of sums, other roundings.
 
-Worst cases (n u for a sum of n terms) are thousands of times what is ever seen and would hide every fault. What is
+Worst cases (n u for a sum of n terms) are hundreds of times what is ever seen and would hide faults. What is
 bounded here is what happens by chance, after the model of Higham and Mary (Sharper Probabilistic Backward Error
 Analysis for Basic Linear Algebra Kernels with Random Data, SIAM J. Sci. Comput. 42(5), 2020): terms with mean zero,
 roundings independent of each other. Variances are relative to the square of what is computed.
