@@ -17,6 +17,7 @@ from quantize.numerics.blocks import Floats
 
 F = TypeVar("F", bound=Callable[..., Any])
 LANES = 64  # rows side by side: what a block of them needs stays in the processor's nearest caches
+TERMS = 8  # that a sum takes at a time, so that it is read and written once for all of them
 RUN = 128  # numpy adds up to so many numbers by eight sums, and more by halves
 HALF, ZERO, ONE, TWO, FOUR, LAST = (np.float32(value) for value in (0.5, 0, 1, 2, 4, 15))
 TINY = np.finfo(np.float32).smallest_normal
@@ -91,9 +92,10 @@ def search(grid: Floats, weights: Floats, shrinks: Floats, form: Any, scales: Fl
                 else:
                     _spanning(ends, shrinks[number], form, found)
                 _fit(work, found, top, sums)
-                _compare(work, found, sums, number == 0, best)
-                _round(work, found, top)
-                _compare(work, found, sums, False, best)
+                for again in range(2):
+                    if again:
+                        _round(work, found, top)
+                    _compare(work, found, sums, number + again == 0, best)
             for lane in range(some):
                 scales[start + lane, k] = best[0, lane]
                 zeros[start + lane, k] = best[1, lane]
@@ -190,24 +192,30 @@ def compensate(
 ) -> Any:
     """GPTQ's pass over the columns in `work` [columns, rows], which are those of `order` [columns].
 
-    Each is rounded, and its error spread over those that follow; the errors are returned, codes less their zero point
-    written to `codes` [all columns, rows]. `factor` is [columns, columns]; scales and zeros are [blocks, rows].
+    Each is rounded, and what makes up for its error is added to those that follow: `factor` [columns, columns] times
+    what is returned, for later columns too. Codes less their zero point are written to `codes` [all columns, rows];
+    scales and zeros are [blocks, rows].
     """
     top, block = form
     columns, rows = work.shape
     errors = np.empty_like(work)
+    left, error = np.zeros((columns, LANES), np.float32), np.empty((columns, LANES), np.float32)
+    code, grid = np.empty((columns, LANES), np.float32), np.zeros((3, LANES), np.float32)
     for start in range(0, rows, LANES):
-        stop = min(start + LANES, rows)
+        _take(work, start, left)
+        for first in range(0, columns, TERMS):
+            last = min(first + TERMS, columns)
+            for i in range(first, last):
+                _grid(scales[order[i] // block], zeros[order[i] // block], start, grid)
+                diagonal = -factor[i, i]
+                for lane in range(LANES):
+                    code[i, lane] = _whole(left[i, lane] * grid[2, lane] + grid[1, lane], top) - grid[1, lane]
+                    error[i, lane] = (left[i, lane] - code[i, lane] * grid[0, lane]) / diagonal
+                _spread(left, i + 1, last, factor, error, i, i + 1)
+            _spread(left, last, columns, factor, error, first, last)
+        _put(error, start, errors)
         for i in range(columns):
-            column = order[i]
-            scale, zero = scales[column // block], zeros[column // block]
-            for row in range(start, stop):
-                code = _whole(work[i, row] * _inverse(scale[row]) + zero[row], top) - zero[row]
-                codes[column, row] = code
-                errors[i, row] = (work[i, row] - code * scale[row]) / factor[i, i]
-            for j in range(i + 1, columns):
-                for row in range(start, stop):
-                    work[j, row] -= factor[i, j] * errors[i, row]
+            _put(code[i : i + 1], start, codes[order[i] : order[i] + 1])
     return errors
 
 
@@ -218,32 +226,87 @@ def descend(gradient: Floats, near: Floats, scale: Floats, zero: Floats, top: An
     `near` [block, block] has in row i what a change of code i adds to the gradient.
     """
     block, rows = codes.shape
-    change = np.empty(LANES, np.float32)
+    slope, change = np.zeros((block, LANES), np.float32), np.empty((block, LANES), np.float32)
+    code, grid = np.zeros((block, LANES), np.float32), np.zeros((3, LANES), np.float32)
     for start in range(0, rows, LANES):
-        stop = min(start + LANES, rows)
-        for i in range(block):
-            for lane in range(stop - start):
-                row = start + lane
-                value = codes[i, row] * scale[row]
-                wanted = value - gradient[i, row] / near[i, i]
-                codes[i, row] = _whole(wanted * _inverse(scale[row]) + zero[row], top) - zero[row]
-                change[lane] = codes[i, row] * scale[row] - value
-            for j in range(block):
-                for lane in range(stop - start):
-                    gradient[j, start + lane] += near[i, j] * change[lane]
+        _take(gradient, start, slope)
+        _take(codes, start, code)
+        _grid(scale, zero, start, grid)
+        for first in range(0, block, TERMS):
+            last = min(first + TERMS, block)
+            for i in range(first, last):
+                diagonal = near[i, i]
+                for lane in range(LANES):
+                    value = code[i, lane] * grid[0, lane]
+                    wanted = value - slope[i, lane] / diagonal
+                    code[i, lane] = _whole(wanted * grid[2, lane] + grid[1, lane], top) - grid[1, lane]
+                    change[i, lane] = code[i, lane] * grid[0, lane] - value
+                _spread(slope, first, last, near, change, i, i + 1)
+            _spread(slope, 0, first, near, change, first, last)
+            _spread(slope, last, block, near, change, first, last)
+        _put(slope, start, gradient)
+        _put(code, start, codes)
 
 
 @compiled
 def rescale(gradient: Floats, curved: Floats, codes: Floats, scale: Floats) -> None:
     """Give the scale of each row of a block its best value, where any code is not zero."""
-    block, rows = codes.shape
-    for start in range(0, rows, LANES):
-        stop = min(start + LANES, rows)
-        slopes, squares = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
-        for i in range(block):
-            for lane in range(stop - start):
-                slopes[lane] += codes[i, start + lane] * gradient[i, start + lane]
-                squares[lane] += codes[i, start + lane] * curved[i, start + lane]
-        for lane in range(stop - start):
-            if squares[lane] > ZERO:
-                scale[start + lane] -= slopes[lane] / squares[lane]
+    rows = len(scale)
+    slopes, squares = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
+    for i in range(len(codes)):
+        for row in range(rows):
+            slopes[row] += codes[i, row] * gradient[i, row]
+            squares[row] += codes[i, row] * curved[i, row]
+    for row in range(rows):
+        if squares[row] > ZERO:
+            scale[row] -= slopes[row] / squares[row]
+
+
+@compiled
+def _take(source: Floats, start: int, target: Floats) -> None:
+    """Copy some rows [count, rows] to the lanes [count, lanes]; those that remain keep what they hold."""
+    for i in range(len(target)):
+        part = source[i, start : start + LANES]
+        for lane in range(len(part)):
+            target[i, lane] = part[lane]
+
+
+@compiled
+def _put(source: Floats, start: int, target: Floats) -> None:
+    """Copy lanes [count, lanes] back to their rows [count, rows]."""
+    for i in range(len(source)):
+        part = target[i, start : start + LANES]
+        for lane in range(len(part)):
+            part[lane] = source[i, lane]
+
+
+@compiled
+def _grid(scale: Floats, zero: Floats, start: int, grid: Floats) -> None:
+    """Scales, zero points and reciprocal scales of some rows, [3, lanes]."""
+    for lane in range(min(LANES, len(scale) - start)):
+        grid[0, lane] = scale[start + lane]
+        grid[1, lane] = zero[start + lane]
+        grid[2, lane] = _inverse(grid[0, lane])
+
+
+@compiled
+def _spread(sums: Floats, low: int, high: int, factors: Floats, terms: Floats, first: int, last: int) -> None:
+    """Add to each of the sums `low` to `high` [count, lanes] its factors times some of the terms [count, lanes]."""
+    for j in range(low, high):
+        if last - first == TERMS:
+            a, b, c, d = factors[first, j], factors[first + 1, j], factors[first + 2, j], factors[first + 3, j]
+            e, f, g, h = factors[first + 4, j], factors[first + 5, j], factors[first + 6, j], factors[first + 7, j]
+            for lane in range(LANES):
+                total = sums[j, lane] + a * terms[first, lane]
+                total += b * terms[first + 1, lane]
+                total += c * terms[first + 2, lane]
+                total += d * terms[first + 3, lane]
+                total += e * terms[first + 4, lane]
+                total += f * terms[first + 5, lane]
+                total += g * terms[first + 6, lane]
+                sums[j, lane] = total + h * terms[first + 7, lane]
+        else:
+            for i in range(first, last):
+                factor = factors[i, j]
+                for lane in range(LANES):
+                    sums[j, lane] += factor * terms[i, lane]

@@ -134,7 +134,7 @@ class _Columns:
             stop = min(start + LAZY, len(work))
             own = np.ascontiguousarray(factor[start:stop, start:stop])
             errors = loops.compensate(work[start:stop], order[start:stop], own, self.scale, self.zero, form, self.code)
-            work[stop:] -= factor[start:stop, stop:].T @ errors
+            work[stop:] += factor[start:stop, stop:].T @ errors
 
     def sweep(self, hessian: Floats) -> None:
         """One round of coordinate descent over all codes and scales."""

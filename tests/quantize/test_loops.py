@@ -60,13 +60,13 @@ def plain_codes(values: Floats, scale: Floats, zero: Floats, top: int) -> Floats
 @given(seed=seeds, rows=st.sampled_from([1, 64, 65]))
 def test_compensation_and_descent_are_numpys_to_the_last_bit(seed: int, rows: int) -> None:
     generator = np.random.default_rng(seed)
-    work, gradient = (generator.standard_normal((8, rows)).astype(np.float32) for _ in range(2))
-    near = moments(seed, 8).second
-    factor = np.triu(generator.uniform(0.5, 2, (8, 8))).astype(np.float32)
-    order = generator.permutation(8)
-    scale = generator.uniform(-0.3, 0.3, (2, rows)).astype(np.float32)
+    work, gradient = (generator.standard_normal((20, rows)).astype(np.float32) for _ in range(2))
+    near = moments(seed, 20).second
+    factor = np.triu(generator.uniform(0.5, 2, (20, 20))).astype(np.float32)
+    order = generator.permutation(20)
+    scale = generator.uniform(-0.3, 0.3, (5, rows)).astype(np.float32)
     scale[:, 0] = 0
-    zero = generator.integers(0, 16, (2, rows)).astype(np.float32)
+    zero = generator.integers(0, 16, (5, rows)).astype(np.float32)
     codes = np.zeros_like(work)
     wanted, left, errors = codes.copy(), work.copy(), np.empty_like(work)
     for i, column in enumerate(order):
@@ -75,9 +75,9 @@ def test_compensation_and_descent_are_numpys_to_the_last_bit(seed: int, rows: in
         left[i + 1 :] -= factor[i, i + 1 :, None] * errors[i]
     found = loops.compensate(work, order, factor, scale, zero, (np.float32(15), 4), codes)
     np.testing.assert_array_equal(codes, wanted)
-    np.testing.assert_array_equal(found, errors)
+    np.testing.assert_array_equal(found, -errors)
     slope = gradient.copy()
-    for i in range(8):
+    for i in range(20):
         value = wanted[i] * scale[0]
         wanted[i] = plain_codes(value - slope[i] / near[i, i], scale[0], zero[0], 15)
         slope += near[i, :, None] * (wanted[i] * scale[0] - value)
