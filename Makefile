@@ -109,7 +109,7 @@ benchmarks-accuracy: setup ## the source card's six benchmarks, DATA=... (a dire
 fuzz: setup ## read FILES=10000 mutated files: every one must be read or refused
 	$(BIN)/python -m tests.fuzz $(if $(FILES),--files '$(FILES)')
 
-arm64: .venv-arm64/.installed ## set up an arm64 Python with onnxruntime, for verify on that processor (Debian 12, qemu-user; 242 MB)
+arm64: .venv-arm64/.installed ## set up an arm64 Python with onnxruntime, for verify on that processor (Debian 12, qemu-user; 400 MB)
 
 peers: $(VENV)/.peers ## install the engines that bench compares with (compiles llama.cpp: minutes)
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError
 from tests.conftest import ROOT, Stage
 from tests.support.asking import failures, files, outcome, quick, shorter
 from verify.emulation import emulator
 from verify.emulation.emulator import Emulator, Wanted, present
+from verify.faults.__main__ import sample
 from verify.interop import run_runtimes
 from verify.interop.run_runtimes import NotRun, Outcome
 from verify.interop.runtime import Bounds, Missing, RuntimeFailure, Task
@@ -169,6 +173,17 @@ def test_settings_that_cannot_be_are_refused(settings: Settings, words: str) -> 
 def test_a_processor_that_nobody_emulates_is_refused() -> None:
     with pytest.raises(RecipeError, match="no instruction set 'AVX512'"):
         present("AVX512")
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_a_sample_of_faults_is_spread_and_no_fault_is_in_it_twice(total: int, count: int) -> None:
+    names = [str(number) for number in range(total)]
+    chosen = [int(name) for name in sample(names, count)]
+    assert len(chosen) == min(total, count)
+    assert chosen == sorted(set(chosen))
+    gaps = [later - earlier for earlier, later in pairwise([*chosen, total])]
+    assert max(gaps) - min(gaps) <= 1
+    assert sample(names, None) == names
 
 
 def test_a_process_says_what_it_is_not() -> None:

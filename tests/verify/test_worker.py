@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from verify.check import Case
+from verify.emulation.emulator import Emulator
+from verify.processor import HOST
 from verify.sandbox.worker import CandidateError, Worker
 
 
@@ -61,9 +64,11 @@ def case(tmp_path: Path) -> Path:
     return tmp_path / "case"
 
 
-def failure(path: Path, case: Path, *, timeout_s: float = 60, memory_gb: float = 8) -> str:
+def failure(
+    path: Path, case: Path, *, timeout_s: float = 60, memory_gb: float = 8, emulator: Emulator | None = None
+) -> str:
     with (
-        Worker(path, "enable_all", timeout_s=timeout_s, memory_gb=memory_gb) as worker,
+        Worker(path, "enable_all", timeout_s=timeout_s, memory_gb=memory_gb, emulator=emulator) as worker,
         pytest.raises(CandidateError) as caught,
     ):
         worker.judge("logits", case)
@@ -77,6 +82,17 @@ def test_a_hang_is_ended(tmp_path: Path, case: Path) -> None:
 def test_a_memory_hog_is_refused(tmp_path: Path, case: Path) -> None:
     text = failure(enormous(tmp_path / "m.onnx"), case, memory_gb=4)
     assert "no answer" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(HOST != "x86_64", reason="the Python that runs the tests is no x86-64 program")
+def test_an_emulated_process_has_bounds_too(tmp_path: Path, case: Path) -> None:
+    emulator = Emulator("SSE4.2")
+    if emulator.missing() is not None and not os.environ.get("PIPELINE_CI"):
+        pytest.skip("qemu-x86_64 is not installed")
+    text = failure(enormous(tmp_path / "hog.onnx"), case, memory_gb=4, emulator=emulator)
+    assert "memory budget" in text
+    assert "no answer within 20 s" in failure(endless(tmp_path / "m.onnx"), case, timeout_s=2, emulator=emulator)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"version https://git-lfs.github.com/spec/v1\n"])

@@ -16,7 +16,9 @@ from pipeline.plugins import ROOT
 from verify.emulation.emulator import ARM64, PYTHON, STAMP
 
 DEBIAN = ("python3.11", "libstdc++6")
-WHEELS = ("numpy", "onnx", "onnxruntime")
+# What a candidate's process imports, and what that needs; tokenizers' other dependencies are for downloads.
+WHEELS = ("numpy", "onnx", "onnxruntime", "scipy", "tokenizers")
+NEEDED = ("flatbuffers", "ml_dtypes", "packaging", "protobuf", "typing_extensions")
 PLATFORMS = [f"manylinux_2_{minor}_aarch64" for minor in (17, 26, 27, 28)] + ["manylinux2014_aarch64"]
 # onnxruntime reads which cores there are from /proc/cpuinfo, and crashes where that is another architecture's, as it is
 # in qemu before version 9. What they can do it asks of the kernel (HWCAP); a Cortex-A72 adds nothing to that.
@@ -77,7 +79,7 @@ def _pip(target: Path) -> list[str]:
     kinds = [f"--platform={name}" for name in PLATFORMS]
     constraints = f"--constraint={ROOT / 'constraints.txt'}"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"--target={target}"]
-    return [*pip, *kinds, "--only-binary=:all:", "--python-version=3.11", constraints, *WHEELS]
+    return [*pip, *kinds, "--only-binary=:all:", "--python-version=3.11", "--no-deps", constraints, *WHEELS, *NEEDED]
 
 
 def _run(*words: str) -> None:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None) -> int:
     faults = catalogue()
     known = [variant for variant in VARIANTS if variant in ("fp32", *recipe.variants)]
     variants = _chosen(arguments.variant, known, "--variant")
-    names = _sample(_chosen(arguments.only, list(faults), "--only"), arguments.sample)
+    names = sample(_chosen(arguments.only, list(faults), "--only"), arguments.sample)
     return _run(recipe, arguments, variants, {name: faults[name] for name in names})
 
 
@@ -55,7 +55,7 @@ def _chosen(wanted: Sequence[str] | None, known: Sequence[str], where: str) -> l
     return [name for name in known if not wanted or name in wanted]
 
 
-def _sample(names: Sequence[str], count: int | None) -> Sequence[str]:
+def sample(names: Sequence[str], count: int | None) -> Sequence[str]:
     """`count` of the names, evenly spread over the families that they are sorted by; all if there is no count."""
     if count is None or count >= len(names):
         return names
