@@ -9,7 +9,7 @@ from model.landmarks import Kind, Landmarks, Layer, Projection
 
 from .config import DEFAULTS
 
-MODULES = {"Conv1D": Kind.LINEAR}
+MODULES: Mapping[str, Kind] = {"Conv1D": Kind.LINEAR}
 NORM_EPSILON = "eps"
 
 
