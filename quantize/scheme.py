@@ -47,7 +47,7 @@ class Options(Protocol):
 class Scheme(Protocol):
     """A module in `quantize/schemes`."""
 
-    CALIBRATED: bool  # whether it can use calibration; a literal, for `artifact.recipe` reads it without importing
+    CALIBRATED: bool  # whether it can use calibration; a literal: pipeline.recipe reads it without importing
     Options: type[Options]
 
     def apply(self, model: ir.Model, options: Any, context: Context) -> None:
