@@ -36,7 +36,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify faults noise publish reconvert hub serve bench bench-cost bench-web benchmarks-accuracy fuzz arm64 peers check format test clean
+.PHONY: help setup demo convert quantize verify faults noise bounds publish reconvert hub serve bench bench-cost bench-web benchmarks-accuracy fuzz arm64 peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -105,6 +105,9 @@ bench-web: setup ## measure what was built in onnxruntime-web's wasm, in Node: b
 
 benchmarks-accuracy: setup ## the source card's six benchmarks, DATA=... (a directory), LIMIT=...; an interrupted run continues
 	$(BIN)/python -m benchmarks.accuracy $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) --data $(call quoted,$(DATA)) $(variants) $(if $(LIMIT),--limit '$(LIMIT)')
+
+bounds: setup ## print the recipe's tolerances: derived, or measured by verify here and with PROCESSOR=SET
+	$(BIN)/python -m verify.bounds $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD))
 
 fuzz: setup ## read FILES=10000 mutated files: every one must be read or refused
 	$(BIN)/python -m tests.fuzz $(if $(FILES),--files '$(FILES)')

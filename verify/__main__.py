@@ -26,9 +26,9 @@ def main(argv: Sequence[str] | None) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"  # the judge looks nothing up
 
     from verify import stage  # after parsing, so that --help is instant
+    from verify.bounds.tables import tables
     from verify.emulation.emulator import present
     from verify.explain.terminal import show_stored
-    from verify.report.headroom import tolerances
     from verify.report.terminal import show
     from verify.run import Manner
     from verify.run_checks import Target
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None) -> int:
     if report["explanations"]:
         show_stored(directory)
     if arguments.tolerances is not None:
-        print(tolerances(report, recipe, arguments.tolerances))
+        print(tables([report], recipe, arguments.tolerances))
     elif arguments.format is not None:
         print((directory / FILES[arguments.format]).read_text(encoding="utf-8"), end="")
     else:

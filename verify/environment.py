@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verify.emulation.emulator import Emulator
+from verify.processor import instruction_sets
 
 PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy")
 
@@ -25,6 +26,7 @@ def environment(emulator: Emulator | None = None) -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "processor": model,
         "processor_flags": flags,
+        "instruction_sets": list(instruction_sets()) if emulator is None else [emulator.name],
         "cores": os.cpu_count(),
     }
 

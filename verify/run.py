@@ -15,6 +15,7 @@ from pipeline.errors import InputError
 from pipeline.plugins import ROOT, code_of
 from pipeline.recipe.recipe import Recipe
 from verify import run_checks, verdict
+from verify.bounds.notices import notices
 from verify.emulation.emulator import Emulator
 from verify.interop import run_runtimes
 from verify.interop.run_runtimes import NotRun, Planned
@@ -85,6 +86,7 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
             **{name: value for name, value in header.items() if name != "parents"},
             "complete": header["complete"] and not left,
             "not_run": [*header["not_run"], *(asdict(entry) for entry in (*left.values(), *asked.not_run))],
+            "notices": [],
             "history": None,
             "explanations": [],
             "reproduce": _reproduce(recipe, order, header, manifest.code),
@@ -94,6 +96,7 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
             "text": {"sha256": file_digest(recipe.text_path), "tokens": len(corpus.ids)},
         }
         made = document.document([*results, *asked.results], about)
+        made["notices"] = notices(recipe, made)
         if order.past is not None:
             made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)
         if order.manner.explain and made["verdict"] != "passed":

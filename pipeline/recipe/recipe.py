@@ -14,7 +14,7 @@ from pipeline.canonical import digest, file_digest
 from pipeline.errors import RecipeError
 from pipeline.recipe.publication import Publish, read_publish
 from pipeline.recipe.runtimes import Runtimes, read_runtimes
-from pipeline.recipe.tolerances import Limit, Tolerance, read_tolerances
+from pipeline.recipe.tolerances import Basis, Limit, Tolerance, read_basis, read_tolerances
 from pipeline.typed import build, convert, did_you_mean
 from pipeline.variants import FILES, GRAPHS
 
@@ -101,6 +101,7 @@ class Recipe:
     calibration: Calibration | None = None
     publish: Publish | None = None
     defaults: Mapping[str, str] = field(default_factory=dict)
+    basis: Basis = field(default_factory=Basis)
 
     @property
     def text_path(self) -> Path:
@@ -149,7 +150,7 @@ class Recipe:
         except OSError as error:
             hint = "set verify.text to a UTF-8 text file, relative to the recipe"
             raise RecipeError(f"text cannot be read: {error.strerror}", where=self.text_path, hint=hint) from error
-        return digest([repr(self.verify), repr(self.tolerances), text])
+        return digest([repr(self.verify), repr(self.tolerances), repr(self.basis), text])
 
     def limit(self, check: str, figure: str, variant: str) -> Limit:
         """The limit of a figure; RecipeError when the recipe sets none, because an unjudged figure passes nothing."""
@@ -201,11 +202,15 @@ def read_recipe(path: Path) -> Recipe:
     source = build(Source, table["source"], where=f"{where}: source")
     variants = _variants(table["variants"], f"{where}: variants")
     verify = _verify(table["verify"], f"{where}: verify")
-    tolerances = read_tolerances(table.get("tolerances", {}), variants, f"{where}: tolerances")
+    stated = table.get("tolerances", {})
+    tolerances = read_tolerances(stated, variants, f"{where}: tolerances")
+    basis = read_basis(stated, f"{where}: tolerances")
     calibration = _calibration(table["calibration"], f"{where}: calibration") if "calibration" in table else None
     publish = read_publish(table["publish"], f"{where}: publish") if "publish" in table else None
     defaults = _defaults(table.get("defaults", {}), ("fp32", *variants), f"{where}: defaults")
-    return Recipe(path, name, architecture, source, variants, verify, tolerances, graph, calibration, publish, defaults)
+    return Recipe(
+        path, name, architecture, source, variants, verify, tolerances, graph, calibration, publish, defaults, basis
+    )
 
 
 def _calibration(table: object, where: str) -> Calibration:

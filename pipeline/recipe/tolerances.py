@@ -8,7 +8,9 @@ from typing import Any
 
 from pipeline import plugins
 from pipeline.errors import RecipeError
-from pipeline.typed import convert, did_you_mean
+from pipeline.typed import build, convert, did_you_mean
+
+BASIS = ("measured_on", "logits_range", "cache_range")  # keys of [tolerances] beside the checks
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,36 @@ class Tolerance:
     limits: Mapping[str, Limit]
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What the limits rest on: where they were measured, and how large the numbers are that rounding errors scale with.
+
+    `measured_on` names instruction sets (verify/processor.py); the ranges are of absolute values in the reference's
+    logits and cache on the verification text. Recipes without them state nothing of this.
+    """
+
+    measured_on: tuple[str, ...] = ()
+    logits_range: float | None = None
+    cache_range: float | None = None
+
+
+def read_basis(table: object, where: str) -> Basis:
+    """The keys of [tolerances] itself; RecipeError for a range that no numbers have."""
+    entries = convert(Mapping[str, Any], table, where=where)
+    own = {name: value for name, value in entries.items() if name in BASIS}
+    basis: Basis = build(Basis, own, where=where)
+    for name in ("logits_range", "cache_range"):
+        value = getattr(basis, name)
+        if value is not None and value <= 0:
+            raise RecipeError(f"{value} is no range", where=f"{where}.{name}", hint="write the largest absolute value")
+    return basis
+
+
 def read_tolerances(table: object, variants: Collection[str], where: str) -> Mapping[str, Mapping[str, Tolerance]]:
     """Tolerances by check, then figure; RecipeError for a check or variant that does not exist, or no limit."""
-    checks = convert(Mapping[str, Mapping[str, Mapping[str, Any]]], table, where=where)
+    entries = convert(Mapping[str, Any], table, where=where)
+    own = {name: value for name, value in entries.items() if name not in BASIS}
+    checks = convert(Mapping[str, Mapping[str, Mapping[str, Any]]], own, where=where)
     for check in checks:
         plugins.require("verify/checks", check, where=where)
     return {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline import plugins
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Expected, read_recipe
-from pipeline.recipe.tolerances import Limit
+from pipeline.recipe.tolerances import Basis, Limit
 from tests.conftest import ROOT
 from tests.support import small_recipe
 from tests.support.small_recipe import RECIPE, read, toml
@@ -39,6 +39,14 @@ def test_read_recipe(path: Path) -> None:
     assert recipe.limit("logits", "max_abs", "fp16") == Limit(bound=0.2, upper=True, measured=0.05)
     assert recipe.limit("logits", "agreement", "fp16") == Limit(bound=0.99, upper=False, measured=1.0)
     assert recipe.tolerances["logits"]["max_abs"].reason == "rounding of float32"
+    assert recipe.basis == Basis()
+
+
+def test_tolerances_say_what_they_rest_on(path: Path) -> None:
+    own = '[tolerances]\nmeasured_on = ["AVX2", "SSE4.2"]\nlogits_range = 20\n\n[tolerances.logits.max_abs]'
+    recipe = read(path, RECIPE.replace("[tolerances.logits.max_abs]", own))
+    assert recipe.basis == Basis(("AVX2", "SSE4.2"), logits_range=20.0)
+    assert recipe.tolerances == read(path, RECIPE).tolerances
 
 
 def test_tolerances_may_be_left_out_and_variants_empty(path: Path) -> None:

@@ -149,6 +149,20 @@ ROWS = [
     ("logits = { cases", "lgits = { cases", "unknown key 'lgits'", ": verify", "known: "),
     ("logits = { cases = 3 }", "logits = 3", "expected Mapping, found int 3", ": verify: settings.logits", "Mapping"),
     # tolerances
+    (
+        "[tolerances.logits.max_abs]",
+        "[tolerances]\nlogits_range = 0\n[tolerances.logits.max_abs]",
+        "0.0 is no range",
+        ": tolerances.logits_range",
+        "the largest absolute value",
+    ),
+    (
+        "[tolerances.logits.max_abs]",
+        '[tolerances]\nmeasured_on = "AVX2"\n[tolerances.logits.max_abs]',
+        "expected tuple",
+        ": tolerances: measured_on",
+        "write a value of type",
+    ),
     ("[tolerances.logits.max_abs]", "[tolerances.logit.max_abs]", "'logit' does not exist", ": tolerances", CHECKS),
     (
         'reason = "rounding of float32"\n',

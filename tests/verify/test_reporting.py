@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
-import tomllib
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -17,17 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from junitparser import JUnitXml
 
-from pipeline.recipe.recipe import Recipe, read_recipe
-from tests.conftest import EMBEDDED, ROOT
+from tests.conftest import ROOT
 from tests.support import report_document as made
-from verify.check import Measure
 from verify.report import history
-from verify.report.document import failed
 from verify.report.forms import FORMS, as_json
-from verify.report.headroom import headroom, tolerances, used
+from verify.report.headroom import headroom, used
 from verify.report.html import html
 from verify.report.junit import junit
-from verify.verdict import Judged, Result
+from verify.verdict import Result
 
 HOSTILE = "<script>alert(1)</script>\"'&\x00\x1b[31m\ud800]]>"
 VOID = {"meta", "br", "path", "use", "wbr"}
@@ -165,53 +159,6 @@ def test_head_room_is_the_worst_level() -> None:
     assert (entries["max_abs"]["level"], entries["max_abs"]["used"]) == ("enable_all", 0.7)
     assert entries["same_top"]["used"] == pytest.approx(0.5)
     assert "perplexity" not in entries
-
-
-@pytest.fixture(scope="module")
-def recipe() -> Recipe:
-    return read_recipe(EMBEDDED)
-
-
-@given(st.floats(1e-15, 1e6), st.floats(0, 1), st.sampled_from([1.0, 1.25, 3.0]))
-def test_printed_tolerances_pass_and_can_be_pasted(value: float, share: float, factor: float) -> None:
-    recipe = read_recipe(EMBEDDED)
-    result = Result("q8", "divergence", "any", (judged("mean_kld", value), judged("same_top", share, upper=False)))
-    text = tolerances(made.make([result]), recipe, factor)
-    tables = tomllib.loads(text)["tolerances"]
-    assert {check: set(figures) for check, figures in tables.items()} == {
-        check: set(figures) for check, figures in recipe.tolerances.items()
-    }
-    new = tables["divergence"]["mean_kld"]["q8"]
-    assert value * factor <= new["max"] <= 1.02 * value * factor
-    assert new["measured"] <= new["max"]
-    assert tables["divergence"]["same_top"]["q8"]["min"] <= max(1 - factor * (1 - share), 0)
-    untouched = recipe.tolerances["divergence"]["mean_kld"].limits["q4"]
-    assert tables["divergence"]["mean_kld"]["q4"] == {"max": untouched.bound, "measured": untouched.measured}
-
-
-def judged(name: str, value: float, *, upper: bool = True) -> Judged:
-    return Judged(Measure(name, value, 100), 1.0 if upper else 0.0, upper, passed=True, reason="")
-
-
-def test_printed_tolerances_make_a_recipe(recipe: Recipe, tmp_path: Path) -> None:
-    head = EMBEDDED.read_text().split("[tolerances.")[0]
-    text = tolerances(made.make([made.divergence("q8", 4.2e-5), made.logits("q8", "any", math.inf)]), recipe, 1.25)
-    (tmp_path / "recipe.toml").write_text(head + text)
-    again = read_recipe(tmp_path / "recipe.toml")
-    assert again.limit("divergence", "mean_kld", "q8").bound == pytest.approx(5.25e-5)
-    assert again.limit("logits", "max_abs", "q8") == recipe.limit("logits", "max_abs", "q8")
-    assert "not finite in this run" in text
-    assert dataclasses.replace(again, path=recipe.path).verify == recipe.verify
-
-
-def test_a_figure_without_a_bound_gets_a_line_and_no_reason(recipe: Recipe) -> None:
-    bare = dataclasses.replace(recipe, tolerances={"divergence": {}})
-    unset = Judged(Measure("mean_kld", 4.2e-5, 100), None, upper=True, passed=False, reason="")
-    report = made.make([Result("q8", "divergence", "any", (unset,))])
-    assert "mean_kld is 4.2e-05, allowed nothing yet" in failed(report)[0]
-    assert tomllib.loads(tolerances(report, bare, 1.0))["tolerances"]["divergence"] == {
-        "mean_kld": {"reason": "", "q8": {"max": 4.2e-5, "measured": 4.2e-5}}
-    }
 
 
 def test_history_is_drawn_and_its_moves_are_said() -> None:

@@ -45,6 +45,7 @@ def test_all_variants_pass_and_the_report_is_the_same_every_time(own: Path, stag
     ]  # fmt: skip
     assert all(m["compared"] > 0 for r in report["results"] for m in r["measures"])
     assert str(own) not in "".join(path.read_text() for path in home.iterdir())
+    assert not [line for line in report["notices"] if "bounds were derived for" in line]
     series = {name for result in report["results"] for name in result["series"]}
     assert series == {"by_position", "by_rank", "by_layer", "by_plan", "histogram", "quantiles", "near_ties", "texts"}
     assert {path.name for path in home.iterdir()} == {"manifest.json", *FILES.values()}

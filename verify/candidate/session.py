@@ -12,9 +12,9 @@ import onnx
 import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
+from verify.candidate.unrounded import remove_rounding
 from verify.check import Array
 
-FLOAT = 1  # the accuracy_level of a product that does not round its activations
 CACHE_IN, CACHE_OUT = "past_key_values.", "present."
 
 
@@ -59,17 +59,17 @@ class Candidate:
         options.enable_cpu_mem_arena = False
         # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Where a serialized model's external data lies; of a file it is the file's own directory.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.path.parent))
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     @functools.cached_property
     def without_rounding(self) -> Candidate | None:
-        """The same file, its products told not to round activations to int8; None if none of them does."""
+        """The same graph in float32, no activation rounded to int8 or float16; None if the file itself rounds none."""
         model = onnx.load(self.path, load_external_data=False)
-        found = [entry for node in model.graph.node for entry in node.attribute if entry.name == "accuracy_level"]
-        rounding = [entry for entry in found if entry.i not in (0, FLOAT)]
-        for entry in rounding:
-            entry.i = FLOAT
-        return Candidate(self.path, self.level, content=model.SerializeToString()) if rounding else None
+        if not remove_rounding(model, self.path.parent):
+            return None
+        return Candidate(self.path, self.level, threads=self.threads, content=model.SerializeToString())
 
     def empty_cache(self, batch: int) -> dict[str, Array]:
         """Zero-length past for every cache input, float32 [batch, heads, 0, head_dim]."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from verify.candidate.session import Candidate
 from verify.check import Array, Case, Measure, Partial, largest
-from verify.checks.logits import LONG
+from verify.checks.logits import LONG, RANGE
 from verify.reference import padding_cases
 from verify.reference.corpus import Batch
 from verify.settings import require_lengths, require_positive
@@ -94,18 +94,19 @@ def judge(candidate: Candidate, case: Case) -> Partial:
         layers = {part: max(error, layers.get(part, 0.0)) for part, error in errors.items()}
         result["compared"] += int(real.sum()) * wanted.shape[-1]
         result["present"] += sum(int(array.size) for array in cache.values())
-    return {**result, "layers": layers}
+    return {**result, "layers": layers, "range": _range(case, real)}
 
 
 def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
-    """The largest error of each kind, and the plan it occurred in."""
+    """The largest error of each kind, and the plan it occurred in; and how large keys and values are."""
     measures = []
     for name, unit in (("max_abs", "logit"), ("self_max_abs", "logit"), ("present_max_abs", "")):
         errors = {plan: error for partial in partials for plan, error in partial[name].items()}
         worst = max(errors, key=lambda plan: errors[plan])
         compared = sum(partial["present" if name == "present_max_abs" else "compared"] for partial in partials)
         measures.append(Measure(name, errors[worst], compared, unit=unit, detail=f"largest in {worst}"))
-    return measures
+    size = max(partial["range"] for partial in partials)
+    return [*measures, Measure(RANGE, size, sum(partial["present"] for partial in partials), judged=False)]
 
 
 def series(partials: list[Partial], observed: Any, reference: Reference) -> dict[str, Any]:
@@ -161,6 +162,12 @@ def _present_errors(cache: dict[str, Array], case: Case, real: Array) -> dict[st
         name: largest(cache[name].transpose(0, 2, 1, 3)[real], wanted[name].transpose(0, 2, 1, 3)[real])
         for name in sorted(wanted)
     }
+
+
+def _range(case: Case, real: Array) -> float:
+    """Largest absolute value of the reference's cache at real positions."""
+    present = (array for name, array in case.arrays.items() if name.startswith("present."))
+    return max(float(np.abs(array.transpose(0, 2, 1, 3)[real]).max()) for array in present)
 
 
 def _case(name: str, batch: Batch, plans: dict[str, list[int]], reference: Reference) -> Case:

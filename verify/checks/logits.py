@@ -1,6 +1,7 @@
 """logits: teacher-forced over text without a cache; every position compared; no row may affect another.
 
-The last positions must be the same when they are asked for alone.
+The last positions must be the same when they are asked for alone. Both are asked of the graph in float32, in which no
+activation is rounded (verify/candidate/unrounded.py): there only the order of sums can make a difference.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # torch takes seconds to load
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
 TOLERATED = {"max_abs": "max", "near_ties": "max", "batch_dependence": "max", "on_demand": "max"}
+RANGE = "reference_range"  # the largest absolute value of the reference's: what rounding errors scale with
 RANKS = (1, 10, 100, 1000, 10000)  # a bucket ends after each of these ranks of the reference's order, and at the last
 RANKED = 16  # positions of a case whose errors are told apart by rank: sorting a vocabulary takes milliseconds
 BUCKETS = 64  # of positions in the report
@@ -63,14 +65,19 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     ids, mask, positions, wanted = (case.arrays[name] for name in ("ids", "mask", "positions", "logits"))
     found = candidate.forward(ids, mask, positions).logits
     real = mask == 1
+    ours, theirs = found[real], wanted[real]
+    plain = candidate.without_rounding or candidate
+    asked = len(ids) > 1 or plain.offers_last_logits
+    whole = found if plain is candidate or not asked else plain.forward(ids, mask, positions).logits
     return {
         "case": case.name,
-        **compare(found[real], wanted[real]),
+        "range": float(max(theirs.max(), -theirs.min())),
+        **compare(ours, theirs),
         "at": positions[real],
-        "by_rank": _by_rank(found[real], wanted[real], case),
+        "by_rank": _by_rank(ours, theirs, case),
         "ranked": len(case.arrays["ranked"]),
-        "dependence": _dependence(candidate, found, case) if len(ids) > 1 else None,
-        "on_demand": _on_demand(candidate, found, case) if candidate.offers_last_logits else None,
+        "dependence": _dependence(plain, whole, case) if len(ids) > 1 else None,
+        "on_demand": _on_demand(plain, whole, case) if plain.offers_last_logits else None,
     }
 
 
@@ -96,7 +103,7 @@ def margin(logits: Array, choice: int) -> float:
 
 
 def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
-    """max_abs, flips that its size cannot explain, near ties, and batch dependence."""
+    """max_abs, flips that its size cannot explain, near ties, batch dependence, and how large logits are."""
     worst = max(partials, key=lambda partial: partial["max_abs"])
     positions = sum(partial["positions"] for partial in partials)
     flips = [margin for partial in partials for margin in partial["flips"]]
@@ -112,6 +119,7 @@ def summarize(partials: list[Partial], observed: Any, reference: Reference) -> l
         Measure("argmax_mismatch", len(hard), positions, fixed=0, detail=f"margins {hard[:3]}" if hard else ""),
         Measure("near_ties", near / positions, positions, detail=ties),
         Measure("batch_dependence", max(dependence, default=0.0), len(dependence), unit="logit"),
+        Measure(RANGE, max(partial["range"] for partial in partials), positions, unit="logit", judged=False),
         # A graph of another program need not offer this: the check `structure` says whether it must.
         *([offered] if demanded else []),
     ]

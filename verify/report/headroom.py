@@ -1,18 +1,12 @@
-"""Head-room: how much of each tolerance a candidate uses, and the smallest tolerances that would pass, as TOML."""
+"""Head-room: how much of each tolerance a candidate uses."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.canonical import canonical_json
-from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.tolerances import Limit, Tolerance
 from verify.verdict import Judged, Result
-
-DIGITS = 3  # significant digits of a printed bound; rounding is always to the side that passes
 
 
 def headroom(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -20,16 +14,23 @@ def headroom(results: Sequence[Result]) -> list[dict[str, Any]]:
 
     Of onnxruntime alone: what other runtimes are asked is a sample, with bounds that allow for its size.
     """
-    worst: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for result in (result for result in results if result.runtime == "onnxruntime"):
-        for judged in result.measures:
-            if judged.measure.fixed is not None or not judged.measure.judged:
-                continue
-            key = result.variant, result.check, judged.measure.name
-            entry = _entry(result, judged)
-            if key not in worst or _size(entry) > _size(worst[key]):
-                worst[key] = entry
-    return list(worst.values())
+    return worst(
+        _entry(result, judged)
+        for result in results
+        if result.runtime == "onnxruntime"
+        for judged in result.measures
+        if judged.measure.fixed is None and judged.measure.judged
+    )
+
+
+def worst(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the entries for each variant, check and measure, the worst."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for entry in entries:
+        key = entry["variant"], entry["check"], entry["measure"]
+        if key not in found or _size(entry) > _size(found[key]):
+            found[key] = entry
+    return list(found.values())
 
 
 def used(value: float, bound: float, *, upper: bool) -> float:
@@ -43,29 +44,6 @@ def used(value: float, bound: float, *, upper: bool) -> float:
     if allowed <= 0:
         return 0.0 if deviation <= allowed else math.inf
     return max(deviation, 0.0) / allowed
-
-
-def tolerances(report: Mapping[str, Any], recipe: Recipe, factor: float) -> str:
-    """The recipe's tables [tolerances.*] with what this report measured, ready to be pasted over those there.
-
-    Bounds are `factor` times the measured deviation: 1 gives the smallest that pass. Variants and figures that the
-    report does not judge keep the recipe's, and so does a deviation of 0 when room is asked for. Each line says what
-    the bound was, and how much of it was used. A figure that the recipe has no tolerance for gets an empty reason,
-    which a recipe must not have: a person writes it.
-    """
-    measured = {(e["check"], e["measure"], e["variant"]): e for e in report["headroom"]}
-    names = [(check, figure) for check, figures in recipe.tolerances.items() for figure in figures]
-    lines = []
-    for check, figure in dict.fromkeys([*names, *((check, figure) for check, figure, _ in measured)]):
-        tolerance = recipe.tolerances.get(check, {}).get(figure, Tolerance("", {}))
-        reason = canonical_json(tolerance.reason).decode("utf-8")  # a JSON string is a TOML basic string
-        lines += [f"[tolerances.{check}.{figure}]", f"reason = {reason}"]
-        for variant in ("fp32", *recipe.variants):
-            limit, entry = tolerance.limits.get(variant), measured.get((check, figure, variant))
-            if limit is not None or entry is not None:
-                lines.append(_line(variant, limit, entry, factor))
-        lines.append("")
-    return "\n".join(lines)
 
 
 def percent(share: float | None) -> str:
@@ -98,33 +76,6 @@ def _size(entry: Mapping[str, Any]) -> tuple[bool, float, float]:
     share = math.inf if entry["used"] is None else entry["used"]
     value = math.inf if entry["value"] is None else entry["value"]
     return not entry["passed"], share, value
-
-
-def _line(variant: str, limit: Limit | None, entry: Mapping[str, Any] | None, factor: float) -> str:
-    """One variant's limit: as measured, or the recipe's where nothing finite was."""
-    if entry is None or entry["value"] is None:
-        why = "not measured in this run" if entry is None else "not finite in this run: no tolerance would pass"
-        if limit is None:
-            return f"# {variant}: {why}"
-        side = "max" if limit.upper else "min"
-        return f"{variant} = {{ {side} = {limit.bound!r}, measured = {limit.measured!r} }} # {why}"
-    value, upper = float(entry["value"]), entry["upper"]
-    deviation = value if upper else 1 - value
-    if deviation == 0 and factor > 1 and limit is not None:  # no multiple of nothing leaves room for another processor
-        side = "max" if limit.upper else "min"
-        return f"{variant} = {{ {side} = {limit.bound!r}, measured = {_round(value, ROUND_HALF_EVEN)} }} # kept"
-    bound = max(factor * deviation if upper else 1 - factor * deviation, 0.0)
-    side, outward = ("max", ROUND_CEILING) if upper else ("min", ROUND_FLOOR)
-    text = f"{variant} = {{ {side} = {_round(bound, outward)}, measured = {_round(value, ROUND_HALF_EVEN)} }}"
-    if limit is None:
-        return f"{text} # had no bound"
-    state = "" if entry["passed"] else ", FAILED"
-    return f"{text} # was {limit.bound:g}, {percent(entry['used'])} used{state}"
-
-
-def _round(value: float, rounding: str) -> str:
-    """A TOML number of DIGITS significant digits."""
-    return f"{float(Decimal(value).normalize(Context(prec=DIGITS, rounding=rounding))):.{DIGITS}g}"
 
 
 def grouped(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Mapping[str, Any]]]]:

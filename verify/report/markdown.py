@@ -21,6 +21,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines += _section("Failed", failed(report))
     for entry in report["explanations"]:
         lines += _section(f"Where the fault of {entry['variant']} is", entry["lines"])
+    lines += _section("What the tolerances rest on, and this run does not", report["notices"])
     lines += _section("Moved since the run before, and still within bounds", moved(report))
     lines += _headroom(report)
     lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]

@@ -26,6 +26,8 @@ def show(report: Mapping[str, Any]) -> None:
     console.print(_figures(report), _checks(report))
     for line in failed(report):
         _say(console, "failed", "bold red", line)
+    for line in report["notices"]:
+        _say(console, "note", "yellow", line)
     for line in moved(report):
         _say(console, "moved", "yellow", line)
     if moved(report):

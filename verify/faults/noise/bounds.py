@@ -10,10 +10,11 @@ from tqdm import tqdm
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.tolerances import Tolerance
 from verify import verdict
+from verify.bounds.tables import tolerances
 from verify.check import Measure
 from verify.checks import twin
 from verify.faults.bench import TWIN, Bench
-from verify.report.headroom import headroom, tolerances
+from verify.report.headroom import headroom
 from verify.run_checks import Target, interval
 from verify.sandbox.pool import Pool
 from verify.sandbox.worker import Worker
@@ -59,7 +60,7 @@ def tables(results: Sequence[Result], recipe: Recipe, factor: float) -> str:
     known = recipe.tolerances.get(TWIN, {})
     figures = {name: known.get(name) or Tolerance(_reason(name, factor), {}) for name in twin.TOLERATED}
     bare = replace(recipe, tolerances={TWIN: figures})
-    return tolerances({"headroom": headroom([*results, *_absent(results, bare)])}, bare, factor)
+    return tolerances(headroom([*results, *_absent(results, bare)]), bare, factor)
 
 
 def _absent(results: Sequence[Result], recipe: Recipe) -> Iterator[Result]:

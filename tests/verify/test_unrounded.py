@@ -1,0 +1,78 @@
+"""The graph in float32 that rows are compared in: nothing of it rounds, and it computes what the file means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from pipeline.variants import model_file
+from verify.candidate.session import Candidate, positions_of
+from verify.candidate.unrounded import remove_rounding
+from verify.check import Array, largest
+
+IDS = np.array([[5, 900, 17, 3, 1999, 42, 42, 8]], np.int64)
+
+
+def logits(candidate: Candidate) -> Array:
+    mask = np.ones_like(IDS)
+    return candidate.forward(IDS, mask, positions_of(mask)).logits
+
+
+def types_in(model: onnx.ModelProto) -> set[int]:
+    nodes = [entry for node in model.graph.node for entry in node.attribute if entry.name == "to"]
+    return {tensor.data_type for tensor in model.graph.initializer} | {entry.i for entry in nodes}
+
+
+@pytest.mark.parametrize("variant", ["fp16", "q8", "uint8", "q4", "q4f16", "bnb4"])
+def test_what_rounds_is_the_same_but_for_its_rounding(build: Path, variant: str) -> None:
+    path = build / "embedded" / variant / model_file(variant)
+    candidate = Candidate(path, "enable_all")
+    plain = candidate.without_rounding
+    assert plain is not None
+    assert 0 < largest(logits(plain), logits(candidate)) < 0.3
+    assert largest(logits(Candidate(path, "disable_all").without_rounding or candidate), logits(plain)) < 6.3e-5
+    model = onnx.load(path)
+    assert remove_rounding(model, path.parent)
+    assert TensorProto.FLOAT16 not in types_in(model)
+    assert not remove_rounding(model, path.parent)
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
+def test_what_does_not_round_has_no_other_graph(build: Path, variant: str) -> None:
+    assert Candidate(build / "embedded" / variant / model_file(variant), "enable_all").without_rounding is None
+
+
+def test_somebody_elses_float16_with_its_weights_beside_it_is_widened_too(build: Path, tmp_path: Path) -> None:
+    """Inputs and the cache are float16 there, and so are all operators; weights lie in a file of their own."""
+    clean = build / "embedded" / "fp32" / model_file("fp32")
+    model = convert_float_to_float16(onnx.load(clean), disable_shape_infer=True, op_block_list=[])
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=64)
+    assert TensorProto.FLOAT16 in {port.type.tensor_type.elem_type for port in model.graph.input}
+    plain = Candidate(path, "enable_all").without_rounding
+    assert plain is not None
+    assert {port.type for port in plain.session.get_inputs()} == {"tensor(int64)", "tensor(float)"}
+    assert largest(logits(plain), logits(Candidate(clean, "enable_all"))) < 6.3e-5  # the weights are exact in float16
+
+
+def test_float16_is_found_within_branches_and_constants(tmp_path: Path) -> None:
+    half = numpy_helper.from_array(np.array([2.0], np.float16), "two")
+    inner = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value=half), helper.make_node("Mul", ["c", "c"], ["four"])],
+        "branch", [], [helper.make_tensor_value_info("four", TensorProto.FLOAT16, [1])],
+    )  # fmt: skip
+    nodes = [helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)]
+    port = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "outer", [port("yes", TensorProto.BOOL, [])], [port("y", TensorProto.FLOAT16, [1])]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    assert remove_rounding(model, tmp_path)
+    onnx.checker.check_model(model, full_check=True)
+    assert b"four" in model.SerializeToString()
+    assert onnx.shape_inference.infer_shapes(model).graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT

@@ -1,0 +1,78 @@
+"""A GPT-2's sizes, and what rounding errors of its sums grow to by the time they reach the logits and the cache."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+from pipeline.recipe.recipe import Recipe
+from verify.bounds import rounding
+
+CONTEXTS = 100  # of numbers compared in a verdict, roughly: what is bounded grows with the root of their logarithm
+ROUNDINGS = 8  # one after the other in a norm (difference, square, root, gain, bias), an activation, or a head's row
+
+
+@dataclass(frozen=True)
+class Network:
+    """Sizes, and the largest absolute values of logits and of keys and values."""
+
+    layers: int
+    hidden: int
+    heads: int
+    context: int
+    vocabulary: int
+    logits_range: float
+    cache_range: float
+
+    @property
+    def about(self) -> str:
+        """The sizes that sums depend on, in words."""
+        return f"through {self.layers} layers of width {self.hidden} over {self.context} positions"
+
+    def disturbed(self, of_weights: float = 0.0) -> float:
+        """Return the relative variance of logits and cache by float32 sums; `of_weights` is what each matrix adds.
+
+        Attention sums over the width for queries, keys and values, over a head's width for scores, over the context,
+        and over the width again; an MLP over the width, and over four times that; the head over the width.
+        """
+        product = rounding.of_sum(self.hidden) + of_weights
+        attention = 2 * product + rounding.of_sum(self.hidden // self.heads) + rounding.of_sum(self.context)
+        mlp = product + rounding.of_sum(4 * self.hidden) + of_weights
+        return rounding.through_layers(2 * self.layers, (attention + mlp) / 2) + product
+
+    def apart(self, moved: float = 0.0) -> float:
+        """Return the relative standard deviation of the difference of two runs, each with sums of its own.
+
+        `moved` is the variance by which the weights of one of the two were moved.
+        """
+        return math.sqrt(self.disturbed() + self.disturbed(moved))
+
+    def typical_logits(self, moved: float = 0.0) -> float:
+        """Return the standard deviation of a logit's difference: in proportion to the size of logits."""
+        return self.apart(moved) * rounding.typical(self.logits_range, self.vocabulary)
+
+    def largest_logits(self, moved: float = 0.0) -> float:
+        """Return the bound on the largest difference of logits."""
+        return self.typical_logits(moved) * rounding.largest(CONTEXTS * self.context * self.vocabulary)
+
+    def largest_cached(self, moved: float = 0.0) -> float:
+        """Return the bound on the largest difference of keys and values."""
+        count = CONTEXTS * self.context * self.hidden * 2 * self.layers
+        return self.apart(moved) * rounding.typical(self.cache_range, self.hidden) * rounding.largest(count)
+
+    def largest_mean(self, count: int) -> float:
+        """Return the bound on the mean of so many differences of log-probabilities: each is one of two logits'."""
+        return math.sqrt(2 / count) * self.typical_logits() * rounding.largest(1)
+
+    def of_module(self) -> float:
+        """Return the bound on one module's relative error: ROUNDINGS, and half that of a norm's sum of squares."""
+        norm = math.sqrt(rounding.of_squares(self.hidden)) / 2
+        return ROUNDINGS * rounding.FLOAT32 + norm * rounding.largest(CONTEXTS * self.hidden)
+
+
+def network_of(recipe: Recipe) -> Network | None:
+    """Return what a recipe says of its network; None where it leaves out a size or a range."""
+    expect, basis = recipe.source.expect, recipe.basis
+    stated = {**asdict(expect), **asdict(basis)}
+    known = {size.name: stated[size.name] for size in fields(Network)}
+    return None if None in known.values() else Network(**known)
