@@ -27,7 +27,7 @@ MEASURED = (
 ABOUT = {
     "logits_max_abs": "where activations are rounded to int8, a flipped rounding flips others",
     "modules_error": "one rounding of float32, or of a float16 scale",
-    "float_max_abs": "without the rounding of activations to int8; 0 where there is none, for then nothing is compared",
+    "float_max_abs": "without roundings of activations; 0 where there are none, for then nothing is compared",
 }
 
 
