@@ -78,6 +78,21 @@ def test_of_many_normal_numbers_none_is_beyond_the_largest() -> None:
     assert values.max() < rounding.largest(len(values)) < 1.6 * values.max()
 
 
+@pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
+def test_no_divergence_is_beyond_the_largest(spread: float) -> None:
+    """Of distributions over two tokens and over many: near the bound where two are equally likely, never above."""
+    network, rng = Network(12, 512, 8, 1024, 50_257, 10.0, 2.0), np.random.default_rng(0)
+    for tokens in (2, 3, 1000):
+        logits = spread * rng.standard_normal((4000, tokens))
+        errors = network.typical_logits() * rng.standard_normal(logits.shape)
+        chances = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+        mean = (chances * errors).sum(axis=-1, keepdims=True)
+        divergence = (chances * (errors - mean) ** 2).sum(axis=-1) / 2
+        assert divergence.max() < network.largest_divergence(len(logits))
+        if tokens == 2 and spread == 0:
+            assert divergence.max() > network.largest_divergence(len(logits)) / 5
+
+
 def test_a_wider_deeper_or_larger_network_may_differ_by_more() -> None:
     small = Network(2, 64, 2, 128, 1000, 10.0, 2.0)
     for larger in (

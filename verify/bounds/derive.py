@@ -76,10 +76,12 @@ def _runs(network: Network, known: Mapping[str, Formats]) -> Derivations:
 
 
 def _divergences(network: Network, scored: int) -> Derivations:
-    """fp32's: no logit is off by more than logits.max_abs, and most by a seventh of that."""
-    mean, worst = network.typical_logits() ** 2 / 2, network.largest_logits() ** 2 / 2
+    """fp32's: half the variance, over a token's distribution, of the logits' differences."""
+    mean, worst = network.typical_logits() ** 2 / 2, network.largest_divergence(scored)
     about_mean = "half the variance of the logits' differences whose largest is bounded by logits.max_abs"
-    about_worst = "half the square of logits.max_abs, which no token can exceed (Hoeffding's lemma)"
+    about_worst = (
+        f"the largest of {scored}, of the distribution that makes most of a difference: two equally likely tokens"
+    )
     about_ratio = f"the mean of {scored} independent differences of log-probabilities, each one of two logits'"
     return {
         ("divergence", "mean_kld"): _derivation({"fp32": mean}, about_mean),

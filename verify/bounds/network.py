@@ -1,4 +1,4 @@
-"""A GPT-2's sizes, and what rounding errors of its sums grow to by the time they reach the logits and the cache."""
+"""A decoder's sizes, and what rounding errors of its sums grow to by the time they reach the logits and the cache."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Network:
         """Return the relative variance of logits and cache by float32 sums; `of_weights` is what each matrix adds.
 
         Attention sums over the width for queries, keys and values, over a head's width for scores, over the context,
-        and over the width again; an MLP over the width, and over four times that; the head over the width.
+        and over the width again; an MLP over the width, and over four times that (taken for the widest); the head over
+        the width.
         """
         product = rounding.of_sum(self.hidden) + of_weights
         attention = 2 * product + rounding.of_sum(self.hidden // self.heads) + rounding.of_sum(self.context)
@@ -63,6 +64,14 @@ class Network:
     def largest_mean(self, count: int) -> float:
         """Return the bound on the mean of so many differences of log-probabilities: each is one of two logits'."""
         return math.sqrt(2 / count) * self.typical_logits() * rounding.largest(1)
+
+    def largest_divergence(self, count: int) -> float:
+        """Return the bound on the largest of so many tokens' divergences: each is half the variance of logits' errors.
+
+        That is d' (diag(p) - p p') d / 2. The matrix has no eigenvalue above 1/2, and two equally likely tokens reach
+        it.
+        """
+        return (self.typical_logits() * rounding.largest(count)) ** 2 / 4
 
     def of_module(self) -> float:
         """Return the bound on one module's relative error: ROUNDINGS, and half that of a norm's sum of squares."""
