@@ -23,6 +23,30 @@ def logits(candidate: Candidate) -> Array:
     return candidate.forward(IDS, mask, positions_of(mask)).logits
 
 
+def with_a_present_in_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    name = next(port.name for port in model.graph.output if port.name.endswith(".0.value"))
+    for node in model.graph.node:
+        node.output[:] = ["exact" if output == name else output for output in node.output]
+        node.input[:] = ["exact" if value == name else value for value in node.input]
+    casts = [
+        helper.make_node("Cast", [value], [made], to=to)
+        for value, made, to in (("exact", "half", TensorProto.FLOAT16), ("half", name, TensorProto.FLOAT))
+    ]
+    model.graph.node.extend(casts)
+    return model
+
+
+def decoded(candidate: Candidate, other: Candidate) -> float:
+    """Largest difference of the second half's logits, after the first half's cache."""
+    found = []
+    for one in (candidate, other):
+        mask = np.ones_like(IDS)
+        half = IDS.shape[1] // 2
+        first = one.forward(IDS[:, :half], mask[:, :half], positions_of(mask)[:, :half])
+        found.append(one.forward(IDS[:, half:], mask, positions_of(mask)[:, half:], first.cache).logits)
+    return largest(*found)
+
+
 def types_in(model: onnx.ModelProto) -> set[int]:
     nodes = [entry for node in model.graph.node for entry in node.attribute if entry.name == "to"]
     return {tensor.data_type for tensor in model.graph.initializer} | {entry.i for entry in nodes}
@@ -45,6 +69,21 @@ def test_what_rounds_is_the_same_but_for_its_rounding(build: Path, variant: str)
 @pytest.mark.parametrize("variant", ["fp32", "int8"])
 def test_what_does_not_round_has_no_other_graph(build: Path, variant: str) -> None:
     assert Candidate(build / "embedded" / variant / model_file(variant), "enable_all").without_rounding is None
+
+
+def test_float16_that_the_twin_does_not_have_stays(build: Path, tmp_path: Path) -> None:
+    """One layer's cache has been float16: of q8, only the comparison without rounding to int8 can see that."""
+    clean = build / "embedded" / "q8" / model_file("q8")
+    planted = tmp_path / "model.onnx"
+    onnx.save(with_a_present_in_float16(onnx.load(clean)), planted)
+    twin = Candidate(clean, "enable_all")
+    own = Candidate(planted, "enable_all", twin=twin)
+    (ours, theirs, widened) = (own.without_rounding_of_twin, twin.without_rounding, own.without_rounding)
+    assert ours is not None and theirs is not None and widened is not None  # noqa: PT018
+    assert decoded(theirs, theirs) == decoded(widened, theirs) == 0
+    assert decoded(ours, theirs) > 6.3e-5
+    half = build / "embedded" / "fp16" / model_file("fp16")
+    assert Candidate(half, "enable_all", twin=Candidate(half, "enable_all")).without_rounding_of_twin is not None
 
 
 def test_somebody_elses_float16_with_its_weights_beside_it_is_widened_too(build: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
-from verify.candidate.unrounded import remove_rounding
+from verify.candidate.unrounded import has_float16, remove_rounding
 from verify.check import Array
 
 CACHE_IN, CACHE_OUT = "past_key_values.", "present."
@@ -66,8 +66,18 @@ class Candidate:
     @functools.cached_property
     def without_rounding(self) -> Candidate | None:
         """The same graph in float32, no activation rounded to int8 or float16; None if the file itself rounds none."""
+        return self._without_rounding(float16=True)
+
+    @functools.cached_property
+    def without_rounding_of_twin(self) -> Candidate | None:
+        """The same graph without the rounding that its twin has too: float16 in this file alone stays, to be seen."""
+        if self.twin is None or has_float16(onnx.load(self.twin.path, load_external_data=False)):
+            return self.without_rounding
+        return self._without_rounding(float16=False)
+
+    def _without_rounding(self, *, float16: bool) -> Candidate | None:
         model = onnx.load(self.path, load_external_data=False)
-        if not remove_rounding(model, self.path.parent):
+        if not remove_rounding(model, self.path.parent, float16=float16):
             return None
         return Candidate(self.path, self.level, threads=self.threads, content=model.SerializeToString())
 

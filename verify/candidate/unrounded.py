@@ -19,8 +19,16 @@ FLOAT = 1  # the accuracy_level of a product that does not round its activations
 ELEMENT_TYPES = ("to", "dtype")  # attributes that name the type of a node's result
 
 
-def remove_rounding(model: onnx.ModelProto, directory: Path) -> bool:
-    """Change a model in place; False if nothing in it rounds. External float16 data is read from `directory`."""
+def has_float16(model: onnx.ModelProto) -> bool:
+    """Whether anything in a model is float16."""
+    return any(True for _ in _float16(model))
+
+
+def remove_rounding(model: onnx.ModelProto, directory: Path, *, float16: bool = True) -> bool:
+    """Change a model in place; False if nothing in it rounds, or only to float16 and `float16` says to leave that.
+
+    External float16 data is read from `directory`.
+    """
     rounding = [
         entry
         for node in _nodes(model)
@@ -29,7 +37,8 @@ def remove_rounding(model: onnx.ModelProto, directory: Path) -> bool:
     ]
     for entry in rounding:
         entry.i = FLOAT
-    return any([bool(rounding), *(_widen(place, directory) for place in _float16(model))])
+    places = _float16(model) if float16 else ()
+    return any([bool(rounding), *(_widen(place, directory) for place in places)])
 
 
 def _widen(place: TensorProto | onnx.AttributeProto | onnx.TypeProto.Tensor, directory: Path) -> bool:

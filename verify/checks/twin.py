@@ -80,7 +80,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     if "modules" in case.facts:
         return _modules(candidate, candidate.twin, case)
     result = _compare(candidate, candidate.twin, case)
-    ours, theirs = candidate.without_rounding, candidate.twin.without_rounding
+    ours, theirs = candidate.without_rounding_of_twin, candidate.twin.without_rounding
     if theirs is not None:
         result["float_max_abs"] = _compare(ours or candidate, theirs, case)["max_abs"]
     return result
