@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from convert import contract_check
-from model import architecture
-from model.architectures.gpt2 import fused
+from model.architectures.gpt2 import config, fused
 from quantize.rewrite.weights import find_weights
 from tests.support.random_source import RandomSource
 
@@ -20,7 +19,7 @@ SIZES = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64, "vocab_size
 @pytest.mark.parametrize(("tied", "tables"), [(True, ["transformer.wte"]), (False, ["transformer.wte", "lm_head"])])
 def test_a_matrix_of_as_many_rows_as_tokens_is_no_table_of_tokens(tied: bool, tables: list[str]) -> None:
     options: dict[str, Any] = {**SIZES, "tie_word_embeddings": tied}
-    source = RandomSource(architecture.find("gpt2"), options)
+    source = RandomSource(config, options)
     model, dims = fused.build(source), source.dims
     contract_check.finish(model, dims, Path("source"))
     found = find_weights(model, dims)

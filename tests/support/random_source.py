@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from model.architecture import Architecture
+from model.architecture import Configuration
 from model.contract import Dimensions
 
 
 @dataclass(frozen=True)
 class RandomSource:
-    architecture: Architecture
+    own: Configuration
     config: dict[str, Any]
 
     @property
     def dims(self) -> Dimensions:
-        return self.architecture.config.dimensions(self.config, "config.json")
+        return self.own.dimensions(self.config, "config.json")
 
     def weights(self) -> dict[str, ir.TensorProtocol]:
         generator = np.random.default_rng(0)
         return {
             name: ir.tensor(generator.standard_normal(shape).astype(np.float32), name=name)
-            for name, shape in self.architecture.config.tensors(self.config).items()
+            for name, shape in self.own.tensors(self.config).items()
         }
 
     def trace(self, prepare: Callable[[Any], None], exporter: Callable[[Any], Any]) -> ir.Model:

@@ -35,7 +35,7 @@ def write(model: onnx.ModelProto, name: str, value: Array) -> None:
     """Replace an initializer's values; their type stays."""
     entry = tensor(model, name)
     kept = value.astype(helper.tensor_dtype_to_np_dtype(entry.data_type))
-    entry.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(kept), name))
+    entry.CopyFrom(numpy_helper.from_array(np.asarray(kept, order="C"), name))
 
 
 def constant(model: onnx.ModelProto, name: str, value: Any) -> str:
@@ -161,6 +161,22 @@ def exchange(model: onnx.ModelProto, one: str, other: str, *, made: bool) -> Non
         side = node.output if made else node.input
         for place, name in enumerate(side):
             side[place] = names.get(name, name)
+    if made:
+        _sort(model)
+
+
+def _sort(model: onnx.ModelProto) -> None:
+    """Put each node behind those that it reads from, in the order that they had as far as that goes."""
+    waiting = list(model.graph.node)
+    unmade = {name for node in waiting for name in node.output}
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        node = next(node for node in waiting if not unmade.intersection(node.input))
+        waiting.remove(node)
+        unmade.difference_update(node.output)
+        ordered.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
 
 
 def read_instead(model: onnx.ModelProto, old: str, new: str) -> None:

@@ -40,7 +40,7 @@ ACTIVATIONS = (
     "tanh",
 )
 # Other spellings that transformers reads too, and lets win over the first.
-ALIASES = {
+ALIASES: Mapping[str, str] = {
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
     "num_attention_heads": "n_head",

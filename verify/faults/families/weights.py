@@ -180,9 +180,9 @@ def noisy_layer(subject: Subject, magnitude: float) -> None:
 @fault(node=lambda at: at.layer(0).query.module, variants=("fp32",))
 def stored_in_float16(subject: Subject) -> None:
     """A file that calls itself fp32 holds weights that have been float16."""
-    for node in operators(subject.model, "MatMul"):
-        name = node.input[1]
-        write(subject.model, name, read(subject.model, name).astype(np.float16))
+    for name in [node.input[1] for node in operators(subject.model, "MatMul")]:
+        if parts(subject.model, name):
+            write(subject.model, name, read(subject.model, name).astype(np.float16))
 
 
 @fault(node=lambda at: at.layer(0).query.module, variants=("fp16",))
