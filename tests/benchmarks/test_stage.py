@@ -158,7 +158,18 @@ def test_a_pass_is_shown_by_operator(build: Path, stage: Stage) -> None:
     found = stage("benchmarks.operators", *files, "--past", 3, "--tokens", 5, "--steps", 2).stdout
     rows = {cells[0]: cells[1:] for line in found.splitlines() if (cells := [c.strip() for c in line.split("|")[1:-1]])}
     assert rows["operator"] == ["fp32", "q8"]
-    assert rows["MatMul"][0].endswith("µs, 25")  # four in each of six layers, and the head
-    assert rows["MatMul"][1] == "-"
-    assert rows["MultiHeadAttention"][1].endswith("µs, 6")
+    assert rows["MatMul"][0].endswith("µs, 31")  # in each layer four with weights and one of attention, and the head
+    assert rows["Softmax"][1].endswith("µs, 6")
     assert "nothing would be measured" in stage("benchmarks.operators", *files, "--tokens", 0, code=2).stderr
+
+
+def test_files_are_timed_beside_the_first(build: Path, stage: Stage) -> None:
+    files = [build / "embedded" / name / model_file(name) for name in ("fp32", "q8")]
+    found = stage("benchmarks.files", *files, "--rounds", 1, "--context", 256).stdout.splitlines()
+    assert [line.split("|")[1].strip() for line in found[2:]] == ["decode after 64", "prefill of 128"]
+    ratio = float(found[2].split("|")[3].split()[0])
+    assert 0 < ratio < 100
+    assert "nothing would be compared" in stage("benchmarks.files", files[0], code=2).stderr
+    assert "no pass is so short" in stage("benchmarks.files", *files, "--context", 8, code=2).stderr
+    other = build / "embedded" / "source" / "config.json"
+    assert "onnxruntime cannot run it" in stage("benchmarks.files", files[0], other, "--context", 256, code=3).stderr

@@ -1,0 +1,42 @@
+"""python -m benchmarks.files FILE.onnx FILE.onnx ... [--rounds N] [--threads N]: speeds beside the first's."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline import command
+from pipeline.errors import PASSED, InputError, RecipeError
+
+
+def main(argv: Sequence[str] | None) -> int:
+    """Time the files in turns and print one table."""
+    cores = len(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.files", description="Speeds of graphs side by side.")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx", help="the first is what others are held to")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="how often everything is timed (9)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of each session (all cores)")
+    parser.add_argument("--context", type=int, default=1024, metavar="N", help="positions that the model has (1024)")
+    arguments = parser.parse_args(argv)
+    for path in arguments.files:
+        if not path.is_file():
+            raise InputError("not a file", where=path, hint="name ONNX files")
+    threads = arguments.threads or cores
+    if arguments.rounds < 1 or threads < 1 or len(arguments.files) < 2:
+        hint = "at least two files, one round and one thread"
+        raise RecipeError("nothing would be compared", where="FILE.onnx, --rounds, --threads", hint=hint)
+
+    from benchmarks.files.run import SCENARIOS, compare, table  # after parsing, so that --help is instant
+    from benchmarks.scenario import fitting
+
+    scenarios = fitting(SCENARIOS, arguments.context)
+    if not scenarios:
+        raise RecipeError("no pass is so short", where="--context", hint="at least 128")
+    print(table(compare(arguments.files, arguments.rounds, threads, scenarios), scenarios))
+    return PASSED
+
+
+if __name__ == "__main__":
+    raise SystemExit(command.run(main))
