@@ -23,7 +23,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Projection:
-    """The outputs of a linear module that are queries, keys or values, and the value that holds them by position."""
+    """The outputs of a linear module that are queries, keys or values, and the value that holds them."""
 
     module: str
     outputs: Sequence[int]
@@ -47,7 +47,8 @@ class Layer:
     down: str
     activation: str
     gate: str | None = None
-    scores: str | None = None  # scaled, before the mask; None where attention is one operator
+    scaled: str | None = None  # queries times the scale of attention; None where attention is one operator
+    scores: str | None = None  # products of these and the keys, before the mask; None as above
 
 
 @dataclass(frozen=True)

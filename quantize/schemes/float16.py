@@ -6,7 +6,7 @@ ones to 6e-8, casts around nodes by a fixed list, and trusts the types that the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +48,12 @@ FLOAT32_OPERATORS = (
 class Options:
     """`float32` names the operators that stay in float32 between casts.
 
-    By default weights, products and moves of data are float16; sums, activations, normalizations and softmax are not.
-    So the residual stream and GELU's cube cannot overflow, and softmax over a long text keeps its small terms. It also
+    By default weights and products with them are float16; sums, activations, normalizations and softmax are not. So
+    the residual stream and GELU's cube cannot overflow, and softmax over a long text keeps its small terms. It also
     keeps a fault of onnxruntime 1.31.1 away: a float16 MatMulNBits between two operators without float16 kernels on
     the CPU is widened with its scales cast at run time, which accuracy_level 4 does not read (decision 0004).
+    Every other operator, a move of data or a product of two computed values, keeps the type in which its values come:
+    attention between float32 sums and a float32 cache is float32, without a cast of the cache.
     """
 
     float32: tuple[str, ...] = FLOAT32_OPERATORS
@@ -73,7 +75,7 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:  # noqa:
     graph = model.graph
     graph.sort()
     floats = float_values(model)
-    wide = {node for node in graph if node.op_type in options.float32 or not has_float16(model, node)}
+    wide = _wide(model, options, floats)
     fixed = {*graph.inputs, *(value for node in wide for value in node.outputs)}  # float32 from their origin on
     outputs = [(i, value) for i, value in enumerate(graph.outputs) if value in floats and value not in fixed]
     for node in graph:
@@ -90,6 +92,17 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:  # noqa:
         _widen_output(graph, index, value)
     _drop_casts(graph)
     graph.sort()
+
+
+def _wide(model: ir.Model, options: Options, floats: Collection[ir.Value]) -> set[ir.Node]:
+    """The nodes that stay float32, nodes being in topological order."""
+    wide: set[ir.Node] = set()
+    for node in model.graph:
+        read = [value for value in node.inputs if value is not None and value in floats]
+        kept = bool(read) and all(value.is_graph_input() or value.producer() in wide for value in read)
+        if node.op_type in options.float32 or not has_float16(model, node) or (kept and node.op_type != "Cast"):
+            wide.add(node)
+    return wide
 
 
 def _narrow(value: ir.Value) -> None:

@@ -69,13 +69,15 @@ def test_weights_are_rounded_to_nearest_and_none_stays_float32() -> None:
     assert large == []
 
 
-def test_products_are_float16_and_the_named_operators_float32() -> None:
+def test_products_with_weights_are_float16_and_the_named_operators_and_what_only_these_feed_float32() -> None:
     result = onnx.shape_inference.infer_shapes(converted(tiny_model()), strict_mode=True)
     types = {info.name: info.type.tensor_type.elem_type for info in result.graph.value_info}
+    weights = {tensor.name for tensor in result.graph.initializer}
+    weights |= {name for node in result.graph.node if node.input and node.input[0] in weights for name in node.output}
     for node in result.graph.node:
         kind = types.get(node.output[0])
         if node.op_type == "MatMul":
-            assert kind == TensorProto.FLOAT16
+            assert kind == (TensorProto.FLOAT16 if weights.intersection(node.input) else TensorProto.FLOAT)
         if node.op_type in ("Softmax", "LayerNormalization", "Tanh", "Pow"):
             assert kind == TensorProto.FLOAT
 

@@ -28,7 +28,7 @@ def differences(graph: Graph, given: KnownCall, baseline: Graph | None) -> list[
     found = []
     counts = Counter(tensor.name for tensor in graph.model.graph.initializer)
     for node in graph.model.graph.node:
-        lines = [*_weights(graph, node, known, parameters), *_attributes(node, known, given)]
+        lines = [*_weights(graph, node, known, parameters), *_settings(graph, node, known, given)]
         if baseline is None:
             lines += wrong_blocks(graph, node, known, parameters)
         else:
@@ -67,8 +67,8 @@ def _different(name: str, value: Array, wanted: Array, tolerance: float, whose: 
         )
 
 
-def _attributes(node: Any, known: Mapping[str, str], given: KnownCall) -> Iterator[str]:
-    """Epsilon of norms and scale of attention against the config."""
+def _settings(graph: Graph, node: Any, known: Mapping[str, str], given: KnownCall) -> Iterator[str]:
+    """Epsilon of norms, heads and scale of attention against the config."""
     have = {attribute.name: attribute for attribute in node.attribute}
     own, config = given.own, given.call.config
     if node.op_type in NORMS and any(name in known for name in node.input):
@@ -76,15 +76,20 @@ def _attributes(node: Any, known: Mapping[str, str], given: KnownCall) -> Iterat
         wanted = float(config[own.config.EPSILON])
         if not np.isclose(epsilon, wanted, rtol=1e-5, atol=0):
             yield f"epsilon is {epsilon:.6g}, the config says {wanted:.6g}"
-    if node.op_type == "MultiHeadAttention":
-        heads, stated = have["num_heads"].i if "num_heads" in have else 0, config[own.config.HEADS]
-        if heads != stated:
-            yield f"num_heads is {heads}, the config says {stated}"
-        number = next((i for i, layer in enumerate(given.at.layers) if layer.attended in node.output), None)
-        if number is not None and "scale" in have:
-            wanted = own.reference_values.scale(config, number)
-            if not np.isclose(have["scale"].f, wanted, rtol=1e-5, atol=0):
-                yield f"scale is {have['scale'].f:.6g}, by definition it is {wanted:.6g}"
+    for number, layer in enumerate(given.at.layers):
+        scale, tolerance = None, 1e-5
+        if layer.attended in node.output:
+            stated = config[own.config.HEADS]
+            if "num_heads" in have and have["num_heads"].i != stated:
+                yield f"num_heads is {have['num_heads'].i}, the config says {stated}"
+            scale = have["scale"].f if "scale" in have else None
+        elif layer.scaled in node.output:
+            constants = [onnx.numpy_helper.to_array(graph.constants[n]) for n in node.input if n in graph.constants]
+            for value in constants:
+                scale, tolerance = float(value.item()), ROUNDED if value.dtype == np.float16 else tolerance
+        wanted = own.reference_values.scale(config, number)
+        if scale is not None and not np.isclose(scale, wanted, rtol=tolerance, atol=0):
+            yield f"scale is {scale:.6g}, by definition it is {wanted:.6g}"
 
 
 def _beside(graph: Graph, node: Any, baseline: Graph, twin: Any) -> Iterator[str]:

@@ -6,16 +6,16 @@
 
 A linear layer is MatMul + Add: a quantizer makes it one node, and onnxruntime moves the Add of a float one into the
 activation that follows. Residual and norm are two nodes: SkipLayerNormalization, which is both, is slower (decision
-0007). Attention takes causality and padding as one additive bias, made once for all layers, because onnxruntime's
-WebGPU kernel knows neither a padding mask nor `unidirectional`. The vocabulary's table is stored as the head
-multiplies with it, [hidden, vocabulary], and the embedding looks up columns: one copy, and no Transpose to run or to
-fold. Operators of com.microsoft are onnxruntime's, defined in its docs/ContribOperators.md. Values carry the names of
-the PyTorch modules that compute them.
+0007). Attention is spelt out in operators of ONNX: MultiHeadAttention, which is all of it, is wrong on WebGPU adapters
+of small subgroups (docs/onnxruntime-webgpu-flash-attention). Causality and padding are one additive bias, made once
+for all layers. The vocabulary's table is stored as the head multiplies with it, [hidden, vocabulary], and the embedding
+looks up columns: one copy, and no Transpose to run or to fold. Operators of com.microsoft are onnxruntime's, defined
+in its docs/ContribOperators.md. Values carry the names of the PyTorch modules that compute them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from model.architecture import GraphSource
 from model.builder import MICROSOFT, Builder
 from model.contract import Dimensions
 
+PARTS = ("query", "key", "value")  # of the joint projection, in its order
 # Activation -> operator, its attributes, its domain. The first group is the tanh approximation of GELU, spelt
 # differently; Gelu is the exact one; QuickGelu is x * sigmoid(alpha x).
 TANH = ("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh")
@@ -99,25 +100,41 @@ class _GPT2:
     def _attention(
         self, layer: int, joint: ir.Value, bias: ir.Value, past: list[ir.Value]
     ) -> tuple[ir.Value, list[ir.Value]]:
-        """Attention over past and present, which it concatenates."""
-        graph, dims = self.graph, self.dims
+        """Attention over past and present: what the heads found, float32 [batch, sequence, hidden], and the cache."""
+        graph = self.graph
         name = f"transformer.h.{layer}.attn"
-        widths = graph.vector("attention_widths", *[dims.hidden] * 3)
-        parts = graph.ops(
-            "Split", [joint, widths], [f"{name}.{part}" for part in ("query", "key", "value")], {"axis": -1}
-        )
-        scale = dims.head_dim**-0.5 if self.config.get("scale_attn_weights", True) else 1.0
+        query, *new = self._heads(name, joint)
+        ends = zip(past, new, ("key", "value"), strict=True)
+        keys, values = (graph.op("Concat", [old, one], f"present.{layer}.{end}", {"axis": 2}) for old, one, end in ends)
+        # onnxruntime's processor kernels read turned keys and the scale at no cost: both become a FusedMatMul's.
+        scaled = graph.op("Mul", [query, self._scale(layer)], f"{name}.query.scaled")
+        turned = graph.op("Transpose", [keys], f"{name}.keys.turned", {"perm": [0, 1, 3, 2]})
+        scores = graph.op("MatMul", [scaled, turned], f"{name}.scores")
+        masked = graph.op("Add", [scores, bias], f"{name}.scores.masked")
+        probabilities = graph.op("Softmax", [masked], f"{name}.probabilities", {"axis": -1})
+        context = graph.op("MatMul", [probabilities, values], f"{name}.context")
+        back = graph.op("Transpose", [context], f"{name}.context.turned", {"perm": [0, 2, 1, 3]})
+        return graph.op("Reshape", [back, graph.vector("heads_together", 0, 0, -1)], f"{name}.heads"), [keys, values]
+
+    def _heads(self, name: str, joint: ir.Value) -> Sequence[ir.Value]:
+        """Query, key and value of the joint projection, each float32 [batch, heads, sequence, width].
+
+        One Transpose for all three. The second Reshape changes nothing: it keeps onnxruntime's optimizer from moving
+        that Transpose behind the Split, where it would be three.
+        """
+        graph, heads, width = self.graph, self.dims.heads, self.dims.head_dim
+        apart = graph.op("Reshape", [joint, graph.vector("heads_apart", 0, 0, 3 * heads, width)], f"{name}.apart")
+        turned = graph.op("Transpose", [apart], f"{name}.turned", {"perm": [0, 2, 1, 3]})
+        stays = graph.op("Reshape", [turned, graph.vector("heads_first", 0, 3 * heads, -1, width)], f"{name}.joint")
+        sizes = graph.vector("heads_each", heads, heads, heads)
+        return graph.ops("Split", [stays, sizes], [f"{name}.{part}" for part in PARTS], {"axis": 1})
+
+    def _scale(self, layer: int) -> ir.Value:
+        """What one layer's queries are multiplied with, one constant for all layers if the config lets it be."""
+        scale = self.dims.head_dim**-0.5 if self.config.get("scale_attn_weights", True) else 1.0
         if self.config.get("scale_attn_by_inverse_layer_idx", False):
-            scale /= layer + 1
-        names = [f"{name}.heads", *(f"present.{layer}.{part}" for part in ("key", "value"))]
-        attended, *present = graph.ops(
-            "MultiHeadAttention",
-            [*parts, None, None, bias, *past],
-            names,
-            {"num_heads": dims.heads, "scale": scale},
-            domain=MICROSOFT,
-        )
-        return attended, present
+            return self.graph.constant(f"attention_scale.{layer}", np.array(scale / (layer + 1), np.float32))
+        return self.graph.constant("attention_scale", np.array(scale, np.float32))
 
     def _norm(self, branch: ir.Value, residual: ir.Value, norm: str, total: str) -> tuple[ir.Value, ir.Value]:
         """Residual + branch, and its layer norm."""

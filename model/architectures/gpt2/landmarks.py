@@ -9,7 +9,7 @@ from model.landmarks import Kind, Landmarks, Layer, Projection
 
 from .config import DEFAULTS
 
-MODULES = {"Conv1D": Kind.LINEAR}
+MODULES: Mapping[str, Kind] = {"Conv1D": Kind.LINEAR}
 NORM_EPSILON = "eps"
 
 
@@ -39,6 +39,8 @@ def _layer(name: str, hidden: int) -> Layer:
         query=part(0, "query"),
         key=part(1, "key"),
         value=part(2, "value"),
+        scaled=f"{name}.attn.query.scaled",
+        scores=f"{name}.attn.scores",
         attended=f"{name}.attn.heads",
         out=f"{name}.attn.c_proj",
         up=f"{name}.mlp.c_fc",

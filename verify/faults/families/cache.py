@@ -7,12 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from model.landmarks import Landmarks
-from verify.faults.fault import Role, Subject, fault
+from verify.faults.fault import Subject, fault
 from verify.faults.surgery import RIGHT, Graft, exchange, rename, rewire, scaled_if
-
-
-def _attended(number: int) -> Role:
-    return lambda at: at.layer(number).attended
 
 
 def _present(number: int, part: str) -> Callable[[Landmarks], str]:
@@ -31,7 +27,7 @@ def _following(graft: Graft) -> str:
     return graft.op("Greater", graft.past(), graft.number([0], np.int64))
 
 
-@fault(node=_attended(3))
+@fault(node=_present(3, "key"))
 def past_of_another_layer(subject: Subject) -> None:
     """Two layers read each other's keys of the past."""
     exchange(subject.model, _past(subject, 3, "key"), _past(subject, 4, "key"), made=False)
@@ -55,7 +51,7 @@ def key_of_another_layer(subject: Subject) -> None:
     subject.model.graph.node.append(copy.nodes[0])
 
 
-@fault(node=_attended(2), magnitude=0.05)
+@fault(node=_present(2, "value"), magnitude=0.05)
 def wrong_from_the_third_step(subject: Subject, magnitude: float) -> None:
     """The past is scaled in steps of one token once it holds 11 tokens: the third step after a prompt of 9."""
 
@@ -67,7 +63,7 @@ def wrong_from_the_third_step(subject: Subject, magnitude: float) -> None:
     rewire(subject.model, _past(subject, 2, "value"), scaled_if(third, magnitude))
 
 
-@fault(node=_attended(2), magnitude=0.05)
+@fault(node=_present(2, "value"), magnitude=0.05)
 def only_a_long_past(subject: Subject, magnitude: float) -> None:
     """The past is scaled once it holds more than half of the context."""
     half = subject.dims.context // 2
@@ -78,7 +74,7 @@ def only_a_long_past(subject: Subject, magnitude: float) -> None:
     rewire(subject.model, _past(subject, 2, "value"), scaled_if(long, magnitude))
 
 
-@fault(node=_attended(2))
+@fault(node=_present(2, "value"))
 def rows_exchanged(subject: Subject) -> None:
     """Of a batch, every row reads the past of the row before it."""
 
