@@ -1,4 +1,4 @@
-"""python attention.py: write attention.onnx, one MultiHeadAttention of one head, beside this file."""
+"""python attention.py: write attention.onnx, one MultiHeadAttention of one head, beside this file."""  # noqa: INP001  # a folder to copy, not a package
 
 from __future__ import annotations
 
