@@ -17,8 +17,8 @@ from verify.explain.explanation import NODE, NOTHING, RUN, Explanation, lines
 from verify.explain.failure import Failure
 from verify.explain.input import Input
 from verify.explain.locate import Bounds, Place, explain
-from verify.faults.surgery import exchange, read_instead, set_attribute
 from verify.faults.surgery import must_make as made_by
+from verify.faults.surgery import read_instead, rename, set_attribute
 from verify.reference.model import Reference
 
 BOUND = 1e-4
@@ -127,7 +127,7 @@ def test_the_error_is_told_apart_from_what_was_carried_in(tiny: Any, reference: 
 
 def test_a_cache_that_is_wrong_is_shown_in_two_calls(tiny: Any, reference: Reference, tmp_path: Path) -> None:
     model = onnx.load(tiny["fused"])
-    exchange(model, "present.1.key", "present.1.value", made=True)
+    rename(model, {"present.1.key": "present.1.value", "present.1.value": "present.1.key"})
     found = explained(model, reference, tmp_path, pieces=(4, 3, 1, 1, 1, 1))
     assert found.node == "present.1.key/Concat"
     assert found.input is not None

@@ -105,13 +105,16 @@ def _row_of(together: Array, alone: Array, row: int) -> Array:
 
 
 def _matches(opened: Opened, given: KnownCall) -> Iterator[tuple[str, str]]:
-    """Tensors without a name of the reference's that, made from true inputs, have the value of a known one."""
+    """Tensors without a name of the reference's that, made from true inputs, have the value of a known one.
+
+    Steps of attention come first: `blame` reads from their words what may be read where.
+    """
     waiting = {
         name: value
         for name, value in opened.local.items()
         if name not in opened.names and (value.dtype != np.int64 or value.ndim == 2) and value.size > 1
     }
-    for name, truth in itertools.chain(given.named.items(), given.spelt_out()) if waiting else ():
+    for name, truth in itertools.chain(given.spelt_out(), given.named.items()) if waiting else ():
         for tensor in [t for t, value in waiting.items() if value.size == truth.value.size]:
             if _is(waiting[tensor], truth):
                 del waiting[tensor]
