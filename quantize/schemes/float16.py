@@ -52,8 +52,8 @@ class Options:
     the residual stream and GELU's cube cannot overflow, and softmax over a long text keeps its small terms. It also
     keeps a fault of onnxruntime 1.31.1 away: a float16 MatMulNBits between two operators without float16 kernels on
     the CPU is widened with its scales cast at run time, which accuracy_level 4 does not read (decision 0004).
-    Every other operator, a move of data or a product of two computed values, keeps the type in which its values come:
-    attention between float32 sums and a float32 cache is float32, without a cast of the cache.
+    Every other operator, a move of data or a product of two computed values, keeps the type in which its values come,
+    float32 where they come in both: attention beside a float32 cache is float32, without a cast of the cache.
     """
 
     float32: tuple[str, ...] = FLOAT32_OPERATORS
@@ -95,14 +95,27 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:  # noqa:
 
 
 def _wide(model: ir.Model, options: Options, floats: Collection[ir.Value]) -> set[ir.Node]:
-    """The nodes that stay float32, nodes being in topological order."""
+    """The nodes that stay float32, nodes being in topological order.
+
+    Among them one that reads a float32 value and no weight, itself or through operators that read nothing else.
+    """
     wide: set[ir.Node] = set()
+    constant: set[ir.Value] = set(model.graph.initializers.values())
     for node in model.graph:
-        read = [value for value in node.inputs if value is not None and value in floats]
-        kept = bool(read) and all(value.is_graph_input() or value.producer() in wide for value in read)
-        if node.op_type in options.float32 or not has_float16(model, node) or (kept and node.op_type != "Cast"):
+        inputs = [value for value in node.inputs if value is not None]
+        if all(value in constant for value in inputs):
+            constant.update(node.outputs)
+        read = [value for value in inputs if value in floats and not _number(value)]
+        float32 = any(value.is_graph_input() or value.producer() in wide for value in read)
+        kept = float32 and constant.isdisjoint(read) and node.op_type != "Cast"
+        if node.op_type in options.float32 or not has_float16(model, node) or kept:
             wide.add(node)
     return wide
+
+
+def _number(value: ir.Value) -> bool:
+    """Whether a value is a constant of one element, which is no weight."""
+    return value.is_initializer() and tensor_of(value).size == 1
 
 
 def _narrow(value: ir.Value) -> None:

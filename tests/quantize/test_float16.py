@@ -191,3 +191,13 @@ def test_the_operators_of_the_fused_graph_stay_float32_and_its_head_product_does
     kinds = [node.op_type for node in result.graph.node if any(name.endswith("/float16") for name in node.input)]
     narrow = [kind for kind in kinds if kind != "Cast"]
     assert narrow == ["FusedMatMul"]
+
+
+def test_a_cache_is_not_cast_to_be_read() -> None:
+    """What is new is widened instead: a cast of the cache would copy all of it at every token."""
+    result = converted(tiny_model(ALIGNED), bits=4)
+    past = [port.name for port in result.graph.input if port.name.startswith("past")]
+    readers = {node.op_type for node in result.graph.node if set(node.input) & set(past)}
+    assert readers == {"Concat"}
+    makers = {node.op_type for node in result.graph.node for name in node.output if name.startswith("present")}
+    assert makers == {"Concat"}
