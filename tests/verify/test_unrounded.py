@@ -58,7 +58,9 @@ def test_what_rounds_is_the_same_but_for_its_rounding(build: Path, variant: str)
     candidate = Candidate(path, "enable_all")
     plain = candidate.without_rounding
     assert plain is not None
-    assert 0 < largest(logits(plain), logits(candidate)) < 0.3
+    assert largest(logits(plain), logits(candidate)) < 0.3
+    if variant != "fp16":  # without kernels for float16, as on x86, onnxruntime computes all of it in float32
+        assert largest(logits(plain), logits(candidate)) > 0
     assert largest(logits(Candidate(path, "disable_all").without_rounding or candidate), logits(plain)) < 6.3e-5
     model = onnx.load(path)
     assert remove_rounding(model, path.parent)
@@ -88,15 +90,21 @@ def test_float16_that_the_twin_does_not_have_stays(build: Path, tmp_path: Path) 
 
 def test_somebody_elses_float16_with_its_weights_beside_it_is_widened_too(build: Path, tmp_path: Path) -> None:
     """Inputs and the cache are float16 there, and so are all operators; weights lie in a file of their own."""
-    clean = build / "embedded" / "fp32" / model_file("fp32")
-    model = convert_float_to_float16(onnx.load(clean), disable_shape_infer=True, op_block_list=[])
+    exact = onnx.load(build / "embedded" / "fp32" / model_file("fp32"))
+    for tensor in exact.graph.initializer:  # all numbers that float16 changes are changed before
+        if tensor.data_type == TensorProto.FLOAT:
+            narrow = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(narrow.astype(np.float32), tensor.name))
+    clean = tmp_path / "exact.onnx"
+    onnx.save(exact, clean)
+    model = convert_float_to_float16(exact, disable_shape_infer=True, op_block_list=[])
     path = tmp_path / "model.onnx"
-    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=64)
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=1024)
     assert TensorProto.FLOAT16 in {port.type.tensor_type.elem_type for port in model.graph.input}
     plain = Candidate(path, "enable_all").without_rounding
     assert plain is not None
     assert {port.type for port in plain.session.get_inputs()} == {"tensor(int64)", "tensor(float)"}
-    assert largest(logits(plain), logits(Candidate(clean, "enable_all"))) < 6.3e-5  # the weights are exact in float16
+    assert largest(logits(plain), logits(Candidate(clean, "enable_all"))) < 6.3e-5
 
 
 def test_float16_is_found_within_branches_and_constants(tmp_path: Path) -> None:
