@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import plugins
 from pipeline.errors import RecipeError
-from pipeline.typed import build
+from pipeline.typed import build, did_you_mean
+from pipeline.variants import FILES
 
 FOLDER = "verify/runtimes"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many tokens the longest prompt has that is read in one pass, and the longest that is also read padded."""
+
+    longest: int = sys.maxsize
+    padded: int = sys.maxsize
+
+
+@dataclass(frozen=True)
+class Fewer:
+    """Where a runtime that is slow is asked fewer of the prompts that are read in one pass, and why.
+
+    `configurations` are beginnings of their names; none of them stands for all, as does no variant.
+    """
+
+    runtime: str
+    reason: str
+    longest: int = sys.maxsize
+    padded: int = sys.maxsize
+    configurations: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -25,9 +50,27 @@ class Runtimes:
     prompts: tuple[int, ...] = (24, 7)  # tokens of each text that is continued alone
     batch: tuple[int, ...] = (19, 5, 11, 40, 8, 27, 14, 33)  # and of those continued together, padded on the left
     new_tokens: int = 12
+    lengths: tuple[int, ...] | None = None  # tokens of prompts read in one pass; None: all that kernels tell apart
+    padded: tuple[int, ...] | None = None  # those that are also read beside a shorter one; None: all of them
+    fewer: tuple[Fewer, ...] = ()
     timeout_s: float = 120.0  # for one runtime and one variant
     memory_gb: float = 8.0  # of data of one runtime's process
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def extent(self, runtime: str, variant: str, configuration: str) -> Extent:
+        """Return which prompts are read in one pass there."""
+        here = [
+            entry
+            for entry in self.fewer
+            if entry.runtime == runtime
+            and (not entry.variants or variant in entry.variants)
+            and (not entry.configurations or configuration.startswith(entry.configurations))
+        ]
+        all_of_them = sys.maxsize
+        return Extent(
+            min((entry.longest for entry in here), default=all_of_them),
+            min((entry.padded for entry in here), default=all_of_them),
+        )
 
 
 def read_runtimes(table: object, where: str) -> Runtimes:
@@ -51,7 +94,29 @@ def read_runtimes(table: object, where: str) -> Runtimes:
     if len(set(runtimes.batch)) < 2:
         hint = "name at least two different lengths, so that something is padded"
         raise RecipeError("the batch is not ragged", where=f"{where}: batch", hint=hint)
-    numbers = (*runtimes.prompts, *runtimes.batch, runtimes.new_tokens, runtimes.timeout_s, runtimes.memory_gb)
+    lengths = (*(runtimes.lengths or ()), *(runtimes.padded or ()), *(entry.longest for entry in runtimes.fewer))
+    numbers = (
+        *runtimes.prompts,
+        *runtimes.batch,
+        *lengths,
+        runtimes.new_tokens,
+        runtimes.timeout_s,
+        runtimes.memory_gb,
+    )
     if not runtimes.prompts or min(numbers) <= 0:
         raise RecipeError("lengths, new_tokens, timeout_s and memory_gb must be positive", where=where, hint="mend it")
+    _check_fewer(runtimes, f"{where}: fewer")
     return runtimes
+
+
+def _check_fewer(runtimes: Runtimes, where: str) -> None:
+    for entry in runtimes.fewer:
+        if entry.runtime not in runtimes.run:
+            raise RecipeError(
+                f"{entry.runtime} is not run", where=where, hint=did_you_mean(entry.runtime, runtimes.run)
+            )
+        for variant in entry.variants:
+            if variant not in FILES:
+                raise RecipeError(f"{variant!r} is not a variant", where=where, hint=did_you_mean(variant, FILES))
+        if not entry.reason.strip():
+            raise RecipeError("no reason", where=where, hint="say why fewer prompts are asked")

@@ -11,6 +11,8 @@ from pipeline.recipe.recipe import read_recipe
 from pipeline.recipe.runtimes import Runtimes, read_runtimes
 from tests.conftest import EMBEDDED
 
+FEWER = {"runtime": "optimum", "longest": 33, "reason": "it is slow"}
+
 
 def test_none_are_run_unless_the_recipe_names_them() -> None:
     assert read_runtimes({}, "here") == Runtimes(run=(), require=())
@@ -33,6 +35,10 @@ def test_the_embedded_recipe_requires_the_loaders() -> None:
         ({"prompts": []}, "positive"),
         ({"new_tokens": 0}, "positive"),
         ({"timeout_s": -1}, "positive"),
+        ({"lengths": [0]}, "positive"),
+        ({"run": ["optimum"], "fewer": [{**FEWER, "runtime": "genai"}]}, "genai is not run"),
+        ({"run": ["optimum"], "fewer": [{**FEWER, "variants": ["q5"]}]}, "'q5' is not a variant"),
+        ({"run": ["optimum"], "fewer": [{**FEWER, "reason": " "}]}, "no reason"),
         ({"run": "optimum"}, "run"),
         (5, "expected a table"),
     ],

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.recipe.recipe import read_recipe
+from tests.conftest import EMBEDDED
 from verify.check import Array, Measure
 from verify.interop import run_runtimes
-from verify.interop.comparator import Judgement, top_of
+from verify.interop.comparator import Judgement
+from verify.interop.lengths import Lengths
+from verify.interop.likeliest import top_of
 from verify.interop.questions import Group, Questions, active, noise, readable
 from verify.reference.corpus import Batch
 from verify.run_checks import Target
@@ -31,6 +35,9 @@ def group(rows: int) -> Group:
     if rows > 1:
         mask[0, 0] = 0
     return Group(tuple("abc"[:rows]), Batch(ids, mask, ids), tokens, logits, active(tokens, None))
+
+
+LENGTHS = Lengths(np.zeros(1), np.zeros((1, VOCABULARY)), np.zeros((1, 1)), ())  # has tests of its own
 
 
 def questions() -> Questions:
@@ -51,6 +58,7 @@ def questions() -> Questions:
         end=None,
         new_tokens=STEPS,
         strings=("ab", "\ud800"),
+        lengths=LENGTHS,
     )
 
 
@@ -108,7 +116,7 @@ def test_what_follows_the_end_token_is_not_compared() -> None:
 @pytest.mark.parametrize("logit", [None, float("inf")])
 def test_logits_that_are_no_numbers_never_pass(logit: float | None) -> None:
     answer = texts()
-    answer[0]["top"][0][0] = [[0, logit]]
+    answer[0]["top"][0][0] = [[0, logit]] * 3
     assert figures("texts", answer)["max_abs"].value == float("inf")
 
 
@@ -179,7 +187,7 @@ def test_whole_passes_and_steps_are_compared_where_there_is_text() -> None:
 )
 def test_a_malformed_answer_is_a_failure_that_the_stage_reports(parts: dict[str, Any]) -> None:
     runtime: Any = SimpleNamespace(name="made", module=SimpleNamespace(PARTS=("texts", "strings")))
-    recipe: Any = None  # not looked at: nothing of the answer is judged
+    recipe = read_recipe(EMBEDDED)
     target, judgement = Target("q8", Path("model.onnx")), Judgement(ASKED, NOBODY, 0.1)
     (result,) = run_runtimes._judged(recipe, runtime, target, {"any": parts}, judgement)
     assert "its answer is malformed: " in str(result.failure)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError
+from pipeline.recipe.runtimes import Extent
 from tests.conftest import ROOT, Stage
 from tests.support.asking import failures, files, outcome, quick, shorter
 from verify.emulation import emulator
@@ -36,6 +37,10 @@ def reference() -> Reference:
     return Reference(ROOT / "recipes" / "embedded", allow_pickle=False)
 
 
+def everything(_: str) -> Extent:
+    return Extent()
+
+
 def configurations(found: Outcome) -> set[str]:
     return {result.level for result in found.results}
 
@@ -50,9 +55,8 @@ def require_arm64() -> None:
 def test_two_instruction_sets_say_what_the_reference_says(reference: Reference, build: Path) -> None:
     found = outcome(shorter("processors"), reference, files(build, ["q4"]))
     assert (failures(found), found.not_run) == ([], [])
-    assert configurations(found) == {
-        *("AVX2, disable_all", "AVX2, enable_all", "SSE4.2, disable_all", "SSE4.2, enable_all")
-    }
+    places = {f"{name}, {level}" for name in ("AVX2", "SSE4.2") for level in ("disable_all", "enable_all")}
+    assert configurations(found) == places | {f"{place}, long prompts" for place in places}
     assert {result.runtime for result in found.results} == {"processors"}
     errors = {
         result.level: judged.measure.value
@@ -73,17 +77,14 @@ def test_a_wrong_answer_and_a_process_that_dies_are_told_by_their_sets(
     monkeypatch.setitem(emulator.MODELS, "AVX2", ("x86_64", "qemu64"))
     target = replace(files(build, ["q4"])[0], variant="fp32")
     found = outcome(shorter("processors", levels=["all"], rows=2), reference, [target])
-    assert configurations(found) == {"AVX2", "SSE4.2, enable_all"}
+    assert configurations(found) == {"AVX2", "SSE4.2, enable_all", "SSE4.2, enable_all, long prompts"}
     (dead,) = [result for result in found.results if result.level == "AVX2"]
     assert "its process died (exit code -4)" in str(dead.failure)
-    wrong = {
-        f"{result.check}.{judged.measure.name}": judged.measure
-        for result in found.results
-        for judged in result.measures
-        if not judged.passed
-    }
-    assert wrong.keys() == {"logits.max_abs", "cache.max_abs"}
-    assert "2 of 4 rows" in wrong["logits.max_abs"].detail
+    wrong = [(result.check, one.measure) for result in found.results for one in result.measures if not one.passed]
+    assert {f"{check}.{measure.name}" for check, measure in wrong} == {"logits.max_abs", "cache.max_abs"}
+    details = [measure.detail for _, measure in wrong]
+    assert any("2 of 4 rows" in detail for detail in details)
+    assert any("prompts of 33, 33+16 tokens" in detail for detail in details)
 
 
 @ON_X86_64
@@ -120,7 +121,7 @@ def test_what_is_said_of_arm64_without_float16_is_so(build: Path, monkeypatch: p
     batch = {"ids": [[1, 2, 3]], "mask": [[1, 1, 1]]}
     repository = target.path.parent.parent
     with processors.running(Settings(("arm64",)), Bounds(60, 8)) as ask:
-        answers = ask(Task(repository, "q4f16", {"batch": batch}))
+        answers = ask(Task(repository, "q4f16", {"batch": batch, "lengths": [], "end": 0}, everything))
     assert isinstance(answers["arm64"], RuntimeFailure)
     assert "exit code -4" in str(answers["arm64"])  # SIGILL
 

@@ -50,7 +50,9 @@ def test_every_runtime_says_what_the_reference_says(
     found = outcome(shorter(runtime, **settings), reference, files(build, variants))
     assert (failures(found), found.not_run) == ([], [])
     assert {result.runtime for result in found.results} == {runtime}
-    assert len({(result.variant, result.level) for result in found.results}) == configurations * len(variants)
+    places = {(result.variant, result.level) for result in found.results}
+    assert len(places) == 2 * configurations * len(variants)
+    assert sum(place.endswith("long prompts") for _, place in places) == len(places) / 2
 
 
 @pytest.mark.slow
@@ -59,7 +61,8 @@ def test_what_browsers_ask_for_runs_in_both_builds_of_the_runtime(reference: Ref
     recipe = shorter("browser", threads=[2])
     found = outcome(recipe, reference, files(build, ["q8"]))
     assert failures(found) == []
-    assert {result.level for result in found.results} == {"asyncify, 2 threads", "plain, 2 threads"}
+    levels = {"asyncify, 2 threads", "plain, 2 threads"}
+    assert {result.level for result in found.results} == levels | {f"{level}, long prompts" for level in levels}
     assert found.not_run == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Cas
     middle = context * 5 // 8
     cuts = sorted({cut for cut in (middle - 1, middle + 1) if 0 < cut < context - settings.tail})
     plan = [*map(int, np.diff([0, *cuts, context - settings.tail])), *[1] * settings.tail]
-    yield _case("full context", full, {"up to the context limit": plan}, reference)
+    plans = {"up to the context limit": plan, "steps around powers of two": _around_powers(context)}
+    yield _case("full context", full, plans, reference)
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
@@ -175,6 +177,15 @@ def _case(name: str, batch: Batch, plans: dict[str, list[int]], reference: Refer
     present = {f"present.{key}": value for key, value in answer.present().items()}
     arrays = {"ids": batch.ids, "mask": batch.mask, "positions": batch.positions, "logits": answer.logits, **present}
     return Case(name, arrays, {"plans": plans})
+
+
+def _around_powers(context: int) -> list[int]:
+    """Piece sizes that add up to the context: one token at a time at every power of two, where kernels change."""
+    powers = (2**exponent for exponent in range(4, 31))
+    cuts = {
+        cut for power in takewhile(lambda power: power + 1 < context, powers) for cut in range(power - 2, power + 2)
+    }
+    return [int(size) for size in np.diff([0, *sorted(cuts), context])]
 
 
 def _random_split(length: int, seed: int, number: int) -> list[int]:

@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None) -> int:
     parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help="only these (fp32 fp16 q8 q4)")
     parser.add_argument("--only", nargs="+", action="extend", metavar="FAULT", help="only these faults")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"clean runs per variant ({SEEDS})")
+    parser.add_argument("--no-runtimes", action="store_true", help="leave out what the recipe's runtimes must catch")
     parser.add_argument("--explain", action="store_true", help="also: is the planted node named (takes as long again)")
     parser.add_argument("--sample", type=int, metavar="N", help="only N of the faults, at their default magnitudes")
     parser.add_argument("--processor", metavar="SET", help="run the copies on an emulated processor, such as AVX2")
@@ -66,7 +67,7 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
     from pipeline.artifact import lineage
     from verify import run_checks, verdict
     from verify.emulation.emulator import present
-    from verify.faults import explained, sweep, table
+    from verify.faults import asking, explained, sweep, table
     from verify.faults.bench import Bench, Ground, shorter
     from verify.faults.fault import Fault, about
     from verify.sandbox.pool import Pool
@@ -88,6 +89,7 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
     examination = run_checks.Examination(recipe, reference, corpus, modules, settings)
     unseen = sorted(set(range(reference.dimensions.vocabulary)) - set(corpus.ids.tolist()) - {reference.end})
     chosen = {name: entry for name, entry in faults.items() if isinstance(entry, Fault)}
+    questions = None if arguments.no_runtimes else asking.prepare(recipe, [*chosen.values()], reference, corpus)
     with (
         tempfile.TemporaryDirectory(dir=home, prefix=".faults-") as scratch,
         Pool(recipe.verify, emulator=emulator) as pool,
@@ -95,7 +97,8 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
         cases = examination.prepare(Path(scratch))
         ground = Ground.of(home, reference, unseen)
         described = {name: about(entry, ground.at) for name, entry in chosen.items()}
-        bench = Bench(recipe, examination, cases, ground, Path(scratch), halving=arguments.sample is None)
+        halving = arguments.sample is None
+        bench = Bench(recipe, examination, cases, ground, Path(scratch), halving, questions)
         findings = sweep.sweep(bench, pool, chosen.values(), variants)
         cleans = sweep.clean(bench, pool, variants, arguments.seeds)
         report = table.document(recipe.name, described, findings, cleans)

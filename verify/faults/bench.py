@@ -20,6 +20,7 @@ from pipeline.artifact import lineage
 from pipeline.errors import ArtifactError
 from pipeline.recipe.recipe import Recipe
 from verify.faults import lastbits
+from verify.faults.asking import Asking
 from verify.faults.fault import BUILD, FILES, Fault, InapplicableError, Subject
 from verify.reference.model import Reference
 from verify.run_checks import Examination, Saved, Target
@@ -101,6 +102,13 @@ class Bench:
     ground: Ground
     scratch: Path
     halving: bool = True  # whether graded faults are planted ever smaller, to find the smallest that is caught
+    asking: Asking | None = None  # None: no runtime is asked
+
+    def ask(self, runtime: str, variant: str, path: Path) -> list[Result]:
+        """Return what a runtime's answers about a graph come to."""
+        if self.asking is None:
+            raise RuntimeError(f"{runtime} is asked, and no questions are prepared")
+        return self.asking.results(runtime, Target(variant, path))
 
     def judge(self, worker: Worker, entry: Fault, variant: str, path: Path, checks: Sequence[str]) -> dict[str, str]:
         """The checks among `checks` that catch what was planted, each with what it says."""

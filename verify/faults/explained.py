@@ -57,6 +57,7 @@ def explain(bench: Bench, pool: Pool, faults: Mapping[str, Fault], findings: Seq
         finding
         for finding in findings
         if finding.not_applicable is None
+        and finding.runtime is None
         and faults[finding.fault].named(bench.ground.at) is not None
         and faults[finding.fault].place == GRAPH
     ]

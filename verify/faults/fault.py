@@ -17,6 +17,7 @@ from pipeline import plugins
 
 FOLDER = "verify/faults/families"
 VARIANTS = ("fp32", "fp16", "q8", "q4")
+EVERY = "every"  # runtime
 GRAPH, FILES, BUILD = "graph", "files", "build"  # where a fault is planted
 Role = Callable[[Landmarks], str | None]  # what a part of the model is called; None where the model has no such part
 
@@ -46,7 +47,9 @@ class Subject:
 class Fault:
     """One fault of the catalogue. `node` is the node or the value that it makes wrong, where there is one.
 
-    `magnitude` is the default one of a graded fault, None for a fault that is either there or not.
+    `magnitude` is the default one of a graded fault, None for a fault that is either there or not. `runtime` is
+    EVERY if every runtime of the recipe must catch it beside the checks, or the name of the one that alone computes the
+    graph wrongly, so that it must catch it and no check can.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Fault:
     node: str | Role | None = field(repr=False)
     magnitude: float | None
     change: Callable[..., None] = field(repr=False)
+    runtime: str | None = None
 
     def named(self, at: Landmarks) -> str | None:
         """Return the node's name in a model."""
@@ -79,13 +83,14 @@ def fault(
     place: str = GRAPH,
     variants: tuple[str, ...] = VARIANTS,
     magnitude: float | None = None,
+    runtime: str | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Declare the decorated function a fault. Its first docstring line says what the fault does."""
 
     def declare(change: Callable[..., None]) -> Callable[..., None]:
         name, family = str(change.__name__), change.__module__.rpartition(".")[2]
         what = str(change.__doc__).splitlines()[0]
-        _CATALOGUE[name] = Fault(name, family, what, place, variants, node, magnitude, change)
+        _CATALOGUE[name] = Fault(name, family, what, place, variants, node, magnitude, change, runtime)
         return change
 
     return declare
@@ -100,5 +105,5 @@ def catalogue() -> dict[str, Fault]:
 
 def about(entry: Fault, at: Landmarks) -> dict[str, Any]:
     """Return the fault's description in a model as plain data."""
-    names = ("name", "family", "what", "place", "magnitude")
+    names = ("name", "family", "what", "place", "magnitude", "runtime")
     return {**{name: getattr(entry, name) for name in names}, "node": entry.named(at)}

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from verify import run_checks
+from verify.faults import asking
 from verify.faults.bench import TWIN, Bench, failures
-from verify.faults.fault import FILES, Fault, InapplicableError
+from verify.faults.fault import EVERY, FILES, Fault, InapplicableError
 from verify.reference.corpus import Corpus
 from verify.run_checks import Examination, Saved, Target, interval
 from verify.sandbox.pool import Pool
@@ -24,6 +26,7 @@ from verify.verdict import Result
 STEPS = 20  # halvings of a fault's magnitude among which the smallest one that is still caught is searched
 SEEDED = ("logits", "cache", "generation")  # the checks whose pieces of the text depend on the seed
 MOVED = (1000, 1001)  # seeds of the copies with moved last bits: none that the bounds were measured with
+Job = tuple[Fault, str, str | None]  # a fault, a variant, and the runtime that is asked, if it is not the checks
 BESIDE = "tokenizer"  # the check that judges the files beside the graph, and nothing else
 
 
@@ -37,6 +40,7 @@ class Finding:
     smallest: float | None = None
     smallest_without_twin: float | None = None
     not_applicable: str | None = None
+    runtime: str | None = None  # that was asked, where it was not the checks
 
     @property
     def missed(self) -> bool:
@@ -46,19 +50,32 @@ class Finding:
 
 def sweep(bench: Bench, pool: Pool, faults: Iterable[Fault], variants: Sequence[str]) -> list[Finding]:
     """Plant and judge every fault in every variant that it concerns."""
-    jobs = [(entry, variant) for entry in faults for variant in variants if variant in entry.variants]
+    jobs = list(_jobs(bench, faults, variants))
 
-    def one(worker: Worker, job: tuple[Fault, str]) -> Finding:
-        entry, variant = job
+    def one(worker: Worker, job: Job) -> Finding:
+        entry, variant, runtime = job
         place = Path(tempfile.mkdtemp(dir=bench.scratch))
         try:
-            return _examine(bench, worker, entry, variant, place)
+            if runtime is None:
+                return _examine(bench, worker, entry, variant, place)
+            path = bench.ground.plant(entry, variant, None, place / "planted")
+            return Finding(entry.name, variant, failures(bench.ask(runtime, variant, path)), runtime=runtime)
         except InapplicableError as reason:
-            return Finding(entry.name, variant, not_applicable=str(reason))
+            return Finding(entry.name, variant, not_applicable=str(reason), runtime=runtime)
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
     return list(tqdm(pool.map(one, jobs), total=len(jobs), desc="faults", unit=" faults", mininterval=interval()))
+
+
+def _jobs(bench: Bench, faults: Iterable[Fault], variants: Sequence[str]) -> Iterator[Job]:
+    """What is planted where, and who must catch it: the checks (None) and runtimes."""
+    for entry in faults:
+        if entry.runtime in (None, EVERY):
+            yield from ((entry, variant, None) for variant in variants if variant in entry.variants)
+        if bench.asking is not None:
+            chosen = [variant for variant in variants if variant in asking.asked_in(entry)]
+            yield from product([entry], chosen, asking.of(entry, bench.recipe))
 
 
 def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Path) -> Finding:
@@ -113,6 +130,7 @@ class Clean:
     failed: dict[str, str]
     measures: dict[str, float]
     moved: bool = False
+    runtime: str | None = None  # that was asked, where it was not the checks
 
 
 def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list[Clean]:
@@ -124,6 +142,7 @@ def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list
     recipe, reference = bench.recipe, bench.examination.reference
     if TWIN in recipe.verify.checks:
         results += _moved(bench, pool, variants)
+    results += _asked(bench, pool, variants)
     names = [name for name in recipe.verify.checks if name != TWIN]
     for seed in tqdm(
         range(recipe.verify.seed, recipe.verify.seed + seeds), desc="clean", unit=" seeds", mininterval=interval()
@@ -151,6 +170,20 @@ def _moved(bench: Bench, pool: Pool, variants: Sequence[str]) -> list[Clean]:
         return Clean(*job, shorter=False, failed=failures(found), measures=_measures(found), moved=True)
 
     return list(tqdm(pool.map(one, jobs), total=len(jobs), desc="last bits", unit=" copies", mininterval=interval()))
+
+
+def _asked(bench: Bench, pool: Pool, variants: Sequence[str]) -> list[Clean]:
+    """The variants as they were made, by every runtime that is asked about faults."""
+    names = [] if bench.asking is None else list(bench.asking.runtimes)
+    jobs = list(product(variants, names))
+
+    def one(_: Worker, job: tuple[str, str]) -> Clean:
+        variant, runtime = job
+        found = bench.ask(runtime, variant, bench.ground.clean(variant))
+        seed = bench.recipe.verify.seed
+        return Clean(variant, seed, shorter=True, failed=failures(found), measures=_measures(found), runtime=runtime)
+
+    return list(tqdm(pool.map(one, jobs), total=len(jobs), desc="asked", unit=" files", mininterval=interval()))
 
 
 def _targets(bench: Bench, variants: Sequence[str]) -> list[Target]:

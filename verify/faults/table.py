@@ -28,7 +28,7 @@ def document(
     `described` are the faults, as `about` has them. What explanations name (`scores`, None where nobody asked) has no
     part in the verdict.
     """
-    missed = [f"{finding.fault} in {finding.variant}" for finding in findings if finding.missed]
+    missed = [f"{finding.fault} in {_place(finding)}" for finding in findings if finding.missed]
     alarms = [
         f"{entry.variant} at seed {entry.seed}{_manner(entry)}: {entry.failed}" for entry in cleans if entry.failed
     ]
@@ -50,8 +50,8 @@ def document(
 def totals(findings: Sequence[Finding]) -> dict[str, dict[str, int]]:
     """Of every variant: faults planted, caught, caught without the twin, and those with nothing to plant them in."""
     result = {}
-    for variant in dict.fromkeys(finding.variant for finding in findings):
-        own = [finding for finding in findings if finding.variant == variant]
+    for variant in dict.fromkeys(_place(finding) for finding in findings):
+        own = [finding for finding in findings if _place(finding) == variant]
         planted = [finding for finding in own if finding.not_applicable is None]
         result[variant] = {
             "planted": len(planted),
@@ -79,7 +79,7 @@ def rows(faults: Mapping[str, Fault], findings: Sequence[Finding]) -> list[list[
     return [
         [
             finding.fault,
-            finding.variant,
+            _place(finding),
             finding.not_applicable or ", ".join(finding.caught_by) or "MISSED",
             _number(faults[finding.fault].magnitude),
             _number(finding.smallest),
@@ -122,8 +122,15 @@ def write(report: Mapping[str, Any], faults: Mapping[str, Fault], findings: Sequ
     return text
 
 
+def _place(finding: Finding) -> str:
+    """The variant that a fault was planted in, and the runtime that was asked about it, if one was."""
+    return finding.variant if finding.runtime is None else f"{finding.variant}, {finding.runtime}"
+
+
 def _manner(entry: Clean) -> str:
     """What a clean run has in its own way; nothing for whole work on the variant as it was made."""
+    if entry.runtime is not None:
+        return f", {entry.runtime}"
     return ", shorter work" if entry.shorter else ", last bits moved" if entry.moved else ""
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.recipe.runtimes import Extent
 from verify.check import Array, Measure, largest
 from verify.checks.logits import margin
+from verify.interop.likeliest import best_of, errors
 from verify.interop.questions import Group, Questions, noise
 from verify.scoring.decoding import ReferenceDecoder, draw_margin, sequence_score
 
@@ -31,6 +33,7 @@ FIGURES = {
     "beams": (("logits", "max_abs"), ("generation", "beam_near_ties")),
     "passes": (("logits", "max_abs"), ("cache", "max_abs")),
     "spread": (("cache", "self_max_abs"),),
+    "lengths": (("logits", "max_abs"), ("cache", "max_abs")),
 }
 Found = dict[str, list[Measure]]  # by check
 
@@ -52,6 +55,7 @@ class Judgement:
     error: float
     unreadable: str | None = None
     rows: int | None = None  # of the batch that were asked for, the first ones, where not all of them were
+    extent: Extent = field(default_factory=Extent)  # which of the prompts of the part `lengths` were asked
 
     def judge(self, part: str, answer: Any) -> Found:
         """Measures of one part, by the check they belong to; raises what a malformed answer raises."""
@@ -62,27 +66,30 @@ class Judgement:
             "beams": self._beams,
             "passes": self._passes,
             "spread": self._spread,
+            "lengths": self._lengths,
         }
         return judges[part](answer)
 
     def _texts(self, answer: Sequence[Mapping[str, Any]]) -> Found:
         """Greedy texts: `ids` and `tokens` by row, `top` by row and step: the likeliest tokens with their logits."""
-        differing, compared, errors, wrong = [], 0, [0.0], []
+        differing, compared, stated, worst, wrong = [], 0, 0, [np.zeros(1)], []
         for number, (group, own) in enumerate(zip(self.questions.groups, answer, strict=True)):
             for row in range(len(group.texts)):
                 if own["ids"][row] != group.batch.ids[row][group.batch.mask[row] == 1].tolist():
                     wrong.append(f"text {number} row {row}: the prompt is other tokens")
                 at, steps = _first_difference(group, row, own["tokens"][row])
-                errors += _errors(own["top"][row][:steps], group.logits[row])
+                top = own["top"][row][:steps]
+                worst.append(errors(top, group.logits[row][: len(top)], best_of(group.logits[row][: len(top)])))
+                stated += sum(map(len, top))
                 compared += steps
                 if at is not None:
                     choice = own["tokens"][row][at] if at < len(own["tokens"][row]) else None
                     gap = np.inf if choice is None else margin(group.logits[row, at], choice)
                     differing.append(Difference(f"text {number} row {row} step {at}", gap))
-        worst = max(errors) if np.isfinite(errors).all() else float("inf")
+        error = float(np.concatenate(worst).max())
         return {
             "tokenizer": [Measure("prompts", len(wrong), sum(len(g.texts) for g in self.questions.groups), fixed=0)],
-            "logits": [Measure("max_abs", worst, len(errors) - 1, unit="logit", detail="likeliest tokens, each step")],
+            "logits": [Measure("max_abs", error, stated, unit="logit", detail="likeliest tokens, each step")],
             "generation": self._measures("greedy", differing, compared, "steps"),
         }
 
@@ -152,6 +159,10 @@ class Judgement:
         compared = sum(one.size for one, _ in answer)
         return {"cache": [Measure("self_max_abs", worst, compared, unit="logit", detail="against the first one")]}
 
+    def _lengths(self, answer: Sequence[Any]) -> Found:
+        """Of every prompt of some length, row and position: the likeliest tokens with their logits."""
+        return self.questions.lengths.measures(answer, self.extent)
+
     def _measures(self, kind: str, differing: Sequence[Difference], count: int, unit: str) -> list[Measure]:
         hard = [entry for entry in differing if not entry.margin <= self.error]
         near = len(differing) - len(hard)
@@ -164,12 +175,6 @@ class Judgement:
         ]
 
 
-def top_of(logits: Array, count: int) -> list[list[tuple[int, float]]]:
-    """The `count` likeliest tokens with their logits, for each step of float32 [steps, vocabulary]."""
-    order = np.argsort(-logits, axis=-1, kind="stable")[:, :count]
-    return [[(int(token), float(row[token])) for token in own] for own, row in zip(order, logits, strict=True)]
-
-
 def _first_difference(group: Group, row: int, tokens: Sequence[int]) -> tuple[int | None, int]:
     """The first step at which a row differs from the reference's (None: nowhere), and how many were compared.
 
@@ -180,16 +185,6 @@ def _first_difference(group: Group, row: int, tokens: Sequence[int]) -> tuple[in
         if step >= len(tokens) or tokens[step] != int(group.tokens[row, step]):
             return step, step + 1
     return None, counted
-
-
-def _errors(top: Sequence[Sequence[Sequence[float]]], wanted: Array) -> list[float]:
-    """Errors of the logits that a runtime states, a list of (token, logit) for each step up to the first difference."""
-    return [
-        abs(float("nan") if logit is None else logit - float(wanted[step, int(token)]))
-        for step, entries in enumerate(top)
-        for token, logit in entries
-        if step < len(wanted)
-    ]
 
 
 def _shown(ids: Sequence[int] | None) -> str:

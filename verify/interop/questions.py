@@ -12,6 +12,8 @@ import numpy as np
 from pipeline.recipe.runtimes import Runtimes
 from verify.check import Array
 from verify.checks.tokenizer import HARD
+from verify.interop import lengths
+from verify.interop.lengths import Lengths
 from verify.reference.corpus import Batch, Corpus, left_padded
 from verify.scoring.decoding import Beam, ReferenceDecoder, Sampling, beam_search
 
@@ -79,6 +81,7 @@ class Questions:
     end: int | None
     new_tokens: int
     strings: tuple[str, ...]
+    lengths: Lengths
 
     def asked(self) -> dict[str, Any]:
         """The questions alone, as plain values that any language reads: no answer among them."""
@@ -91,6 +94,7 @@ class Questions:
             "strings": list(self.strings),
             "new_tokens": self.new_tokens,
             "end": self.end,
+            "lengths": self.lengths.asked(),
         }
 
 
@@ -102,8 +106,9 @@ def readable(text: str) -> str:
     return SURROGATE.sub("\ufffd", text)
 
 
-def ask_reference(reference: Reference, corpus: Corpus, runtimes: Runtimes) -> Questions:
-    """Draw the texts and let the reference answer."""
+def ask_reference(reference: Reference, corpus: Corpus, runtimes: Runtimes, where: str) -> Questions:
+    """Draw the texts and let the reference answer; `where` names the recipe's table in an error."""
+    asked = lengths.ask(reference, corpus, runtimes, where)
     singles = [(_text(reference, corpus, length, i),) for i, length in enumerate(runtimes.prompts)]
     together = tuple(_text(reference, corpus, length, 20 + i) for i, length in enumerate(runtimes.batch))
     groups = tuple(_greedy(reference, texts, runtimes.new_tokens) for texts in (*singles, together))
@@ -126,6 +131,7 @@ def ask_reference(reference: Reference, corpus: Corpus, runtimes: Runtimes) -> Q
         end=reference.end,
         new_tokens=runtimes.new_tokens,
         strings=strings,
+        lengths=asked,
     )
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from tqdm import tqdm
 
 from pipeline.command import say
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.runtimes import Extent, Runtimes
 from pipeline.typed import build
 from pipeline.variants import model_file
 from verify.check import Measure
 from verify.checks.tokenizer import beside
 from verify.interop.comparator import FIGURES, Judgement
-from verify.interop.questions import BATCH, ask_reference
+from verify.interop.lengths import Lengths, name_of
+from verify.interop.questions import BATCH, Questions, ask_reference
 from verify.interop.runtime import Answers, Bounds, Missing, Runtime, RuntimeFailure, Task, load
 from verify.reference.corpus import Corpus
 from verify.run_checks import AT_A_TIME, Target, interval
@@ -100,19 +103,32 @@ def examine(
 
     Raises RecipeError, before any work, for texts that do not fit the model's context.
     """
-    table, outcome = recipe.verify.runtimes, Outcome()
+    table = recipe.verify.runtimes
     if not runtimes:
-        return outcome
+        return Outcome()
     longest = max(*table.prompts, *table.batch, *BATCH) + table.new_tokens
     require_lengths((longest,), f"{recipe.path}: verify.runtimes: prompts and new_tokens", reference.dimensions.context)
-    questions = ask_reference(reference, corpus, table)
+    questions = ask_reference(reference, corpus, table, f"{recipe.path}: verify.runtimes")
+    return ask(recipe, runtimes, questions, reference, targets)
+
+
+def ask(
+    recipe: Recipe,
+    runtimes: Sequence[Planned],
+    questions: Questions,
+    reference: Reference,
+    targets: Sequence[Target],
+) -> Outcome:
+    """Ask what the reference has answered, and hold every answer to the recipe's tolerances."""
+    table, outcome = recipe.verify.runtimes, Outcome()
     ready = [runtime for runtime in runtimes if runtime.missing is None]
     outcome.not_run += [_missing(runtime, lacks) for runtime in runtimes if (lacks := runtime.missing) is not None]
     outcome.not_run += [entry for runtime in ready for entry in (*_absent(runtime), *_unsupported(runtime, targets))]
-    bounds = Bounds(table.timeout_s, table.memory_gb)
+    outcome.not_run += [entry for runtime in ready for entry in _fewer(runtime, table, targets, questions.lengths)]
     count = len(ready) * len(targets)
-    with tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval()) as progress:
-        inquiry = _Inquiry(targets, questions.asked(), bounds, progress)
+    beside = threading.current_thread() is not threading.main_thread()  # what asks several at a time shows its own
+    with tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval(), disable=beside) as progress:
+        inquiry = _Inquiry(targets, questions.asked(), table, progress)
         for runtime, found in inquiry.answers(ready):
             for target, answers in found:
                 error = recipe.limit("logits", "max_abs", target.variant).bound
@@ -143,13 +159,25 @@ def _unsupported(runtime: Planned, targets: Sequence[Target]) -> Iterator[NotRun
             yield NotRun(what, f"not supported by this runtime: {reason}")
 
 
+def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], lengths: Lengths) -> Iterator[NotRun]:
+    """Prompts that the recipe leaves out of what a runtime is asked."""
+    for entry in table.fewer:
+        variants = [target.variant for target in targets if not entry.variants or target.variant in entry.variants]
+        asked = lengths.of(Extent(entry.longest, entry.padded))
+        left = [name_of(rows) for rows in lengths.prompts if rows not in asked]
+        if entry.runtime == runtime.name and variants and left:
+            where = "; ".join((runtime.name, *entry.configurations))
+            to = f" to {', '.join(variants)}" if entry.variants else ""
+            yield NotRun(f"{where}: prompts of {', '.join(left)} tokens{to}", entry.reason)
+
+
 @dataclass(frozen=True)
 class _Inquiry:
     """The same questions to several runtimes, AT_A_TIME of them at a time."""
 
     targets: Sequence[Target]
     asked: Mapping[str, Any]
-    bounds: Bounds
+    table: Runtimes
     progress: Any
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -162,14 +190,16 @@ class _Inquiry:
                 self.stopped.set()  # an interrupted run waits for the present variants only
 
     def _of(self, runtime: Planned) -> Iterator[tuple[Target, Reply]]:
-        with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, self.bounds) as ask:
+        bounds = Bounds(self.table.timeout_s, self.table.memory_gb)
+        with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, bounds) as ask:
             repository = assemble(self.targets, Path(scratch) / "model")
             for target in self.targets:
                 if self.stopped.is_set():
                     return
                 self.progress.set_description_str(f"{runtime.name}: {target.variant}", refresh=False)
+                extent = partial(self.table.extent, runtime.name, target.variant)
                 try:
-                    yield target, ask(Task(repository, target.variant, self.asked))
+                    yield target, ask(Task(repository, target.variant, self.asked, extent))
                 except RuntimeFailure as failure:
                     yield target, failure
                 self.progress.update()
@@ -197,19 +227,27 @@ def _judged(recipe: Recipe, runtime: Planned, target: Target, answers: Reply, ju
         if isinstance(parts, RuntimeFailure):
             results.append(Result(variant, "generation", configuration, (), str(parts), runtime=name))
             continue
-        found: dict[str, list[Measure]] = {}
+        own = replace(judgement, extent=recipe.verify.runtimes.extent(name, variant, configuration))
+        found: dict[tuple[str, str], list[Measure]] = {}
         try:
             for part in runtime.module.PARTS:
-                for check, measures in judgement.judge(part, parts[part]).items():
-                    found.setdefault(check, []).extend(measures)
+                for check, measures in own.judge(part, parts[part]).items():
+                    found.setdefault((check, _place(configuration, part)), []).extend(measures)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             reason = f"its answer is malformed: {type(error).__name__}: {error}"
             results.append(Result(variant, "generation", configuration, (), reason, runtime=name))
             continue
-        for check, measures in found.items():
+        for (check, place), measures in found.items():
             judged = tuple(_held(recipe, check, variant, measure) for measure in measures)
-            results.append(Result(variant, check, configuration, judged, runtime=name))
+            results.append(Result(variant, check, place, judged, runtime=name))
     return results
+
+
+def _place(configuration: str, part: str) -> str:
+    """Return what the report calls the level: long prompts have figures of their own."""
+    if part != "lengths":
+        return configuration
+    return "long prompts" if configuration == "any" else f"{configuration}, long prompts"
 
 
 def _held(recipe: Recipe, check: str, variant: str, measure: Measure) -> Judged:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from pipeline.recipe.runtimes import Extent
+from verify.interop.lengths import within
+
 
 class RuntimeFailure(Exception):  # noqa: N818  # an outcome of the candidate's, reported; no error of this program
     """The runtime raised, crashed, ran out of memory or out of time, or complained where it must not."""
@@ -41,6 +44,11 @@ class Task:
     repository: Path
     variant: str
     questions: Mapping[str, Any]
+    extent: Callable[[str], Extent]  # which of the prompts of the part `lengths` a configuration is asked
+
+    def lengths(self, configuration: str) -> list[Mapping[str, Any]]:
+        """Return the questions of the part `lengths` that a configuration is asked."""
+        return within(self.questions["lengths"], self.extent(configuration))
 
 
 Ask = Callable[[Task], Answers]

@@ -20,13 +20,12 @@ import numpy as np
 from model import genai_config
 from pipeline.canonical import read_json
 from verify.checks.tokenizer import beside
-from verify.interop.comparator import top_of
+from verify.interop.likeliest import Top, top_of
 from verify.interop.runtime import Answers, Bounds, Missing, Running, Task
 from verify.sandbox.isolated import isolated
 
-PARTS = ("texts", "strings")
+PARTS = ("texts", "strings", "lengths")
 UNREADABLE = "[\0\ud800-\udfff]"  # texts pass through C strings, which end at NUL, in UTF-8, which has no half pairs
-STATED = 8  # of each step's likeliest tokens, the logits that are compared
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,9 @@ def answer(task: Task, settings: Settings) -> Answers:
         texts = [
             _greedy(library, model, tokenizer, group["texts"], task.questions) for group in task.questions["groups"]
         ]
-        return {"any": {"texts": texts, "strings": [_encode(tokenizer, text) for text in task.questions["strings"]]}}
+        strings = [_encode(tokenizer, text) for text in task.questions["strings"]]
+        forced = [_forced(library, model, question, task.questions["end"]) for question in task.lengths("any")]
+        return {"any": {"texts": texts, "strings": strings, "lengths": forced}}
 
 
 def _directory(task: Task, scratch: Path) -> Path:
@@ -89,11 +90,7 @@ def _greedy(
 ) -> dict[str, Any]:
     rows = [[int(token) for token in tokenizer.encode(text)] for text in texts]
     longest, end = max(map(len, rows)), questions["end"]
-    prompt = np.array([row + [end or 0] * (longest - len(row)) for row in rows], np.int32)
-    options = library.GeneratorParams(model)
-    options.set_search_options(do_sample=False, max_length=longest + questions["new_tokens"], batch_size=len(rows))
-    generator = library.Generator(model, options)
-    generator.append_tokens(prompt)
+    generator = _begin(library, model, rows, end, questions["new_tokens"])
     seen = []
     while not generator.is_done():
         seen.append(np.array(generator.get_logits(), np.float32)[:, -1])
@@ -102,7 +99,35 @@ def _greedy(
     tokens = [generator.get_sequence(row)[longest:].tolist() for row in range(len(rows))]
     # An end token that ends the whole batch is chosen but not handed out.
     tokens = [[*row, end] if len(row) < logits.shape[1] else row for row in tokens]
-    return {"ids": rows, "tokens": tokens, "top": [top_of(row, STATED) for row in logits]}
+    return {"ids": rows, "tokens": tokens, "top": [top_of(row) for row in logits]}
+
+
+def _forced(library: Any, model: Any, question: Mapping[str, Any], end: int | None) -> list[Top]:
+    """Of every position of each row the likeliest tokens: in one pass over the prompt, and as given tokens follow."""
+    given = question["given"]
+    prompts = [row[:-given] for row in question["rows"]]
+    generator = _begin(library, model, prompts, end, given)
+    logits = np.array(generator.get_output("logits"), np.float32)
+    top = [top_of(own[: len(prompt)]) for own, prompt in zip(logits, prompts, strict=True)]
+    for step in range(-given, 0):
+        choice = np.full((len(prompts), 1, logits.shape[-1]), np.finfo(np.float32).min, np.float32)
+        for row, tokens in enumerate(question["rows"]):
+            choice[row, 0, tokens[step]] = 0
+        generator.set_logits(choice)
+        generator.generate_next_token()
+        for own, found in zip(top, np.array(generator.get_logits(), np.float32), strict=True):
+            own.extend(top_of(found))
+    return top
+
+
+def _begin(library: Any, model: Any, rows: Sequence[Sequence[int]], end: int | None, room: int) -> Any:
+    """A generator that has read the prompts, padded on the right."""
+    longest = max(map(len, rows))
+    options = library.GeneratorParams(model)
+    options.set_search_options(do_sample=False, max_length=longest + room, batch_size=len(rows))
+    generator = library.Generator(model, options)
+    generator.append_tokens(np.array([[*row, *[end or 0] * (longest - len(row))] for row in rows], np.int32))
+    return generator
 
 
 def _encode(tokenizer: Any, text: str) -> list[int] | None:

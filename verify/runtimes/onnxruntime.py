@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from pipeline.typed import did_you_mean
 from pipeline.variants import model_file
 from verify.candidate.session import Candidate, positions_of
 from verify.check import Array
+from verify.interop import lengths
 from verify.interop.runtime import Answers, Bounds, Missing, Running, Task
 from verify.sandbox.isolated import isolated
 
-PARTS = ("passes", "spread")
+PARTS = ("passes", "spread", "lengths")
 UNREADABLE = None
 LEVELS = ("disable_all", "basic", "extended", "all")
 
@@ -70,12 +72,22 @@ def answer(task: Task, settings: Settings) -> Answers:
     for level in settings.levels:
         for threads in settings.threads:
             name = "enable_all" if level == "all" else level if level == "disable_all" else f"enable_{level}"
+            place = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
             candidate = Candidate(task.repository / model_file(task.variant), name, threads=threads)
             own = _passes(candidate, task.questions["batch"])
             first = first or own
-            pairs = [(own[key], first[key]) for key in own]
-            answers[f"{name}, {threads} thread{'s' if threads > 1 else ''}"] = {"passes": own, "spread": pairs}
+            parts = {"passes": own, "spread": [(own[key], first[key]) for key in own]}
+            parts["lengths"] = [
+                lengths.answer(question, task.questions["end"] or 0, partial(_forward, candidate))
+                for question in task.lengths(place)
+            ]
+            answers[place] = parts
     return answers
+
+
+def _forward(candidate: Candidate, ids: Array, mask: Array, positions: Array, cache: Any) -> tuple[Array, Any]:
+    step = candidate.forward(ids, mask, positions, cache)
+    return step.logits, step.cache
 
 
 def _passes(candidate: Candidate, batch: Mapping[str, Any]) -> dict[str, Array]:

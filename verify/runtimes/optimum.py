@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from pipeline.variants import FILES
-from verify.interop.comparator import top_of
+from verify.check import Array
+from verify.interop import lengths
+from verify.interop.likeliest import top_of
 from verify.interop.questions import SURROGATE
 from verify.interop.runtime import Answers, Bounds, Missing, Running, Task
 from verify.sandbox.isolated import isolated
 
-PARTS = ("texts", "strings", "sampling", "beams")
+PARTS = ("texts", "strings", "sampling", "beams", "lengths")
 UNREADABLE = SURROGATE.pattern  # half a surrogate pair is no text in Python's tokenizers
-STATED = 8  # of each step's likeliest tokens, the logits that are compared
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,27 @@ def answer(task: Task, settings: Settings) -> Answers:
             "strings": [_encode(tokenizer, text) for text in questions["strings"]],
             "sampling": {"tokens": sampled["tokens"], "logits": sampled["logits"]},
             "beams": [_beam(model, tokenizer, text, questions) for text in questions["beams"]["texts"]],
+            "lengths": [
+                lengths.answer(question, tokenizer.pad_token_id, partial(_forward, model))
+                for question in task.lengths("any")
+            ],
         }
     return {"any": parts}
 
 
 def _greedy(model: Any, tokenizer: Any, texts: Sequence[str], questions: Mapping[str, Any]) -> dict[str, Any]:
     found = _generate(model, tokenizer, texts, questions, do_sample=False)
-    top = [top_of(logits, STATED) for logits in found["logits"]]
+    top = [top_of(logits) for logits in found["logits"]]
     return {"ids": found["ids"], "tokens": found["tokens"], "top": top}
+
+
+def _forward(model: Any, ids: Array, mask: Array, positions: Array, cache: Any) -> tuple[Array, Any]:
+    """One call of the model, as generate() makes it."""
+    import torch
+
+    feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    output = model(**{name: torch.from_numpy(array) for name, array in feeds.items()}, past_key_values=cache)
+    return np.asarray(output.logits.to(torch.float32)), output.past_key_values
 
 
 def _beam(model: Any, tokenizer: Any, text: str, questions: Mapping[str, Any]) -> list[int]:

@@ -26,7 +26,7 @@ from verify.reference.corpus import Batch
 from verify.runtimes import onnxruntime
 from verify.sandbox.isolated import isolated
 
-PARTS = ("passes", "spread")
+PARTS = onnxruntime.PARTS
 UNREADABLE = onnxruntime.UNREADABLE
 WITHOUT_FLOAT16 = "arm64"  # Armv8.0: Cortex-A53 to A73, with no arithmetic in float16
 ILLEGAL = (
@@ -116,7 +116,8 @@ def _ask_all(asks: Mapping[str, Ask], task: Task, settings: Settings) -> Answers
     asked = task.questions["batch"]
     ids, mask = np.asarray(asked["ids"], np.int64), np.asarray(asked["mask"], np.int64)
     batch = Batch(ids, mask, positions_of(mask)).first(settings.rows)
-    task = replace(task, questions={"batch": {"ids": batch.ids, "mask": batch.mask}})
+    rest = {key: task.questions[key] for key in ("lengths", "end")}
+    task = replace(task, questions={"batch": {"ids": batch.ids, "mask": batch.mask}, **rest})
     for name, ask in asks.items():
         try:
             answers |= {} if name in without else ask(task)
@@ -129,8 +130,12 @@ def answer(task: Task, own: Own) -> Answers:
     """What the runtime `onnxruntime` answers, in the process of one instruction set; refuses to be another."""
     if (wrong := own.wanted.differs()) is not None:
         raise RuntimeFailure(wrong)
-    answers = onnxruntime.answer(task, own.asked)
-    return {f"{own.wanted.instruction_set}, {at.partition(',')[0]}": parts for at, parts in answers.items()}
+
+    def named(place: str) -> str:
+        return f"{own.wanted.instruction_set}, {place.partition(',')[0]}"
+
+    answers = onnxruntime.answer(replace(task, extent=lambda place: task.extent(named(place))), own.asked)
+    return {named(place): parts for place, parts in answers.items()}
 
 
 def _present(settings: Settings) -> Sequence[str]:

@@ -21,11 +21,12 @@ from pipeline.canonical import read_json
 from pipeline.errors import RecipeError
 from pipeline.typed import did_you_mean
 from pipeline.variants import model_file
+from verify.interop.likeliest import STATED
 from verify.interop.runtime import Answers, Ask, Bounds, Missing, RuntimeFailure, Task
 from verify.runtimes import transformersjs
 from verify.runtimes.browser.server import PACKAGES, application, serving
 
-PARTS = ("texts", "strings")
+PARTS = ("texts", "strings", "lengths")
 UNREADABLE = None  # a string of JavaScript holds any text
 HERE = Path(__file__).resolve().parent
 # The builds of onnxruntime-web: the one that Transformers.js loads by itself, and the one that a page may name instead.
@@ -135,12 +136,12 @@ def _ask(settings: Settings, bounds: Bounds, task: Task, configurations: Sequenc
             **task.questions,
             "model": "model",
             "dtype": task.variant,
-            "stated": transformersjs.STATED,
+            "stated": STATED,
             "origin": origin,
             "executable": _executable(settings),
             "profile": str(Path(scratch) / "profile"),
             "arguments": [*ARGUMENTS, *(["--no-sandbox"] if root else [])],  # Chromium refuses root a sandbox
-            "configurations": configurations,
+            "configurations": [{**entry, "lengths": task.lengths(entry["name"])} for entry in configurations],
         }
         found = transformersjs.exchange([settings.node, HERE / "drive.mjs"], questions, bounds, Path(scratch))
     return {entry["name"]: _parts(entry) for entry in found["configurations"]}

@@ -15,14 +15,14 @@ from typing import Any
 
 from pipeline.canonical import parse_json, read_json
 from pipeline.errors import PipelineError
+from verify.interop.likeliest import STATED
 from verify.interop.runtime import Answers, Ask, Bounds, Missing, RuntimeFailure, Task
 from verify.sandbox.launch import launch
 
-PARTS = ("texts", "strings")
+PARTS = ("texts", "strings", "lengths")
 UNREADABLE = None  # a string of JavaScript holds any text
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "node_modules" / "@huggingface" / "transformers"
-STATED = 8  # of each step's likeliest tokens, the logits that are compared
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,11 @@ def running(settings: Settings, bounds: Bounds) -> Iterator[Ask]:
 def _ask(settings: Settings, bounds: Bounds, scratch: Path, task: Task) -> Answers:
     place = {"home": f"{task.repository.parent}/", "model": task.repository.name, "dtype": task.variant}
     command: list[str | Path] = [settings.node, HERE / "node.mjs"]
-    return {"any": exchange(command, {**task.questions, **place, "stated": STATED}, bounds, scratch)}
+    return {
+        "any": exchange(
+            command, {**task.questions, **place, "lengths": task.lengths("any"), "stated": STATED}, bounds, scratch
+        )
+    }
 
 
 def exchange(

@@ -21,14 +21,50 @@ function watcher(LogitsProcessor, count) {
 
 function likeliest(values, count) {
   const best = [];
-  values.forEach((value, token) => {
+  let least = -Infinity;
+  for (let token = 0; token < values.length; token += 1) {
+    const value = values[token];
     if (!Number.isFinite(value)) throw new Error(`logit of token ${token} is ${value}`);
-    if (best.length === count && value <= best[count - 1][1]) return;
+    if (best.length === count && value <= least) continue;
     const place = best.findIndex((entry) => value > entry[1]);
     best.splice(place < 0 ? best.length : place, 0, [token, value]);
     best.length = Math.min(best.length, count);
-  });
+    least = best.at(-1)[1];
+  }
   return best;
+}
+
+/** Rows of numbers as an int64 tensor. */
+function integers(Tensor, rows) {
+  return new Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0].length]);
+}
+
+/** Of every position of each row the likeliest tokens: in one pass over the prompt, then as the given tokens follow. */
+async function forced({ Tensor, DynamicCache }, model, { rows, given }, count) {
+  const longest = Math.max(...rows.map((row) => row.length));
+  const padded = rows.map((row) => [...Array(longest - row.length).fill(0), ...row]); // on the left, as above
+  const mask = rows.map((row) => [...Array(longest - row.length).fill(0), ...Array(row.length).fill(1)]);
+  const top = rows.map(() => []);
+  const cache = new DynamicCache();
+  for (let read = 0, end = longest - given; end <= longest; read = end, end += 1) {
+    const outputs = await model({
+      input_ids: integers(Tensor, padded.map((row) => row.slice(read, end))),
+      attention_mask: integers(Tensor, mask.map((row) => row.slice(0, end))),
+      past_key_values: cache,
+    });
+    const { data, dims: [, size, vocabulary] } = outputs.logits;
+    for (const [row, own] of top.entries()) {
+      for (let at = 0; at < size; at += 1) {
+        if (mask[row][read + at] === 0) continue;
+        const start = (row * size + at) * vocabulary;
+        own.push(likeliest(data.subarray(start, start + vocabulary), count));
+      }
+    }
+    const present = Object.entries(outputs).filter(([name]) => name.startsWith("present."));
+    cache.update(Object.fromEntries(present.map(([name, value]) => [name.replace("present", "past_key_values"), value])));
+  }
+  await cache.dispose();
+  return top;
 }
 
 /** Rows of an int64 tensor as numbers. */
@@ -69,6 +105,8 @@ export async function answer(library, questions, options) {
       top: watch.top,
     });
   }
+  const lengths = [];
+  for (const question of questions.lengths) lengths.push(await forced(library, model, question, questions.stated));
   await model.dispose();
-  return { strings, texts };
+  return { strings, texts, lengths };
 }
