@@ -25,7 +25,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class Fewer:
-    """Where a runtime that is slow is asked fewer of the prompts that are read in one pass, and why.
+    """Where a runtime that is slow is asked fewer of the prompts that are read in one pass (0: none), and why.
 
     `configurations` are beginnings of their names; none of them stands for all, as does no variant.
     """
@@ -94,7 +94,7 @@ def read_runtimes(table: object, where: str) -> Runtimes:
     if len(set(runtimes.batch)) < 2:
         hint = "name at least two different lengths, so that something is padded"
         raise RecipeError("the batch is not ragged", where=f"{where}: batch", hint=hint)
-    lengths = (*(runtimes.lengths or ()), *(runtimes.padded or ()), *(entry.longest for entry in runtimes.fewer))
+    lengths = (*(runtimes.lengths or ()), *(runtimes.padded or ()))
     numbers = (
         *runtimes.prompts,
         *runtimes.batch,
@@ -118,5 +118,7 @@ def _check_fewer(runtimes: Runtimes, where: str) -> None:
         for variant in entry.variants:
             if variant not in FILES:
                 raise RecipeError(f"{variant!r} is not a variant", where=where, hint=did_you_mean(variant, FILES))
+        if min(entry.longest, entry.padded) < 0:
+            raise RecipeError("a negative length", where=where, hint="write 0 where none is to be read")
         if not entry.reason.strip():
             raise RecipeError("no reason", where=where, hint="say why fewer prompts are asked")

@@ -39,6 +39,7 @@ def test_the_embedded_recipe_requires_the_loaders() -> None:
         ({"run": ["optimum"], "fewer": [{**FEWER, "runtime": "genai"}]}, "genai is not run"),
         ({"run": ["optimum"], "fewer": [{**FEWER, "variants": ["q5"]}]}, "'q5' is not a variant"),
         ({"run": ["optimum"], "fewer": [{**FEWER, "reason": " "}]}, "no reason"),
+        ({"run": ["optimum"], "fewer": [{**FEWER, "padded": -1}]}, "a negative length"),
         ({"run": "optimum"}, "run"),
         (5, "expected a table"),
     ],

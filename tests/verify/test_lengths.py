@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +22,13 @@ from verify.check import Array
 from verify.interop import lengths, run_runtimes
 from verify.interop.lengths import GIVEN, Lengths
 from verify.interop.likeliest import STATED, best_of, errors, top_of
+from verify.interop.run_runtimes import Planned
 from verify.run_checks import Target
 
 CONTEXT, VOCABULARY = 300, 20
 WHOLE = Extent()
 Wrong = Callable[["Call"], bool] | None
+OF_LEVEL = {"disable_all": "disable_all", "basic": "enable_basic", "extended": "enable_extended", "all": "enable_all"}
 TABLE = np.random.default_rng(3).normal(size=(VOCABULARY, VOCABULARY)).astype(np.float32) * 3
 
 
@@ -120,6 +123,43 @@ def test_a_runtime_is_asked_what_the_judge_compares(longest: int, padded: int) -
     given, extent = asked(), Extent(longest, padded)
     questions = lengths.within(given.asked(), extent)
     assert [tuple(len(row) - GIVEN for row in question["rows"]) for question in questions] == given.of(extent)
+
+
+def test_where_nothing_is_asked_nothing_is_judged() -> None:
+    assert figures(asked(), extent=Extent(longest=0)) == {}
+    with pytest.raises(ValueError, match="longer"):
+        asked().measures(answers(asked()), Extent(longest=0))
+
+
+def configurations(runtime: Planned) -> list[str]:
+    """What a runtime calls its configurations under the recipe's settings."""
+    given = runtime.settings
+    levels = [OF_LEVEL[level] for level in getattr(given, "levels", ())]
+    threads = [f"{count} thread{'s' if count > 1 else ''}" for count in getattr(given, "threads", ())]
+    parts = {
+        "onnxruntime": (levels, threads),
+        "browser": (getattr(given, "builds", ()), threads),
+        "processors": (getattr(given, "sets", ()), levels),
+    }
+    return [", ".join(names) for names in product(*parts[runtime.name])] if runtime.name in parts else ["any"]
+
+
+@pytest.mark.parametrize("name", ["embedded", "gpt-2-70m"])
+def test_every_length_is_read_by_every_runtime_of_the_recipes(name: str) -> None:
+    """But by the emulated processors for the large model; what is left out names configurations that there are."""
+    recipe = read_recipe(EMBEDDED.with_name(f"{name}.toml"))
+    table, context = recipe.verify.runtimes, recipe.source.expect.context or 0
+    reference: Any = SimpleNamespace(dimensions=SimpleNamespace(context=context), forward=Echo().forward)
+    corpus: Any = Text()
+    given = lengths.ask(reference, corpus, table, name)
+    every = {33, 65, 129, context - GIVEN} | ({257} if context > 260 else set())
+    for runtime in run_runtimes.plan(recipe, []):
+        places = configurations(runtime)
+        for entry in table.fewer:
+            named = entry.configurations if entry.runtime == runtime.name else ()
+            assert all(any(place.startswith(part) for place in places) for part in named)
+        read = {rows[0] for place in places for rows in given.of(table.extent(runtime.name, "fp32", place))}
+        assert read == ({33} if (name, runtime.name) == ("gpt-2-70m", "processors") else every), runtime.name
 
 
 def test_the_report_says_which_prompts_were_compared() -> None:

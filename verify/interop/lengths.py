@@ -70,6 +70,8 @@ class Lengths:
                 where = f"largest in {name_of(rows)}, row {number}"
                 passes.add(found[:length], top[:length], where)
                 steps.add(found[length:], top[length:], where)
+        if not prompts:
+            return {}
         about = f"prompts of {', '.join(map(name_of, prompts))} tokens"
         kinds = {"logits": (passes, "every position"), "cache": (steps, f"{GIVEN} tokens after each")}
         return {
@@ -87,7 +89,7 @@ def ask(reference: Reference, corpus: Corpus, runtimes: Runtimes, where: str) ->
     chosen = {*(n for n in LENGTHS if n < most), most} if runtimes.lengths is None else {*runtimes.lengths}
     padded = chosen if runtimes.padded is None else {*runtimes.padded}
     require_lengths(chosen, f"{where}: lengths", most)
-    known = {"padded": padded <= chosen, "fewer": all(entry.longest >= min(chosen) for entry in runtimes.fewer)}
+    known = {"padded": padded <= chosen, "fewer": all(not 0 < entry.longest < min(chosen) for entry in runtimes.fewer)}
     for name, right in known.items():
         if not right:
             raise RecipeError("no such prompt", where=f"{where}: {name}", hint=f"use {sorted(chosen)}")
