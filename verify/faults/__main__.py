@@ -89,7 +89,8 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
     examination = run_checks.Examination(recipe, reference, corpus, modules, settings)
     unseen = sorted(set(range(reference.dimensions.vocabulary)) - set(corpus.ids.tolist()) - {reference.end})
     chosen = {name: entry for name, entry in faults.items() if isinstance(entry, Fault)}
-    questions = None if arguments.no_runtimes else asking.prepare(recipe, [*chosen.values()], reference, corpus)
+    asked = not arguments.no_runtimes and emulator is None  # runtimes run on this machine's own processor
+    questions = asking.prepare(recipe, [*chosen.values()], reference, corpus) if asked else None
     with (
         tempfile.TemporaryDirectory(dir=home, prefix=".faults-") as scratch,
         Pool(recipe.verify, emulator=emulator) as pool,

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from model.contract import Dimensions
+from verify.faults.families.conditions import block
 from verify.faults.fault import EVERY, Subject, fault
 from verify.faults.surgery import Graft, rewire, scaled_if
 
-BLOCK = "transformer.h.2"  # what block 2 leaves in the residual stream, float32 in every variant
 NEAR = 8  # tokens before the end of the context
 Condition = Callable[[Graft, Dimensions], str]
 
@@ -22,10 +22,10 @@ def _declare(name: str, what: str, condition: Condition, runtime: str | None = E
     """Put a fault into the catalogue that scales block 2 where a condition on lengths holds."""
 
     def change(subject: Subject, magnitude: float) -> None:
-        rewire(subject.model, BLOCK, scaled_if(lambda graft: condition(graft, subject.dims), magnitude))
+        rewire(subject.model, block(subject.at), scaled_if(lambda graft: condition(graft, subject.dims), magnitude))
 
     change.__name__, change.__doc__ = name, f"Block 2 is scaled {what}."
-    fault(node=BLOCK, magnitude=0.05, runtime=runtime)(change)
+    fault(node=block, magnitude=0.05, runtime=runtime)(change)
 
 
 def _compare(graft: Graft, value: str, kind: str, number: int) -> str:
