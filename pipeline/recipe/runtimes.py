@@ -111,10 +111,7 @@ def read_runtimes(table: object, where: str) -> Runtimes:
 
 def _check_fewer(runtimes: Runtimes, where: str) -> None:
     for entry in runtimes.fewer:
-        if entry.runtime not in runtimes.run:
-            raise RecipeError(
-                f"{entry.runtime} is not run", where=where, hint=did_you_mean(entry.runtime, runtimes.run)
-            )
+        plugins.require(FOLDER, entry.runtime, where=where)
         for variant in entry.variants:
             if variant not in FILES:
                 raise RecipeError(f"{variant!r} is not a variant", where=where, hint=did_you_mean(variant, FILES))

@@ -36,7 +36,7 @@ def test_the_embedded_recipe_requires_the_loaders() -> None:
         ({"new_tokens": 0}, "positive"),
         ({"timeout_s": -1}, "positive"),
         ({"lengths": [0]}, "positive"),
-        ({"run": ["optimum"], "fewer": [{**FEWER, "runtime": "genai"}]}, "genai is not run"),
+        ({"run": ["optimum"], "fewer": [{**FEWER, "runtime": "gnai"}]}, "'gnai' does not exist"),
         ({"run": ["optimum"], "fewer": [{**FEWER, "variants": ["q5"]}]}, "'q5' is not a variant"),
         ({"run": ["optimum"], "fewer": [{**FEWER, "reason": " "}]}, "no reason"),
         ({"run": ["optimum"], "fewer": [{**FEWER, "padded": -1}]}, "a negative length"),
