@@ -69,8 +69,7 @@ def test_a_runtime_that_is_not_installed_is_an_error_before_any_work() -> None:
 def planted(build: Path, stage: Stage, directory: Path, lengths: str, code: int) -> dict[str, Any]:
     """The report on the faults of one runtime alone, and on one for all, by a recipe of two runtimes."""
     own = Path(shutil.copytree(build, directory / "build"))
-    text = EMBEDDED.read_text().replace('path = "embedded"', f'path = "{EMBEDDED.parent}/embedded"')
-    text = text.replace('text = "text/', f'text = "{EMBEDDED.parent}/text/')
+    text = EMBEDDED.read_text().replace('text = "text/', f'text = "{EMBEDDED.parent}/text/')
     text = re.sub(r"^\[+verify\.runtimes.*\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
     table = f'[verify.runtimes]\nrun = ["transformersjs", "processors"]\nlengths = [{lengths}]\n'
     settings = 'processors = { sets = ["SSE4.2"], levels = ["all"], rows = 1 }\n\n'
