@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from pipeline.artifact.manifest import FileEntry
 from pipeline.canonical import read_json
 from pipeline.recipe.recipe import Recipe
 from pipeline.variants import FILES, model_file
+from publish import webgpu
 from publish.tree import Published
 
 HOME = Path(__file__).resolve().parent / "page"
 SETTINGS = "page.json"
 CDN = "https://cdn.jsdelivr.net/npm"  # the one that Transformers.js documents
+OWN_DEFAULTS = {"wasm": "q8", "webgpu": "fp32"}  # what Transformers.js takes where config.json says nothing
 # What Transformers.js reads beside the graph.
 READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
@@ -32,26 +35,28 @@ def assets() -> dict[str, Path]:
 def page_json(published: Published) -> str:
     """page.json of the published repository: the model's files there, and the code from where it is published."""
     context = next(iter(published.variants.values())).facts["dimensions"]["context"]
-    about = settings(published.recipe, context, published.files, published_code())
+    about = settings(published.recipe, context, published.files, published_code(), webgpu.judged(published.report))
     return json.dumps(about, indent=1, ensure_ascii=False) + "\n"
 
 
-def settings(recipe: Recipe, context: int, files: Iterable[FileEntry], code: Mapping[str, Any]) -> dict[str, Any]:
+def settings(
+    recipe: Recipe, context: int, files: Iterable[FileEntry], code: Mapping[str, Any], judged: AbstractSet[str]
+) -> dict[str, Any]:
     """page.json: the model's name, its context in tokens, its files and variants, and the library (`code`).
 
-    The variant `preferred` is what Transformers.js itself takes in a browser: the recipe's default, else its own.
+    The variants `preferred` are what Transformers.js itself takes on each device: the recipe's default, else its own.
     `files` are those of the repository, of which only what the page reads is listed; `code` is `published_code()` or
-    what a server gives in its place.
+    what a server gives in its place; `judged` are the variants that were judged right on WebGPU.
     """
     entries = {entry.path: entry for entry in files}
     return {
         "name": recipe.name,
         "context": context,
-        "preferred": recipe.defaults.get("wasm", "q8"),
+        "preferred": {device: recipe.defaults.get(device, own) for device, own in OWN_DEFAULTS.items()},
         "code": dict(code),
         "files": [_listed(entries[path]) for path in READ if path in entries],
         "variants": [
-            {"dtype": variant, **_listed(entries[model_file(variant)])}
+            {"dtype": variant, "webgpu": variant in judged, **_listed(entries[model_file(variant)])}
             for variant in FILES
             if model_file(variant) in entries
         ],

@@ -15,7 +15,7 @@ from pipeline.canonical import file_digest, parse_json
 from pipeline.errors import InputError
 from pipeline.recipe.publication import REPOSITORY
 from pipeline.variants import FILES, model_file
-from publish import converter
+from publish import converter, webgpu
 from publish.markdown import without_html
 from publish.speed import Timing, timing
 from publish.tree import CARD, DOCUMENT, Published
@@ -71,6 +71,8 @@ def render(published: Published) -> str:
         rows=rows,
         shown={variant: _favourite(rows, variant) for variant in ("fp32", "q8", "q4")},
         wasm=published.recipe.defaults.get("wasm"),
+        webgpu=published.recipe.defaults.get("webgpu"),
+        on_webgpu=[variant for variant in published.variants if variant in webgpu.judged(report)],
         timed=timed,
         dimensions=published.variants[rows[0].variant].facts["dimensions"],
         end_token=_config(published).get("eos_token_id"),

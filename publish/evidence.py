@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipeline.errors import ArtifactError, InputError
 from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.variants import model_file
+from publish import webgpu
 from publish.tree import REPORT, Published
 
 OF_FOREIGN_FILES = ("twin",)  # checks that verify leaves out for a variant, which is its own twin
@@ -115,17 +117,44 @@ def _not_passed(recipe: Recipe, report: Mapping[str, Any], variants: Mapping[str
         graph = next(entry for entry in artifact.manifest.files if entry.path == model_file(name))
         if judged.pop(name, None) != (graph.size, graph.sha256):
             return f"the report is about other bytes than {graph.path}"
-        complaint = _not_run_on(recipe, name, [r for r in report["results"] if r["variant"] == name])
+        complaint = _not_run_on(
+            recipe, name, [r for r in report["results"] if r["variant"] == name], _excused(report, name)
+        )
         if complaint is not None:
             return complaint
-    return f"the report judges {', '.join(judged)}, which the recipe does not make" if judged else None
+    if judged:
+        return f"the report judges {', '.join(judged)}, which the recipe does not make"
+    return _default_not_judged(recipe, report)
 
 
-def _not_run_on(recipe: Recipe, variant: str, results: Sequence[Mapping[str, Any]]) -> str | None:
+def _default_not_judged(recipe: Recipe, report: Mapping[str, Any]) -> str | None:
+    """Return why the variant that pages load on WebGPU unasked may not be; None if it was judged right there."""
+    variant = recipe.defaults.get("webgpu")
+    if variant is None or variant in webgpu.judged(report):
+        return None
+    what, where = (
+        f"{variant}, which pages load on WebGPU unasked (defaults.webgpu), was not judged there",
+        f"{webgpu.PLACE}: {variant}",
+    )
+    reasons = [entry["reason"] for entry in report["not_run"] if entry["what"] in (where, webgpu.PLACE, "browser")]
+    return "; ".join((what, *reasons))
+
+
+def _excused(report: Mapping[str, Any], variant: str) -> set[str]:
+    """Return the configurations of runtimes that cannot run a variant, and of which the report says why."""
+    entries = (entry["what"].partition(": ") for entry in report["not_run"] if not entry["required"])
+    return {what for what, _, which in entries if which == variant}
+
+
+def _not_run_on(
+    recipe: Recipe, variant: str, results: Sequence[Mapping[str, Any]], excused: AbstractSet[str]
+) -> str | None:
     for result in results:
         if not result["passed"]:
             return f"{variant}: {result['check']} did not pass"
     ran = {result.get(key) for result in results for key in ("check", "runtime")}
+    ran |= {f"{result.get('runtime')}, {result.get('level')}" for result in results}
+    ran |= excused
     checks = [check for check in recipe.verify.checks if check not in OF_FOREIGN_FILES]
     for name in (*checks, *recipe.verify.runtimes.require, *(recipe.publish.require if recipe.publish else ())):
         if name not in ran:

@@ -27,8 +27,9 @@ from pipeline.canonical import read_json
 from pipeline.errors import PASSED, ArtifactError
 from pipeline.recipe.recipe import Recipe, read_recipe
 from pipeline.variants import FILES
-from publish import browser
+from publish import browser, webgpu
 from publish.loopback import ADDRESS, listen
+from publish.tree import REPORT
 
 PORT = 8000
 TYPES = {
@@ -111,14 +112,24 @@ def _built(recipe: Recipe, home: Path, code: Mapping[str, object]) -> tuple[dict
     if not variants:
         raise ArtifactError("nothing is built", where=home, hint=f"run: {made}")
     files = dict(browser.assets())
-    entries = {}
+    entries, digests = {}, {}
     for variant in variants:
         artifact = open_artifact(home / variant, made_by=made)
         # Configuration and tokenizer are the same in every variant; the graphs have names of their own.
         entries.update({entry.path: entry for entry in artifact.manifest.files})
         files.update({entry.path: artifact.path / entry.path for entry in artifact.manifest.files})
+        digests[variant] = artifact.digest
     context = artifact.manifest.facts["dimensions"]["context"]
-    return files, browser.settings(recipe, context, entries.values(), code)
+    return files, browser.settings(recipe, context, entries.values(), code, _judged(home, digests))
+
+
+def _judged(home: Path, built: Mapping[str, str]) -> set[str]:
+    """The variants that were judged right on WebGPU, if there is a report and it is about what is built now."""
+    if not (home / REPORT).is_dir():
+        return set()
+    report = open_artifact(home / REPORT, made_by="python -m verify")
+    found = webgpu.judged(read_json(report.path / "report.json"))
+    return {variant for variant in found if report.manifest.parents.get(variant) == built.get(variant)}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.runtimes import runtime_of
 
 BROWSER = "browser"
 HINT = "set verify.text to a UTF-8 text file, relative to the recipe"
@@ -47,8 +48,8 @@ def without_browser(recipe: Recipe, directory: Path) -> Path:
     made = _replace(recipe.path.read_text(encoding="utf-8"), "verify", "text", _quoted(recipe.text_path), recipe)
     table = recipe.verify.runtimes
     for key, names in (("run", table.run), ("require", table.require)):
-        if BROWSER in names:
-            left = json.dumps([name for name in names if name != BROWSER])
+        if BROWSER in map(runtime_of, names):
+            left = json.dumps([name for name in names if runtime_of(name) != BROWSER])
             made = _replace(made, "verify.runtimes", key, left, recipe)
     _keep_calibration(recipe, directory)
     path = directory / "without-browser.toml"

@@ -17,16 +17,21 @@ FOLDER = "verify/runtimes"
 
 @dataclass(frozen=True)
 class Extent:
-    """How many tokens the longest prompt has that is read in one pass, and the longest that is also read padded."""
+    """How many tokens the longest prompt has that is read in one pass, and the longest that is also read padded.
+
+    `texts`: how many of the texts are continued, the first ones; the last is those that are continued together.
+    """
 
     longest: int = sys.maxsize
     padded: int = sys.maxsize
+    texts: int = sys.maxsize
 
 
 @dataclass(frozen=True)
 class Fewer:
     """Where a runtime that is slow is asked fewer of the prompts that are read in one pass (0: none), and why.
 
+    `texts`: it also continues fewer of the texts, the first ones.
     `configurations` are beginnings of their names; none of them stands for all, as does no variant.
     """
 
@@ -34,6 +39,7 @@ class Fewer:
     reason: str
     longest: int = sys.maxsize
     padded: int = sys.maxsize
+    texts: int = sys.maxsize
     configurations: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
 
@@ -42,7 +48,8 @@ class Fewer:
 class Runtimes:
     """State what every runtime is asked; a key named like a runtime holds that runtime's settings.
 
-    `run` are the runtimes to ask, `require` those of them without which there is no pass.
+    `run` are the runtimes to ask, `require` those of them without which there is no pass; or one configuration of a
+    runtime that has several, as reports write it: "browser, webgpu".
     """
 
     run: tuple[str, ...] = ()
@@ -70,7 +77,19 @@ class Runtimes:
         return Extent(
             min((entry.longest for entry in here), default=all_of_them),
             min((entry.padded for entry in here), default=all_of_them),
+            min((entry.texts for entry in here), default=all_of_them),
         )
+
+    def requires(self, runtime: str, configuration: str | None = None) -> bool:
+        """Return whether there is no pass without a runtime, or without one configuration of it."""
+        if configuration is None:
+            return any(runtime_of(entry) == runtime for entry in self.require)
+        return runtime in self.require or f"{runtime}, {configuration}" in self.require
+
+
+def runtime_of(required: str) -> str:
+    """Return the runtime that an entry of `require` names, with or without one of its configurations."""
+    return required.partition(", ")[0]
 
 
 def read_runtimes(table: object, where: str) -> Runtimes:
@@ -83,10 +102,11 @@ def read_runtimes(table: object, where: str) -> Runtimes:
     settings = {key: value for key, value in table.items() if key in known}
     rest = {key: value for key, value in table.items() if key not in known}
     runtimes = build(Runtimes, {**rest, "settings": settings}, where=where)
-    for key in ("run", "require"):
-        for name in getattr(runtimes, key):
+    required = tuple(map(runtime_of, runtimes.require))
+    for key, names in {"run": runtimes.run, "require": required}.items():
+        for name in names:
             plugins.require(FOLDER, name, where=f"{where}: {key}")
-    for name in runtimes.require:
+    for name in required:
         if name not in runtimes.run:
             raise RecipeError(f"{name} is required but not run", where=where, hint=f"add {name} to run")
     if len(set(runtimes.run)) != len(runtimes.run):

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import read_recipe
-from pipeline.recipe.runtimes import Runtimes, read_runtimes
+from pipeline.recipe.runtimes import Runtimes, read_runtimes, runtime_of
 from tests.conftest import EMBEDDED
 
 FEWER = {"runtime": "optimum", "longest": 33, "reason": "it is slow"}
@@ -20,7 +20,10 @@ def test_none_are_run_unless_the_recipe_names_them() -> None:
 
 def test_the_embedded_recipe_requires_the_loaders() -> None:
     runtimes = read_recipe(EMBEDDED).verify.runtimes
-    assert {"optimum", "transformersjs"} <= set(runtimes.require) < set(runtimes.run)
+    required = set(map(runtime_of, runtimes.require))
+    assert {"optimum", "transformersjs"} <= required < set(runtimes.run)
+    assert runtimes.requires("browser", "webgpu")
+    assert not runtimes.requires("browser", "plain, 1 thread")
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,41 @@ def test_a_runtime_without_which_verify_gives_no_pass_is_asked_for_again(build: 
     assert "a required check or runtime did not run: optimum on fp32" in offline(build, code=3)
 
 
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ({"not_run": []}, "a required check or runtime did not run: browser, webgpu on fp32"),
+        ({"not_run": [f"browser, webgpu: {name}" for name in FIRST]}, None),
+        ({"not_run": ["browser, webgpu: fp32"]}, "did not run: browser, webgpu on q8"),
+        ({"level": "webgpu"}, None),
+        ({"level": "plain, 1 thread"}, "did not run: browser, webgpu on fp32"),
+    ],
+)
+def test_a_required_configuration_ran_or_the_report_says_why_a_variant_cannot(
+    build: Build, there: dict[str, Any], words: str | None
+) -> None:
+    table = 'runtimes = { run = ["browser"], require = ["browser, webgpu"] }\n'
+    verify(f'checks = ["structure"]\n{table}')(build)
+    reasons = [{"what": what, "reason": "no kernel", "required": False} for what in there.get("not_run", ())]
+    shown = {**results()[0], "runtime": "browser", "level": there.get("level")}
+    own = [{**shown, "variant": name} for name in build.contents if "level" in there]
+    build.report(build.parents(), not_run=reasons, results=[*results(), *own])
+    assert (words or "") in offline(build, code=0 if words is None else 3)
+
+
+def test_what_pages_load_on_webgpu_unasked_was_judged_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = rehearsing.RECIPE.replace("[publish]", '[defaults]\nwebgpu = "q8"\n[publish]')
+    monkeypatch.setattr(rehearsing, "RECIPE", changed)
+    build = Build(tmp_path)
+    build.make(FIRST)
+    assert "q8, which pages load on WebGPU unasked (defaults.webgpu), was not judged there" in offline(build, code=3)
+    shown = {**results()[0], "variant": "q8", "runtime": "browser", "level": "webgpu"}
+    build.report(build.parents(), results=[*results(), {**shown, "variant": "fp32"}])
+    offline(build, code=3)
+    build.report(build.parents(), results=[*results(), shown])
+    offline(build)
+
+
 def test_the_check_of_foreign_files_is_not_missed(build: Build) -> None:
     """`verify` leaves it out for what the recipe makes; a recipe that names it could never be published."""
     verify('checks = ["structure", "twin"]\n')(build)

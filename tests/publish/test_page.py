@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -67,17 +68,36 @@ def files(build: Path) -> Tree:
     return tree
 
 
-@pytest.fixture(scope="module")
-def address(files: Tree) -> Iterator[str]:
+@contextlib.contextmanager
+def served(files: Tree) -> Iterator[str]:
+    """The address of a server of these files."""
     with listen(0) as listener:
         server = uvicorn.Server(uvicorn.Config(serve.application(files), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(files: Tree) -> Iterator[str]:
+    with served(files) as place:
+        yield place
+
+
+def written(build: Path, tokens: int) -> str:
+    """What PyTorch continues the prompt with, each time the most probable token."""
+    source = build / "embedded" / "source"
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    inputs = tokenizer(PROMPT, return_tensors="pt")
+    ids = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +123,8 @@ def seen(address: str, files: Tree, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.slow
 def test_it_writes_what_pytorch_writes(seen: dict[str, Any], build: Path) -> None:
-    source = build / "embedded" / "source"
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    inputs = tokenizer(PROMPT, return_tensors="pt")
-    ids = model.generate(**inputs, max_new_tokens=32, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    written = seen["variants"]["written"]
-    assert written["fp32"]["text"] == tokenizer.decode(ids, skip_special_tokens=True)
-    for dtype, entry in written.items():
+    assert seen["variants"]["written"]["fp32"]["text"] == written(build, 32)
+    for dtype, entry in seen["variants"]["written"].items():
         assert entry["text"].strip(), dtype
         assert entry["pieces"] >= 5, f"{dtype}: {entry['pieces']} pieces are no stream"
         assert re.match(r"\d+ tokens · [\d.,]+ tokens/s · first after [\d.]+ s · ", entry["figures"]), entry["figures"]
@@ -121,6 +135,54 @@ def test_it_writes_what_pytorch_writes(seen: dict[str, Any], build: Path) -> Non
     assert seen["variants"]["room"].endswith("of 256 tokens")
     threads = min(len(os.sched_getaffinity(0)), 4)
     assert f"WebAssembly, {threads} thread" in seen["variants"]["facts"]
+    assert seen["variants"]["facts"].endswith("(this browser offers no WebGPU)")
+
+
+@pytest.fixture(scope="module")
+def on_webgpu(build: Path) -> dict[str, Any]:
+    """What the page did where Chromium offers WebGPU; as if fp32, fp16 and q4 had been judged there, and q8 not."""
+    if CHROMIUM is None:
+        lacking("chromium")
+    node()
+    tree = dict(serve.tree(read_recipe(EMBEDDED), build / "embedded"))
+    settings = json.loads(bytes(tree[browser.SETTINGS]))  # page.json is made, not a file
+    for entry in settings["variants"]:
+        entry["webgpu"] = entry["dtype"] in ("fp32", "fp16", "q4")
+    tree[browser.SETTINGS] = json.dumps({**settings, "preferred": {"wasm": "int8", "webgpu": "q4"}}).encode()
+    with served(tree) as place:
+        command = [node(), ROOT / "tests" / "publish" / "try_webgpu.mjs", place, CHROMIUM]
+        result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=900, check=False)
+    assert result.returncode == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.mark.slow
+def test_it_uses_webgpu_where_there_is_an_adapter_and_says_so(on_webgpu: dict[str, Any], build: Path) -> None:
+    used = on_webgpu["used"]
+    assert (used["first"], used["problem"]) == ("q4", "")
+    assert used["cost"].endswith("; for WebGPU")
+    assert used["facts"].endswith("tokens of context · WebGPU")
+    assert used["text"] == written(build, 8)
+
+
+@pytest.mark.slow
+def test_it_falls_back_to_webassembly_in_words(on_webgpu: dict[str, Any], build: Path) -> None:
+    reasons = {
+        "unjudged": "q8 was not judged on WebGPU",
+        "half": "WebGPU lacks shader-f16 here, which fp16 needs",
+        "lost": "WebGPU failed: ",
+    }
+    for name, words in reasons.items():
+        said = on_webgpu[name]
+        assert said["problem"] == ""
+        assert "WebAssembly, " in said["facts"]
+        assert words in said["facts"]
+        assert said["figures"].startswith("8 tokens")
+    assert "WebGPU failed: The model could not be run" in on_webgpu["lost"]["facts"]  # it threw a number
+    assert on_webgpu["lost"]["cost"].endswith("; for WebGPU")
+    assert on_webgpu["lost"]["text"] == written(build, 8)
+    assert "for WebAssembly: q8 was not judged on WebGPU" in on_webgpu["unjudged"]["cost"]
 
 
 @pytest.mark.slow
@@ -169,7 +231,8 @@ def test_it_is_quiet_and_asks_nobody_else(seen: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_published_it_takes_the_library_from_the_cdn_and_checks_it(seen: dict[str, Any]) -> None:
     published = seen["published"]
-    assert set(published["asked"]) == {entry["url"] for entry in browser.published_code().values()}
+    code = browser.published_code()  # of which that browser, without WebGPU, needs half
+    assert set(published["asked"]) == {code[role]["url"] for role in ("library", "glue", "wasm")}
     assert published["refused"].startswith("transformers.min.js is not the file that was published. ")
     assert "tokens/s" in published["figures"]
     assert published["again"] == 0

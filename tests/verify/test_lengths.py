@@ -134,11 +134,12 @@ def test_where_nothing_is_asked_nothing_is_judged() -> None:
 def configurations(runtime: Planned) -> list[str]:
     """What a runtime calls its configurations under the recipe's settings."""
     given = runtime.settings
+    if hasattr(runtime.module, "configurations"):
+        return list(runtime.module.configurations(given))
     levels = [OF_LEVEL[level] for level in getattr(given, "levels", ())]
     threads = [f"{count} thread{'s' if count > 1 else ''}" for count in getattr(given, "threads", ())]
     parts = {
         "onnxruntime": (levels, threads),
-        "browser": (getattr(given, "builds", ()), threads),
         "processors": (getattr(given, "sets", ()), levels),
     }
     return [", ".join(names) for names in product(*parts[runtime.name])] if runtime.name in parts else ["any"]
@@ -215,21 +216,22 @@ def test_what_is_left_out_is_said_with_its_reason() -> None:
     recipe = read_recipe(EMBEDDED)
     entries = (
         Fewer("optimum", "it is slow", longest=129, padded=33, variants=("q4", "q8")),
-        Fewer("browser", "so is this", longest=200, configurations=("plain",)),
+        Fewer("browser", "so is this", longest=200, texts=1, configurations=("plain",)),
         Fewer("optimum", "longer than any", longest=400),
     )
     table = Runtimes(("optimum", "browser"), fewer=entries)
     targets = [Target(variant, Path()) for variant in ("fp32", "q4")]
+    questions: Any = SimpleNamespace(lengths=asked(), groups=(None, None, None))
     said = {
         (entry.what, entry.reason)
         for runtime in run_runtimes.plan(recipe, [])
-        for entry in run_runtimes._fewer(runtime, table, targets, asked())
+        for entry in run_runtimes._fewer(runtime, table, targets, questions)
     }
     assert said == {
         ("optimum: prompts of 65+32, 129+64, 257, 257+128, 297, 297+148 tokens to q4", "it is slow"),
-        ("browser; plain: prompts of 257, 257+128, 297, 297+148 tokens", "so is this"),
+        ("browser; plain: prompts of 257, 257+128, 297, 297+148 tokens; 2 of 3 texts", "so is this"),
     }
     assert table.extent("optimum", "q4", "any") == Extent(129, 33)
     assert table.extent("optimum", "fp32", "any").longest == 400
-    assert table.extent("browser", "fp32", "plain, 1 thread").longest == 200
+    assert table.extent("browser", "fp32", "plain, 1 thread") == Extent(200, texts=1)
     assert table.extent("browser", "fp32", "asyncify, 1 thread") == WHOLE

@@ -46,7 +46,8 @@ def reference() -> Reference:
 def test_every_runtime_says_what_the_reference_says(
     runtime: str, variants: tuple[str, ...], configurations: int, reference: Reference, build: Path
 ) -> None:
-    settings = {"builds": ["asyncify"]} if runtime == "browser" else {}  # the other build has a test of its own
+    # The other build and WebGPU have tests of their own.
+    settings = {"builds": ["asyncify"], "webgpu": []} if runtime == "browser" else {}
     found = outcome(shorter(runtime, **settings), reference, files(build, variants))
     assert (failures(found), found.not_run) == ([], [])
     assert {result.runtime for result in found.results} == {runtime}
@@ -58,7 +59,7 @@ def test_every_runtime_says_what_the_reference_says(
 @pytest.mark.slow
 def test_what_browsers_ask_for_runs_in_both_builds_of_the_runtime(reference: Reference, build: Path) -> None:
     """The build that Transformers.js loads by itself lacks operators that the plain one has."""
-    recipe = shorter("browser", threads=[2])
+    recipe = shorter("browser", threads=[2], webgpu=[])
     found = outcome(recipe, reference, files(build, ["q8"]))
     assert failures(found) == []
     levels = {"asyncify, 2 threads", "plain, 2 threads"}
@@ -74,7 +75,7 @@ def test_without_a_dtype_the_browser_takes_the_recipes_default(
     exchange = transformersjs.exchange
     unnamed = {"dtype": None}
     monkeypatch.setattr(transformersjs, "exchange", lambda words, asked, *rest: exchange(words, asked | unnamed, *rest))
-    found = outcome(shorter("browser", builds=["plain"], threads=[1]), reference, files(build, ["int8"]))
+    found = outcome(shorter("browser", builds=["plain"], threads=[1], webgpu=[]), reference, files(build, ["int8"]))
     assert (failures(found), found.not_run) == ([], [])
     assert found.results
 
@@ -119,7 +120,7 @@ def test_a_fault_is_caught(
 ) -> None:
     directory = Path(shutil.copytree(build / "embedded" / "fp32", tmp_path / "fp32"))
     fault(directory)
-    settings = {"builds": ["plain"], "threads": [1]} if runtime == "browser" else {}
+    settings = {"builds": ["plain"], "threads": [1], "webgpu": []} if runtime == "browser" else {}
     target = Target("fp32", directory / "onnx" / "model.onnx")
     found = failures(outcome(shorter(runtime, **settings), reference, [target]))
     assert any(words in failure for failure in found), found
@@ -147,7 +148,10 @@ def test_the_server_isolates_its_page_and_knows_what_it_has_not(tmp_path: Path) 
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     (tmp_path / "secret.json").write_text("{}")
-    found, missing = ("/page.html", "/answer.mjs", "/model/config.json"), ("/model/x.json", "/model/../secret.json")
+    found, missing = (
+        ("/page.html", "/answer.mjs", "/webgpu.mjs", "/model/config.json"),
+        ("/model/x.json", "/model/../secret.json"),
+    )
     with serving(application(tmp_path / "model")) as origin:
         for path in (*found, *missing):
             connection = HTTPConnection(origin.removeprefix("http://"), timeout=30)

@@ -55,7 +55,7 @@ class Judgement:
     error: float
     unreadable: str | None = None
     rows: int | None = None  # of the batch that were asked for, the first ones, where not all of them were
-    extent: Extent = field(default_factory=Extent)  # which of the prompts of the part `lengths` were asked
+    extent: Extent = field(default_factory=Extent)  # which of the texts and of the prompts were asked
 
     def judge(self, part: str, answer: Any) -> Found:
         """Measures of one part, by the check they belong to; raises what a malformed answer raises."""
@@ -73,7 +73,8 @@ class Judgement:
     def _texts(self, answer: Sequence[Mapping[str, Any]]) -> Found:
         """Greedy texts: `ids` and `tokens` by row, `top` by row and step: the likeliest tokens with their logits."""
         differing, compared, stated, worst, wrong = [], 0, 0, [np.zeros(1)], []
-        for number, (group, own) in enumerate(zip(self.questions.groups, answer, strict=True)):
+        groups = self.questions.groups[: self.extent.texts]
+        for number, (group, own) in enumerate(zip(groups, answer, strict=True)):
             for row in range(len(group.texts)):
                 if own["ids"][row] != group.batch.ids[row][group.batch.mask[row] == 1].tolist():
                     wrong.append(f"text {number} row {row}: the prompt is other tokens")
@@ -88,7 +89,7 @@ class Judgement:
                     differing.append(Difference(f"text {number} row {row} step {at}", gap))
         error = float(np.concatenate(worst).max())
         return {
-            "tokenizer": [Measure("prompts", len(wrong), sum(len(g.texts) for g in self.questions.groups), fixed=0)],
+            "tokenizer": [Measure("prompts", len(wrong), sum(len(g.texts) for g in groups), fixed=0)],
             "logits": [Measure("max_abs", error, stated, unit="logit", detail="likeliest tokens, each step")],
             "generation": self._measures("greedy", differing, compared, "steps"),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pipeline.command import say
+from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.runtimes import Extent, Runtimes
-from pipeline.typed import build
+from pipeline.typed import build, did_you_mean
 from pipeline.variants import model_file
 from verify.check import Measure
 from verify.checks.tokenizer import beside
 from verify.interop.comparator import FIGURES, Judgement
-from verify.interop.lengths import Lengths, name_of
+from verify.interop.lengths import name_of
 from verify.interop.questions import BATCH, Questions, ask_reference
 from verify.interop.runtime import Answers, Bounds, Missing, Runtime, RuntimeFailure, Task, load
 from verify.reference.corpus import Corpus
@@ -56,7 +57,7 @@ class Planned:
     module: Runtime
     settings: Any
     missing: Missing | None
-    required: bool
+    required: Callable[[str | None], bool]  # whether there is no pass without one of its configurations; None: any
 
 
 @dataclass
@@ -75,12 +76,22 @@ def plan(recipe: Recipe, variants: Sequence[str]) -> tuple[Planned, ...]:
         module, where = load(name), f"{recipe.path}: verify.runtimes.{name}"
         settings = build(module.Settings, table.settings.get(name, {}), where=where)
         settings.check(where)
+        _require_configurations(table.require, name, module, settings, f"{recipe.path}: verify.runtimes.require")
         for part in module.PARTS:
             for check, figure in FIGURES[part]:
                 for variant in variants:
                     recipe.limit(check, figure, variant)
-        runtimes.append(Planned(name, module, settings, module.missing(settings), name in table.require))
+        runtimes.append(Planned(name, module, settings, module.missing(settings), partial(table.requires, name)))
     return tuple(runtimes)
+
+
+def _require_configurations(required: Sequence[str], name: str, module: Runtime, settings: Any, where: str) -> None:
+    """RecipeError for a required configuration that the runtime, by its settings, does not have."""
+    known = module.configurations(settings) if hasattr(module, "configurations") else {}
+    for entry in required:
+        runtime, _, configuration = entry.partition(", ")
+        if runtime == name and configuration and configuration not in known:
+            raise RecipeError(f"no configuration {entry!r}", where=where, hint=did_you_mean(configuration, known))
 
 
 def versions(runtimes: Sequence[Planned]) -> dict[str, str]:
@@ -124,7 +135,7 @@ def ask(
     ready = [runtime for runtime in runtimes if runtime.missing is None]
     outcome.not_run += [_missing(runtime, lacks) for runtime in runtimes if (lacks := runtime.missing) is not None]
     outcome.not_run += [entry for runtime in ready for entry in (*_absent(runtime), *_unsupported(runtime, targets))]
-    outcome.not_run += [entry for runtime in ready for entry in _fewer(runtime, table, targets, questions.lengths)]
+    outcome.not_run += [entry for runtime in ready for entry in _fewer(runtime, table, targets, questions)]
     count = len(ready) * len(targets)
     beside = threading.current_thread() is not threading.main_thread()  # what asks several at a time shows its own
     with tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval(), disable=beside) as progress:
@@ -141,9 +152,8 @@ def ask(
 def _missing(runtime: Planned, lacks: Missing, configuration: str | None = None) -> NotRun:
     """A runtime, or one configuration of it, that is not installed, said loudly."""
     what = ", ".join(filter(None, (runtime.name, configuration)))
-    reason = f"{lacks.what} is not installed: {lacks.command}"
-    say(f"{what}: NOT RUN: {reason}")
-    return NotRun(what, reason, runtime.required)
+    say(f"{what}: NOT RUN: {lacks.reason}")
+    return NotRun(what, lacks.reason, runtime.required(configuration))
 
 
 def _absent(runtime: Planned) -> Iterator[NotRun]:
@@ -159,16 +169,19 @@ def _unsupported(runtime: Planned, targets: Sequence[Target]) -> Iterator[NotRun
             yield NotRun(what, f"not supported by this runtime: {reason}")
 
 
-def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], lengths: Lengths) -> Iterator[NotRun]:
-    """Prompts that the recipe leaves out of what a runtime is asked."""
+def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questions: Questions) -> Iterator[NotRun]:
+    """Prompts and texts that the recipe leaves out of what a runtime is asked."""
+    lengths, texts = questions.lengths, len(questions.groups)
     for entry in table.fewer:
         variants = [target.variant for target in targets if not entry.variants or target.variant in entry.variants]
         asked = lengths.of(Extent(entry.longest, entry.padded))
         left = [name_of(rows) for rows in lengths.prompts if rows not in asked]
-        if entry.runtime == runtime.name and variants and left:
+        less = [f"prompts of {', '.join(left)} tokens"] if left else []
+        less += [f"{texts - entry.texts} of {texts} texts"] if entry.texts < texts else []
+        if entry.runtime == runtime.name and variants and less:
             where = "; ".join((runtime.name, *entry.configurations))
             to = f" to {', '.join(variants)}" if entry.variants else ""
-            yield NotRun(f"{where}: prompts of {', '.join(left)} tokens{to}", entry.reason)
+            yield NotRun(f"{where}: {'; '.join(less)}{to}", entry.reason)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,16 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Missing:
-    """What is not installed, and the command that installs it."""
+    """What is not there, and the command that makes it be there."""
 
     what: str
     command: str
+    state: str = "is not installed"
+
+    @property
+    def reason(self) -> str:
+        """In words, for the report."""
+        return f"{self.what} {self.state}: {self.command}"
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,16 @@ class Task:
     repository: Path
     variant: str
     questions: Mapping[str, Any]
-    extent: Callable[[str], Extent]  # which of the prompts of the part `lengths` a configuration is asked
+    extent: Callable[[str], Extent]  # which of the texts and of the prompts a configuration is asked
 
     def lengths(self, configuration: str) -> list[Mapping[str, Any]]:
         """Return the questions of the part `lengths` that a configuration is asked."""
         return within(self.questions["lengths"], self.extent(configuration))
+
+    def groups(self, configuration: str) -> Sequence[Mapping[str, Any]]:
+        """Return the texts that a configuration continues."""
+        groups: Sequence[Mapping[str, Any]] = self.questions["groups"]
+        return groups[: self.extent(configuration).texts]
 
 
 Ask = Callable[[Task], Answers]
@@ -66,7 +77,7 @@ class Runtime(Protocol):
     """A module or package in verify/runtimes; its name is the runtime's in recipes and reports.
 
     Beside these it may have `absent(settings)`, where one configuration may lack what others have: those that lack
-    something, each with what is not installed.
+    something, each with what is not installed; and `configurations(settings)`, their names, which a recipe may require.
     """
 
     Settings: type[Settings]

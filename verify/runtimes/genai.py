@@ -67,9 +67,7 @@ def answer(task: Task, settings: Settings) -> Answers:
     with tempfile.TemporaryDirectory() as scratch:
         model = library.Model(str(_directory(task, Path(scratch))))
         tokenizer = library.Tokenizer(model)
-        texts = [
-            _greedy(library, model, tokenizer, group["texts"], task.questions) for group in task.questions["groups"]
-        ]
+        texts = [_greedy(library, model, tokenizer, group["texts"], task.questions) for group in task.groups("any")]
         strings = [_encode(tokenizer, text) for text in task.questions["strings"]]
         forced = [_forced(library, model, question, task.questions["end"]) for question in task.lengths("any")]
         return {"any": {"texts": texts, "strings": strings, "lengths": forced}}

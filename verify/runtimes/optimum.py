@@ -79,7 +79,7 @@ def answer(task: Task, settings: Settings) -> Answers:
         torch.manual_seed(sampling["seed"])
         sampled = _generate(model, tokenizer, sampling["texts"], questions, do_sample=True, **rules)
         parts = {
-            "texts": [_greedy(model, tokenizer, group["texts"], questions) for group in questions["groups"]],
+            "texts": [_greedy(model, tokenizer, group["texts"], questions) for group in task.groups("any")],
             "strings": [_encode(tokenizer, text) for text in questions["strings"]],
             "sampling": {"tokens": sampled["tokens"], "logits": sampled["logits"]},
             "beams": [_beam(model, tokenizer, text, questions) for text in questions["beams"]["texts"]],

@@ -1,8 +1,10 @@
 // The form, the text and what is said about them. The model itself runs in worker.js.
 
+import { deviceOf, findAdapter, giveUp, preferred, runtimeOf, whyNot } from './device.js';
 import { Problem, describe, words } from './problem.js';
 
 const SIMD = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]);
+const WEBGPU = new Set(['crashed', 'failed', 'memory']); // problems that WebAssembly may not have
 const ENDS = {
   ended: 'the model ended the text',
   full: 'the context is full',
@@ -17,6 +19,7 @@ const whole = new Intl.NumberFormat('en');
 let settings;
 let worker;
 let loaded; // dtype of the weights in the worker
+let device; // what the worker was told to run them on
 let state = 'idle'; // then loading, writing
 let announced = 0;
 let counting;
@@ -27,10 +30,11 @@ async function start() {
   $('facts').textContent = '';
   requireBrowser();
   settings = await readSettings();
+  await findAdapter();
   document.title = `Try ${settings.name}`;
   $('name').textContent = settings.name;
   for (const { dtype, size } of settings.variants) $('dtype').add(new Option(`${dtype}, ${bytes(size)}`, dtype));
-  if (settings.variants.some(({ dtype }) => dtype === settings.preferred)) $('dtype').value = settings.preferred;
+  $('dtype').value = preferred(settings).dtype;
   $('form').addEventListener('submit', (event) => {
     event.preventDefault();
     if (state === 'idle') write();
@@ -100,7 +104,8 @@ function write() {
     if (event.message) fail({ kind: 'crashed', detail: event.message });
     else fail(navigator.onLine ? { kind: 'unreachable', detail: 'assets/worker.js' } : { kind: 'offline' }); // it never ran
   });
-  worker.postMessage({ action: 'load', dtype: $('dtype').value, settings });
+  device = deviceOf(chosen());
+  worker.postMessage({ action: 'load', dtype: chosen().dtype, device, settings });
 }
 
 function begin() {
@@ -131,7 +136,8 @@ const events = {
   },
   loaded({ dtype, threads }) {
     loaded = dtype;
-    $('facts').textContent = `${settings.name}, ${dtype} · ${whole.format(settings.context)} tokens of context · WebAssembly, ${threads} thread${threads > 1 ? 's' : ''}`;
+    const place = device === 'webgpu' ? 'WebGPU' : `WebAssembly, ${threads} thread${threads > 1 ? 's' : ''} (${whyNot(chosen())})`;
+    $('facts').textContent = `${settings.name}, ${dtype} · ${whole.format(settings.context)} tokens of context · ${place}`;
     begin();
     count();
   },
@@ -165,6 +171,15 @@ function stop() {
 }
 
 function fail(problem) {
+  const began = state === 'loading';
+  if (device === 'webgpu' && WEBGPU.has(problem.kind)) {
+    giveUp(/\D/.test(problem.detail) ? problem.detail : words(problem)[0]); // the runtime may throw a bare number
+    if (began) {
+      say('WebGPU failed. Loading for WebAssembly');
+      write();
+      return;
+    }
+  }
   // What a session leaves behind after a failure is not defined, a question it could not answer changes nothing.
   if (problem.kind !== 'long' && problem.kind !== 'empty') end();
   enter('idle');
@@ -190,11 +205,17 @@ function enter(next) {
 
 function refresh() {
   const ready = loaded === $('dtype').value;
-  const weights = settings.variants.find(({ dtype }) => dtype === $('dtype').value);
-  const rest = [...Object.values(settings.code), ...settings.files].reduce((sum, { size }) => sum + size, 0);
+  const weights = chosen();
+  const why = whyNot(weights);
+  const rest = [...Object.values(runtimeOf(settings.code, deviceOf(weights))), ...settings.files].reduce((sum, { size }) => sum + size, 0);
   $('run').textContent = { idle: ready ? 'Write' : 'Load and write', loading: 'Cancel', writing: 'Stop' }[state];
   $('dtype').disabled = state !== 'idle';
-  $('cost').textContent = ready ? `${weights.name} is loaded` : `${bytes(weights.size + rest)} to load, once: ${weights.name}, tokenizer, runtime`;
+  $('cost').textContent = ready ? `${weights.name} is loaded` : `${bytes(weights.size + rest)} to load, once: ${weights.name}, tokenizer, runtime; for ${why === undefined ? 'WebGPU' : `WebAssembly: ${why}`}`;
+}
+
+/** The weights that are chosen: their entry in page.json. */
+function chosen() {
+  return settings.variants.find(({ dtype }) => dtype === $('dtype').value);
 }
 
 function count() {

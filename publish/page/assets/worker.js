@@ -1,5 +1,6 @@
 // The model, in a thread of its own, so that the page stays responsive. Messages in: load, count, write, stop.
 
+import { runtimeOf } from './device.js';
 import { download, forgetAllBut } from './download.js';
 import { Problem, describe } from './problem.js';
 import { truncate } from './sampling.js';
@@ -23,12 +24,13 @@ self.addEventListener('message', async ({ data }) => {
 });
 
 /** Load library, tokenizer and the weights of one dtype; `settings` is page.json's content, its URLs absolute. */
-async function load({ dtype, settings }) {
-  const { code, files, variants } = settings;
+async function load({ dtype, device, settings }) {
+  const { files, variants } = settings;
+  const code = runtimeOf(settings.code, device);
   const weights = variants.find((variant) => variant.dtype === dtype);
   context = settings.context;
   const wanted = [...Object.values(code), ...files, weights];
-  await forgetAllBut([...wanted, ...variants]);
+  await forgetAllBut([...Object.values(settings.code), ...files, ...variants]);
   const loaded = new Map();
   const total = wanted.reduce((sum, file) => sum + file.size, 0);
   const get = (file) =>
@@ -61,7 +63,7 @@ async function load({ dtype, settings }) {
   env.logLevel = library.LogLevel.ERROR;
   try {
     tokenizer = await library.AutoTokenizer.from_pretrained('model');
-    model = await library.AutoModelForCausalLM.from_pretrained('model', { dtype, device: 'wasm' });
+    model = await library.AutoModelForCausalLM.from_pretrained('model', { dtype, device });
   } catch (error) {
     throw failure ?? error;
   }
@@ -70,7 +72,7 @@ async function load({ dtype, settings }) {
     await messages();
     return forward(inputs);
   };
-  postMessage({ event: 'loaded', dtype, threads: env.backends.onnx.wasm.numThreads });
+  postMessage({ event: 'loaded', dtype, device, threads: env.backends.onnx.wasm.numThreads });
 }
 
 /** How many tokens a text has. */

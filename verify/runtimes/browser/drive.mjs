@@ -1,4 +1,5 @@
-// node drive.mjs QUESTIONS.json ANSWERS.json: opens the page in a real browser, anew for each configuration, and asks it.
+// node drive.mjs QUESTIONS.json ANSWERS.json: opens the page in a real browser, anew for each call of one of its
+// functions: `ask` with the questions, or `adapter`.
 // Whatever the page, its console or its network complains about goes into `problems`; the judge decides what it means.
 import { readFile, writeFile } from "node:fs/promises";
 
@@ -6,7 +7,7 @@ import { chromium } from "playwright-core";
 
 const [questionsFile, answersFile] = process.argv.slice(2);
 const questions = JSON.parse(await readFile(questionsFile, "utf8"));
-const { origin, executable, profile, arguments: args, configurations, ...asked } = questions;
+const { origin, executable, profile, arguments: args, calls } = questions;
 
 const browser = await chromium.launchPersistentContext(profile, {
   executablePath: executable,
@@ -16,7 +17,7 @@ const browser = await chromium.launchPersistentContext(profile, {
   timeout: 60_000,
 });
 const answers = [];
-for (const configuration of configurations) {
+for (const { call, ...asked } of calls) {
   const problems = [];
   const page = await browser.newPage();
   page.setDefaultTimeout(0); // the launcher bounds the whole
@@ -37,12 +38,12 @@ for (const configuration of configurations) {
   try {
     await page.goto(`${origin}/page.html`);
     await page.waitForFunction(() => window.ready);
-    found = await page.evaluate((given) => window.ask(given), { ...asked, ...configuration });
+    found = await page.evaluate(([name, given]) => window[name](given), [call, asked]);
   } catch (error) {
     problems.push(error.message);
   }
-  answers.push({ ...configuration, problems, ...found });
+  answers.push({ problems, found });
   await page.close();
 }
 await browser.close();
-await writeFile(answersFile, JSON.stringify({ configurations: answers }));
+await writeFile(answersFile, JSON.stringify({ calls: answers }));

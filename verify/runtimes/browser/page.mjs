@@ -1,7 +1,9 @@
-// Runs in the browser's page: Transformers.js on onnxruntime-web's wasm build, everything from this page's own server.
+// Runs in the browser's page: Transformers.js on onnxruntime-web, everything from this page's own server.
 import * as library from "/lib/transformers.min.js";
 import { answer } from "/answer.mjs";
+import { adapter, counted, hideSubgroups } from "/webgpu.mjs";
 
+window.adapter = adapter;
 window.ask = async (questions) => {
   const { env } = library;
   env.allowLocalModels = true;
@@ -12,7 +14,11 @@ window.ask = async (questions) => {
   const wasm = new URL(`/ort/${questions.wasm}`, location.href).href;
   env.backends.onnx.wasm.wasmPaths = { mjs: `${wasm}.mjs`, wasm: `${wasm}.wasm` };
   env.backends.onnx.wasm.numThreads = questions.threads;
-  const parts = await answer(library, questions, { dtype: questions.dtype, device: "wasm" });
-  return { parts, given: env.backends.onnx.wasm.numThreads, isolated: window.crossOriginIsolated };
+  const { dtype, device } = questions;
+  if (questions.hidden) hideSubgroups();
+  const own = device === "webgpu" ? { adapter: await adapter(), kernels: counted() } : null;
+  const parts = await answer(library, questions, { dtype, device });
+  const isolated = window.crossOriginIsolated;
+  return { parts, given: env.backends.onnx.wasm.numThreads, isolated, ...(own && { ...own, kernels: own.kernels() }) };
 };
 window.ready = true;

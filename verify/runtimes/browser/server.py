@@ -50,6 +50,7 @@ def application(repository: Path) -> Starlette:
     files = {
         "/page.html": FileResponse(HERE / "page.html", media_type="text/html"),
         "/page.mjs": FileResponse(HERE / "page.mjs", media_type=javascript),
+        "/webgpu.mjs": FileResponse(HERE / "webgpu.mjs", media_type=javascript),
         "/answer.mjs": FileResponse(HERE.parent / "transformersjs" / "answer.mjs", media_type=javascript),
     }
     routes = [Route(path, lambda _request, file=file: file) for path, file in files.items()]

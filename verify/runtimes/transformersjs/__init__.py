@@ -79,11 +79,8 @@ def running(settings: Settings, bounds: Bounds) -> Iterator[Ask]:
 def _ask(settings: Settings, bounds: Bounds, scratch: Path, task: Task) -> Answers:
     place = {"home": f"{task.repository.parent}/", "model": task.repository.name, "dtype": task.variant}
     command: list[str | Path] = [settings.node, HERE / "node.mjs"]
-    return {
-        "any": exchange(
-            command, {**task.questions, **place, "lengths": task.lengths("any"), "stated": STATED}, bounds, scratch
-        )
-    }
+    own = {"groups": task.groups("any"), "lengths": task.lengths("any")}
+    return {"any": exchange(command, {**task.questions, **place, **own, "stated": STATED}, bounds, scratch)}
 
 
 def exchange(

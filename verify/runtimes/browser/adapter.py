@@ -1,0 +1,59 @@
+"""The WebGPU adapter that the browser offers its pages: a graphics processor, or Chromium's own in software."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+HALF = "shader-f16"  # the feature without which an adapter has no arithmetic in float16
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a page is told about its adapter. `subgroups`: the fewest and the most lanes of a subgroup, None without."""
+
+    name: str
+    software: bool
+    subgroups: tuple[int, int] | None
+    half: bool
+
+    @property
+    def text(self) -> str:
+        """In words, for the report."""
+        lanes = "no subgroups"
+        if self.subgroups is not None:
+            least, most = self.subgroups
+            lanes = f"subgroups of {least}" if least == most else f"subgroups of {least} to {most}"
+        kind = " (software)" if self.software else ""
+        return f"{self.name}{kind}, {lanes}, {'with' if self.half else 'no'} {HALF}"
+
+
+def read(found: Mapping[str, Any] | None) -> Adapter | None:
+    """What webgpu.mjs says of the adapter; None for no adapter."""
+    if found is None:
+        return None
+    name = " ".join(filter(None, (found["vendor"], found["architecture"], found["description"])))
+    least, most = found["subgroupMinSize"], found["subgroupMaxSize"]
+    subgroups = (least, most) if "subgroups" in found["features"] else None
+    return Adapter(name or "unnamed", bool(found["software"]), subgroups, HALF in found["features"])
+
+
+def lacks(adapter: Adapter, graph: Path) -> str | None:
+    """Why the adapter cannot run a graph: it has no float16, and the graph has."""
+    if adapter.half or not _has_float16(onnx.load(graph, load_external_data=False).graph):
+        return None
+    return f"no {HALF}: {adapter.name} has no arithmetic in float16, which this graph needs"
+
+
+def _has_float16(graph: onnx.GraphProto) -> bool:
+    """Whether any weight, constant, input or cast of a graph is float16."""
+    half = onnx.TensorProto.FLOAT16
+    ports = (port.type.tensor_type.elem_type for port in (*graph.input, *graph.output, *graph.value_info))
+    attributes = [attribute for node in graph.node for attribute in node.attribute]
+    casts = (attribute.i for attribute in attributes if attribute.name == "to")
+    tensors = (*graph.initializer, *(attribute.t for attribute in attributes if attribute.name == "value"))
+    return half in {*(tensor.data_type for tensor in tensors), *ports, *casts}
