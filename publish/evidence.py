@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
+from pipeline import plugins
 from pipeline.artifact import lineage, store
 from pipeline.artifact.store import Artifact
 from pipeline.canonical import parse_json
@@ -19,7 +20,8 @@ from pipeline.variants import model_file
 from publish import webgpu
 from publish.tree import REPORT, Published
 
-OF_FOREIGN_FILES = ("twin",)  # checks that verify leaves out for a variant, which is its own twin
+CHECKS = "verify/checks"
+OWN_TWIN = "twin"  # what a check says that looks at a file beside the variant: that variant is its own twin
 
 
 def gather(recipe: Recipe, home: Path, repository: str) -> Published:
@@ -155,7 +157,7 @@ def _not_run_on(
     ran = {result.get(key) for result in results for key in ("check", "runtime")}
     ran |= {f"{result.get('runtime')}, {result.get('level')}" for result in results}
     ran |= excused
-    checks = [check for check in recipe.verify.checks if check not in OF_FOREIGN_FILES]
+    checks = [name for name in recipe.verify.checks if plugins.constant(CHECKS, name, "JUDGES", str) != OWN_TWIN]
     for name in (*checks, *recipe.verify.runtimes.require, *(recipe.publish.require if recipe.publish else ())):
         if name not in ran:
             return f"a required check or runtime did not run: {name} on {variant}"

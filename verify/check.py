@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
+from pipeline import plugins
 from pipeline.canonical import canonical_json, read_json
 
 if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.candidate.input import Input
     from verify.candidate.session import Candidate
     from verify.reference.corpus import Corpus
     from verify.reference.model import Reference
@@ -75,6 +78,34 @@ class Settings(Protocol):
         """Raise RecipeError, before any work, for a value that cannot be with a context of so many tokens."""
 
 
+# What a check looks at: the graph; the files beside it, and nothing else; the graph beside the variant that the recipe
+# makes, so that there is nothing to ask of that variant itself. Plain words: publish reads them without importing.
+Judges = Literal["graph", "files", "twin"]
+
+
+class Ease(IntEnum):
+    """How much a failed measure says about the node at fault: the first is explained first."""
+
+    PASS = 0  # the largest error of one pass
+    CALLS = 1  # of calls that hand on a cache
+    ROWS = 2  # of rows, or of positions asked for alone
+    MEAN = 3  # an average over thousands of tokens
+    TIES = 4  # choices that logits leave open
+    TEXT = 5  # texts made of such choices
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """How a failed measure of a check is traced to a node: by the check itself, on smaller and smaller inputs."""
+
+    measures: Mapping[str, Ease]  # in the order of explanation where the ease is the same
+    inputs: Callable[[Case], Iterable[tuple[str, Input]]]  # what a case feeds, each with its name's ending
+    case: Callable[[Reference, Input], Case] | None = None  # the case of one input; None: `by` stands in
+    by: tuple[str, ...] = ()  # the first of these checks that the recipe bounds explains the logits behind a choice
+    shortest: int = 1  # tokens, of which an input cannot have fewer
+    keeps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # how many last positions' logits it asks for
+
+
 class Check(Protocol):
     """A module in verify/checks; its name is the check's in recipes and reports.
 
@@ -86,6 +117,10 @@ class Check(Protocol):
     NEEDS: tuple[str, ...]  # the checks whose measures it uses; they run first
     PER_LEVEL: bool  # whether it runs at every optimization level, or once per file
     TOLERATED: Mapping[str, str]  # measures that the recipe must bound, each "max" or "min"; others count violations
+    JUDGES: Judges
+    SEEDED: bool  # whether the pieces of the text that it feeds depend on the recipe's seed
+    BRIEF: Mapping[str, Any]  # settings that cut its work short where hundreds of planted faults are judged
+    EXPLAINING: Explaining | None  # None: its measures name what is wrong, or no node is to be found
 
     def cases(self, reference: Reference, corpus: Corpus, settings: Any) -> Iterator[Case]:
         """Yield cases. Runs PyTorch, in the parent process, once for all candidates."""
@@ -105,6 +140,11 @@ class Check(Protocol):
 def load(name: str) -> Check:
     """Import a check that the recipe's reader has found to exist; a dotted name is any module with a `judge`."""
     return cast("Check", importlib.import_module(name if "." in name else f"verify.checks.{name}"))
+
+
+def judging(what: Judges) -> tuple[str, ...]:
+    """Return the names of the checks that look at this, of all that there are."""
+    return tuple(name for name in plugins.names("verify/checks") if what == load(name).JUDGES)
 
 
 def largest_by_row(a: Array, b: Array) -> Array:

@@ -14,6 +14,7 @@ from pipeline.command import invocation, say
 from pipeline.errors import ArtifactError, InputError
 from pipeline.recipe.recipe import Recipe
 from verify.candidate.untrusted.inspector import Inspector
+from verify.check import load
 from verify.checks.tokenizer import beside
 from verify.environment import environment
 from verify.interop import run_runtimes
@@ -22,7 +23,6 @@ from verify.report import history
 from verify.run import Manner, Order, Report, judge, making, manifest_of, with_verdict
 from verify.run_checks import Target
 
-TWIN = "twin"
 NOT_THERE = "left out by --processor: it runs on this machine's own"
 
 
@@ -57,7 +57,7 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
         "environment": place,
     }
     targets = [Target(variant, artifact.path / variants.model_file(variant)) for variant, artifact in artifacts.items()]
-    checks = [check for check in recipe.verify.checks if check != TWIN]  # its digest says that it is its own twin
+    checks = [name for name in recipe.verify.checks if not needs_twin(name)]  # its digest says that it is its own twin
     order = Order(origin.path, targets, checks, target, manner, past, programs if manner.runtimes else ())
     made, artifact = judge(recipe, order, {**header, "parents": parents}, wanted)
     if past is not None:
@@ -89,11 +89,11 @@ def candidate(
     checks, programs = list(recipe.verify.checks), run_runtimes.plan(recipe, [variant])
     not_run: list[NotRun] = []
     alone = beside(path) is None
-    if alone and "tokenizer" in checks:
-        say("tokenizer: NOT RUN: no tokenizer or config lies beside the candidate; the verdict is on the graph alone")
-        checks.remove("tokenizer")
-        not_run.append(NotRun("tokenizer", "no tokenizer or config lies beside the candidate"))
-    beside_it = twin(recipe, variant, home, directory) if TWIN in checks else None
+    for check in [name for name in checks if alone and load(name).JUDGES == "files"]:
+        say(f"{check}: NOT RUN: no tokenizer or config lies beside the candidate; the verdict is on the graph alone")
+        checks.remove(check)
+        not_run.append(NotRun(check, "no tokenizer or config lies beside the candidate"))
+    beside_it = next((twin(recipe, variant, home, directory, check) for check in checks if needs_twin(check)), None)
     place = {**environment(manner.emulator), "runtimes": run_runtimes.versions(programs)}
     if alone or not manner.runtimes:
         not_run += run_runtimes.left_out(programs, NO_FILES) if alone else _left_out(programs, manner)
@@ -108,16 +108,21 @@ def candidate(
     return made, artifact.path
 
 
-def twin(recipe: Recipe, variant: str, home: Path, source: Path) -> Path | None:
+def needs_twin(check: str) -> bool:
+    """Whether a check looks at a file beside the built variant."""
+    return load(check).JUDGES == "twin"
+
+
+def twin(recipe: Recipe, variant: str, home: Path, source: Path, check: str) -> Path | None:
     """The graph of the built variant, if it is intact, this recipe's, and made from this checkpoint; says why not."""
     try:
         origin, artifacts = lineage.open_built(recipe, [variant], home)
     except ArtifactError as error:
-        say(f"{TWIN}: NOT RUN: no {variant} of this recipe is built to compare with: {error.what}")
+        say(f"{check}: NOT RUN: no {variant} of this recipe is built to compare with: {error.what}")
         return None
     for name in checkpoint.inspect(origin.path, allow_pickle=recipe.source.allow_pickle).weight_files:
         if not (source / name).is_file() or file_digest(source / name) != file_digest(origin.path / name):
-            say(f"{TWIN}: NOT RUN: the built {variant} comes from another checkpoint than {source}")
+            say(f"{check}: NOT RUN: the built {variant} comes from another checkpoint than {source}")
             return None
     return artifacts[variant].path / variants.model_file(variant)
 

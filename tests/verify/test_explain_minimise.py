@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from verify.explain.input import Input, read_table
+from verify.candidate.input import Input, read_table
 from verify.explain.minimise import minimise
 
 

@@ -13,9 +13,9 @@ from onnx import helper
 
 from tests.support.planted import insert, store, weight
 from tests.support.tiny_checkpoints import SIZES, converted, write_checkpoint
+from verify.candidate.input import Input
 from verify.explain.explanation import NODE, NOTHING, RUN, Explanation, lines
 from verify.explain.failure import Failure
-from verify.explain.input import Input
 from verify.explain.locate import Bounds, Place, explain
 from verify.faults.surgery import must_make as made_by
 from verify.faults.surgery import read_instead, rename, set_attribute

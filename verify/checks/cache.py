@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from verify.candidate.input import Input, fed
 from verify.candidate.session import Candidate
-from verify.check import Array, Case, Measure, Partial, largest
+from verify.check import Array, Case, Ease, Explaining, Measure, Partial, largest
 from verify.checks.logits import LONG, RANGE
 from verify.reference import padding_cases
 from verify.reference.corpus import Batch
@@ -22,6 +23,9 @@ if TYPE_CHECKING:  # torch takes seconds to load
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
 TOLERATED = {"max_abs": "max", "self_max_abs": "max", "present_max_abs": "max"}
+JUDGES = "graph"
+SEEDED = True
+BRIEF: Mapping[str, Any] = {"length": 20, "prompt": 9, "splits": 2}
 
 
 @dataclass(frozen=True)
@@ -193,3 +197,21 @@ def _random_split(length: int, seed: int, number: int) -> list[int]:
     rng = np.random.default_rng([seed, length, number])
     cuts = np.sort(rng.choice(np.arange(1, length), size=min(length - 1, 1 + number * 2), replace=False))
     return [int(size) for size in np.diff([0, *cuts, length])]
+
+
+def _inputs(case: Case) -> Iterator[tuple[str, Input]]:
+    for name, plan in case.facts["plans"].items():
+        yield f": {name}", fed(case, tuple(plan))
+
+
+def _case_on(reference: Reference, given: Input) -> Case:
+    batch = Batch(given.ids, given.mask, given.positions)
+    return _case("minimised", batch, {"minimised": list(given.pieces)}, reference)
+
+
+EXPLAINING: Explaining | None = Explaining(
+    measures=dict.fromkeys(("max_abs", "present_max_abs", "self_max_abs"), Ease.CALLS),
+    inputs=_inputs,
+    case=_case_on,
+    keeps={"self_max_abs": (0, 1)},
+)

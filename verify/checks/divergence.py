@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from verify.candidate.input import Input, fed
 from verify.candidate.session import Candidate, positions_of
-from verify.check import Array, Case, Measure, Partial
+from verify.check import Array, Case, Ease, Explaining, Measure, Partial
 from verify.scoring.statistics import diverge, log_probability, softmax, standard_error
 from verify.settings import require_lengths, require_positive
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:  # torch takes seconds to load
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False  # a statistic of the weights; what a level may change, the check `logits` sees at every position
 TOLERATED = {"mean_kld": "max", "p999_kld": "max", "same_top": "min", "ln_ppl_ratio": "max"}
+JUDGES = "graph"
+SEEDED = False
+BRIEF: Mapping[str, Any] = {"chunks": 4}
 # Edges of the report's histogram, in nats: the same for every variant and every run, so that they can be laid over
 # each other. What lies outside is counted in the first and the last bin.
 EDGES = tuple(float(f"{10 ** (step / 4):.6g}") for step in range(-64, 9))
@@ -109,3 +113,19 @@ def series(partials: list[Partial], observed: Any, reference: Reference) -> dict
 
 def _perplexity(log_probabilities: Array) -> float:
     return float(np.exp(-log_probabilities.mean()))
+
+
+def _inputs(case: Case) -> Iterator[tuple[str, Input]]:
+    yield "", fed(case)
+
+
+def _case_on(reference: Reference, given: Input) -> Case:
+    return chunk_case(reference, given.ids[0], 0)
+
+
+EXPLAINING: Explaining | None = Explaining(
+    measures=dict.fromkeys(("mean_kld", "p999_kld", "ln_ppl_ratio", "same_top"), Ease.MEAN),
+    inputs=_inputs,
+    case=_case_on,
+    shortest=4,  # of a shorter chunk the second half scores nothing
+)

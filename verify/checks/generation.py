@@ -8,14 +8,15 @@ A choice that differs is a near tie if the reference itself was undecided within
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from verify.candidate.input import Input, fed
 from verify.candidate.session import Candidate
-from verify.check import Array, Case, Measure, Partial
+from verify.check import Array, Case, Ease, Explaining, Measure, Partial
 from verify.checks.logits import margin
 from verify.scoring.decoding import (
     CandidateDecoder,
@@ -36,6 +37,10 @@ if TYPE_CHECKING:  # torch takes seconds to load
 NEEDS = ("logits",)
 PER_LEVEL = False  # choices made of logits; what a level may change in these, `logits` and `cache` see at every step
 TOLERATED = {"greedy_near_ties": "max", "sampling_near_ties": "max", "beam_near_ties": "max"}
+JUDGES = "graph"
+SEEDED = True
+# Shares of steps need a hundred of them.
+BRIEF: Mapping[str, Any] = {"new_tokens": 30, "beam_prompts": 1, "beam_tokens": 6}
 
 
 @dataclass(frozen=True)
@@ -224,3 +229,17 @@ def _active(tokens: Array, end: int | None) -> Array:
     ended = np.cumsum(tokens == end, axis=1)
     active: Array = (ended - (tokens == end)) == 0
     return active
+
+
+def _inputs(case: Case) -> Iterator[tuple[str, Input]]:
+    """The prompt in one call, then the reference's tokens one by one, as the text was made."""
+    prompt, known = fed(case), case.arrays.get("tokens")
+    tokens = np.atleast_2d(np.asarray(case.facts["tokens"] if known is None else known, np.int64))[:, :-1]
+    ids = np.concatenate([prompt.ids, tokens], axis=1)
+    mask = np.concatenate([prompt.mask, np.ones_like(tokens)], axis=1)
+    yield "", Input(ids, mask, (prompt.ids.shape[1], *[1] * tokens.shape[1]))
+
+
+EXPLAINING: Explaining | None = Explaining(
+    measures=dict.fromkeys(TOLERATED, Ease.TEXT), inputs=_inputs, by=("cache", "logits")
+)

@@ -6,15 +6,16 @@ activation is rounded (verify/candidate/unrounded.py): there only the order of s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import RecipeError
+from verify.candidate.input import Input, fed
 from verify.candidate.session import Candidate
-from verify.check import Array, Case, Measure, Partial, largest, largest_by_row
+from verify.check import Array, Case, Ease, Explaining, Measure, Partial, largest, largest_by_row
 from verify.reference import padding_cases
 from verify.reference.corpus import Batch
 from verify.settings import require_lengths
@@ -25,6 +26,9 @@ if TYPE_CHECKING:  # torch takes seconds to load
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
 TOLERATED = {"max_abs": "max", "near_ties": "max", "batch_dependence": "max", "on_demand": "max"}
+JUDGES = "graph"
+SEEDED = True
+BRIEF: Mapping[str, Any] = {}
 RANGE = "reference_range"  # the largest absolute value of the reference's: what rounding errors scale with
 RANKS = (1, 10, 100, 1000, 10000)  # a bucket ends after each of these ranks of the reference's order, and at the last
 RANKED = 16  # positions of a case whose errors are told apart by rank: sorting a vocabulary takes milliseconds
@@ -194,3 +198,25 @@ def _on_demand(candidate: Candidate, whole: Array, case: Case) -> float:
         real = mask[:, -keep:] == 1
         worst = max(worst, largest(kept[real], whole[:, -keep:][real]))
     return worst
+
+
+def _inputs(case: Case) -> Iterator[tuple[str, Input]]:
+    yield "", fed(case)
+
+
+def _case_on(reference: Reference, given: Input) -> Case:
+    return case_of("minimised", Batch(given.ids, given.mask, given.positions), reference)
+
+
+EXPLAINING: Explaining | None = Explaining(
+    measures={
+        "max_abs": Ease.PASS,
+        "batch_dependence": Ease.ROWS,
+        "on_demand": Ease.ROWS,
+        "argmax_mismatch": Ease.ROWS,
+        "near_ties": Ease.TIES,
+    },
+    inputs=_inputs,
+    case=_case_on,
+    keeps={"on_demand": (1, 2)},
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from verify.candidate.embedding import Tables
 from verify.candidate.session import Candidate
 from verify.candidate.untrusted import parsing
 from verify.candidate.untrusted.tensors import is_external
-from verify.check import Case, Measure, Partial
+from verify.check import Case, Explaining, Measure, Partial
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
@@ -23,6 +23,10 @@ if TYPE_CHECKING:  # torch takes seconds to load
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
 TOLERATED = {"bytes_per_parameter": "max"}
+JUDGES = "graph"
+SEEDED = False
+BRIEF: Mapping[str, Any] = {}
+EXPLAINING: Explaining | None = None
 # What the loaders' contract allows; figures of this check without a tolerance in the recipe count violations.
 RULES = {
     "checker": "onnx's full checker accepts the model",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from verify.candidate import sidecar_files
 from verify.candidate.session import Candidate
-from verify.check import Case, Measure, Partial
+from verify.check import Case, Explaining, Measure, Partial
 from verify.settings import require_positive
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -20,6 +20,10 @@ if TYPE_CHECKING:  # torch takes seconds to load
 NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
 TOLERATED: dict[str, str] = {}
+JUDGES = "files"
+SEEDED = False
+BRIEF: Mapping[str, Any] = {}
+EXPLAINING: Explaining | None = None
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 # Keys in which a converted config may differ: they describe a file or a library, not the model.
 FREE = {

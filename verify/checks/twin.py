@@ -9,7 +9,7 @@ and only where such a variant lies in the build directory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from verify.candidate.session import Candidate, Step
 from verify.candidate.subgraph import Cuts
-from verify.check import Array, Case, Measure, NotApplicable, Partial, largest
+from verify.check import Array, Case, Explaining, Measure, NotApplicable, Partial, largest
 from verify.reference import padding_cases
 from verify.reference.corpus import Batch
 from verify.scoring.module_probes import SMALL, answers, modules, questions
@@ -35,6 +35,10 @@ TOLERATED = {
     "float_max_abs": "max",
     "modules_error": "max",
 }
+JUDGES = "twin"
+SEEDED = False
+BRIEF: Mapping[str, Any] = {}
+EXPLAINING: Explaining | None = None
 
 
 @dataclass(frozen=True)

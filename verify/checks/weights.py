@@ -8,7 +8,7 @@ be 1 within its own statistical error: a scale that is off shows before the erro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from verify.candidate.session import Candidate
 from verify.candidate.subgraph import Cut, Cuts, entries_of, rows_of
-from verify.check import Array, Case, Measure, NotApplicable, Partial
+from verify.check import Array, Case, Explaining, Measure, NotApplicable, Partial
 from verify.scoring.module_probes import SAMPLED, SMALL, Module, modules, questions_and_answers
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -32,6 +32,10 @@ TOLERATED = {
     "tensor_error": "max",
     "tensor_scale": "max",
 }
+JUDGES = "graph"
+SEEDED = False
+BRIEF: Mapping[str, Any] = {}
+EXPLAINING: Explaining | None = None
 PRECISION = 2.0**-23  # float32: no factor is known better
 
 

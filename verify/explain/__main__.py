@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None) -> int:
             raise InputError("not a file", where=path, hint="name an ONNX file")
     os.environ["HF_HUB_OFFLINE"] = "1"
 
-    from verify.explain.input import HINT, Input, read_table
+    from verify.candidate.input import HINT, Input, read_table
 
     table = read_table(arguments.input)
     criterion = table.get("criterion") if isinstance(table, dict) else None
@@ -64,13 +64,14 @@ def _show_again(arguments: argparse.Namespace, criterion: dict[str, Any], given:
 
 
 def _failure(criterion: dict[str, Any], given: Any, where: Path) -> Any:
-    from verify.explain.failure import Failure
-    from verify.explain.input import HINT
+    from pipeline import plugins
+    from verify.candidate.input import HINT
+    from verify.explain.failure import Failure, traceable
 
     try:
         names = ("variant", "check", "level", "figure", "bound", "upper", "case", "observed")
         table = {name: criterion[name] for name in names}
-        if table["check"] not in ("logits", "cache", "divergence"):
+        if table["check"] not in plugins.names("verify/checks") or not traceable(table["check"]):
             raise InputError(f"no check {table['check']!r} to run again", where=where, hint=HINT)
         return Failure(input=given, **{**table, "bound": float(table["bound"])})
     except (KeyError, TypeError, ValueError) as error:

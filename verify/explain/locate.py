@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from pipeline import plugins
+from verify.candidate.input import Input
+from verify.check import load
 from verify.explain.explanation import BESIDE, CONSTANT, NODE, NOTHING, RUN, Explanation
-from verify.explain.failure import FILES, Context, Failure, Trial, failures
+from verify.explain.failure import Context, Failure, Trial, failures, traceable
 from verify.explain.findings import Bounds, Findings, Place, probe
-from verify.explain.input import Input
 from verify.explain.minimise import minimise
 from verify.sandbox.worker import Worker
 from verify.verdict import Result
@@ -46,7 +48,7 @@ def explain_variant(context: Context, place: Place, results: Sequence[Result], s
     hung = next((result.failure for result in results if HUNG in (result.failure or "")), None)
     if hung is not None:  # every further run would take as long
         return replace(plain, kind=RUN, what=(hung,))
-    if all(result.passed or result.check in FILES for result in results):
+    if all(result.passed or load(result.check).JUDGES == "files" for result in results):
         return plain
     with contextlib.ExitStack() as stack:
         trials = {
@@ -149,7 +151,8 @@ def _on_any_text(context: Context, trial: Trial, place: Place, plain: Explanatio
     """What fails on no input of its own: look for a node on a padded batch in two calls, which no check has failed."""
     batch = context.corpus.batch((TEXT, TEXT // 2), 0, context.reference.end or 0)
     given = Input(batch.ids, batch.mask, (TEXT - 2, 2))
-    failure = Failure(plain.variant, "cache", trial.worker.level, None, 0.0, upper=True, input=given, case="any text")
+    check = next(name for name in plugins.names("verify/checks") if traceable(name))
+    failure = Failure(plain.variant, check, trial.worker.level, None, 0.0, upper=True, input=given, case="any text")
     found = _explanation(failure, probe(trial, place, failure), plain.failed, {})
     if found.kind in (NODE, CONSTANT):
         note = "found on a text that no check has failed on"

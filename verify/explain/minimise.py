@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from verify.explain.input import Input
+from verify.candidate.input import Input
 
 RUNS = 80  # trials at most; each is a pass of the reference and one of the candidate
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from verify.candidate.input import Input
 from verify.check import Array, Case
-from verify.explain.input import Input
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference

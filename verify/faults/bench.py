@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from pipeline import variants
 from pipeline.artifact import lineage
 from pipeline.errors import ArtifactError
 from pipeline.recipe.recipe import Recipe
+from verify.check import judging, load
 from verify.faults import lastbits
 from verify.faults.asking import Asking
 from verify.faults.fault import BUILD, FILES, Fault, InapplicableError, Subject
@@ -27,19 +28,16 @@ from verify.run_checks import Examination, Saved, Target
 from verify.sandbox.worker import Worker
 from verify.verdict import Result
 
-TWIN = "twin"
+(TWIN,) = judging("twin")
 LINEAGE = "lineage"  # what refuses a faulty artifact before any check runs
-# Work that is cut short here, so that hundreds of faults take minutes: what these catch, the whole checks catch too.
-SHORTER: dict[str, dict[str, Any]] = {
-    "cache": {"length": 20, "prompt": 9, "splits": 2},
-    "generation": {"new_tokens": 30, "beam_prompts": 1, "beam_tokens": 6},  # shares of steps need a hundred of them
-    "divergence": {"chunks": 4},
-}
 
 
-def shorter(settings: dict[str, Any]) -> dict[str, Any]:
-    """The checks' settings, with less work where SHORTER says so."""
-    return {name: replace(table, **SHORTER.get(name, {})) for name, table in settings.items()}
+def shorter(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The checks' settings, with less work where a check says how, so that hundreds of faults take minutes.
+
+    What these catch, the whole checks catch too.
+    """
+    return {name: replace(table, **load(name).BRIEF) for name, table in settings.items()}
 
 
 @dataclass(frozen=True)

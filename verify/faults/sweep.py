@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from verify import run_checks
+from verify.check import load
 from verify.faults import asking
 from verify.faults.bench import TWIN, Bench, failures
 from verify.faults.fault import EVERY, FILES, Fault, InapplicableError
@@ -24,10 +25,8 @@ from verify.sandbox.worker import Worker
 from verify.verdict import Result
 
 STEPS = 20  # halvings of a fault's magnitude among which the smallest one that is still caught is searched
-SEEDED = ("logits", "cache", "generation")  # the checks whose pieces of the text depend on the seed
 MOVED = (1000, 1001)  # seeds of the copies with moved last bits: none that the bounds were measured with
 Job = tuple[Fault, str, str | None]  # a fault, a variant, and the runtime that is asked, if it is not the checks
-BESIDE = "tokenizer"  # the check that judges the files beside the graph, and nothing else
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Pa
         return {}
 
     # Only what has changed is judged: the files beside the graph, or the graph.
-    judging = [name for name in bench.examination.modules if (name == BESIDE) is (entry.place == FILES)]
+    judging = [name for name in bench.examination.modules if (load(name).JUDGES == "files") is (entry.place == FILES)]
     path = bench.ground.plant(entry, variant, None, place / "planted")
     found = bench.judge(worker, entry, variant, path, judging)
     default = entry.magnitude
@@ -134,7 +133,7 @@ class Clean:
 
 
 def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list[Clean]:
-    """Judge the variants as they were made, by every check at the recipe's seed and by the SEEDED ones at others."""
+    """Judge the variants as they were made, by every check at the recipe's seed, by some at others."""
     results = [
         Clean(target.variant, bench.recipe.verify.seed, shorter=True, failed=failures(found), measures=_measures(found))
         for target, found in _judge(bench.examination, bench.cases, pool, _targets(bench, variants))
@@ -148,7 +147,7 @@ def clean(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list
         range(recipe.verify.seed, recipe.verify.seed + seeds), desc="clean", unit=" seeds", mininterval=interval()
     ):
         first = seed == recipe.verify.seed
-        modules = run_checks.plan(recipe, names if first else [name for name in names if name in SEEDED])
+        modules = run_checks.plan(recipe, names if first else [name for name in names if load(name).SEEDED])
         own = replace(recipe, verify=replace(recipe.verify, seed=seed))
         corpus = Corpus(recipe.text_path, reference.tokenizer, seed)
         examination = Examination(own, reference, corpus, modules, run_checks.settings_of(own, modules))

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import InputError
 from verify.candidate.session import positions_of
-from verify.check import Array
+from verify.check import Array, Case
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,15 @@ class Input:
         if not fits:
             raise InputError("ids, mask, pieces and positions do not fit each other", where=where, hint=HINT)
         return cls(ids, mask, pieces, places)
+
+
+def fed(case: Case, pieces: tuple[int, ...] = ()) -> Input:
+    """What a case feeds, in these pieces; none named: in one call."""
+    ids = np.atleast_2d(np.asarray(case.arrays["ids"]))
+    mask = np.asarray(case.arrays["mask"]) if "mask" in case.arrays else np.ones_like(ids)
+    known = case.arrays.get("positions")
+    own = None if known is None or np.array_equal(known, positions_of(mask)) else np.asarray(known)
+    return Input(ids, mask, pieces or (ids.shape[1],), own)
 
 
 HINT = "use an explain-input-*.json that `verify --explain` wrote"
