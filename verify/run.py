@@ -16,12 +16,14 @@ from pipeline.plugins import ROOT, code_of
 from pipeline.recipe.recipe import Recipe
 from verify import run_checks, verdict
 from verify.bounds.notices import notices
+from verify.check import Check
 from verify.emulation.emulator import Emulator
 from verify.interop import run_runtimes
 from verify.interop.run_runtimes import NotRun, Planned
 from verify.reference.corpus import Corpus, read_text
 from verify.report import document, forms, history
 from verify.run_checks import Examination, Target
+from verify.verdict import Result
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
@@ -54,59 +56,107 @@ class Order:
 
 def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Manifest) -> tuple[Report, store.Artifact]:
     """Judge, write the report's artifact, and return the report and the artifact."""
-    targets = order.targets
+    loaded = _load(recipe, order)
+    with store.staging(order.directory) as staged:
+        found = _run(loaded, order, staged)
+        made = _report(loaded, order, found, header, manifest)
+        if order.manner.explain and made["verdict"] != "passed":
+            made["explanations"] = _explain(loaded, order, found, made, staged)
+        return made, _seal(made, order, manifest, staged)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What everything is judged with, and the candidates' digests before it was."""
+
+    recipe: Recipe
+    modules: Mapping[str, Check]
+    settings: Mapping[str, Any]
+    before: Sequence[str]
+    reference: Reference
+    corpus: Corpus
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What checks and runtimes said, and which of them were not run."""
+
+    checks: Sequence[Result]
+    runtimes: Sequence[Result]
+    left: Sequence[NotRun]  # checks that had nothing to say about a file
+    not_asked: Sequence[NotRun]  # runtimes
+
+
+def _load(recipe: Recipe, order: Order) -> _Loaded:
+    """Refuse at once what cannot be judged, then load the reference, which takes seconds."""
     modules = run_checks.plan(recipe, order.checks)
     settings = run_checks.settings_of(recipe, modules)
-    verdict.require_tolerances(
-        recipe, modules, [target.variant for target in targets], measuring=order.manner.measuring
-    )
+    variants = [target.variant for target in order.targets]
+    verdict.require_tolerances(recipe, modules, variants, measuring=order.manner.measuring)
     read_text(recipe.text_path)
-    before = [file_digest(target.path) for target in targets]
+    before = [file_digest(target.path) for target in order.targets]
 
-    from verify.explain.failed_variants import Context, explain_all
-    from verify.reference.model import (
-        Reference,  # torch takes seconds to load; what is refused above is refused at once
-    )
+    from verify.reference.model import Reference  # after what is refused: torch takes seconds to load
 
     say("verify: loading the reference")
     reference = Reference(order.source, allow_pickle=recipe.source.allow_pickle)
     _check_expected(recipe, reference, order.source)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
-    with store.staging(order.directory) as staged:
-        examination = Examination(recipe, reference, corpus, modules, settings, order.manner.emulator)
-        found = examination.run(targets, staged)
-        results = [result for result in found if result.not_run is None]
-        left = {result.check: NotRun(result.check, result.not_run) for result in found if result.not_run is not None}
-        for entry in left.values():
-            say(f"{entry.what}: NOT RUN: {entry.reason}")
-        asked = run_runtimes.examine(recipe, order.runtimes, reference, corpus, targets)
-        about = {
-            "name": recipe.name,
-            "recipe": manifest.recipe,
-            **{name: value for name, value in header.items() if name != "parents"},
-            "complete": header["complete"] and not left,
-            "not_run": [*header["not_run"], *(asdict(entry) for entry in (*left.values(), *asked.not_run))],
-            "notices": [],
-            "history": None,
-            "explanations": [],
-            "reproduce": _reproduce(recipe, order, header, manifest.code),
-            "candidates": _candidates(targets, before),
-            "seed": recipe.verify.seed,
-            "settings": {name: asdict(table) for name, table in settings.items()},
-            "text": {"sha256": file_digest(recipe.text_path), "tokens": len(corpus.ids)},
-        }
-        made = document.document([*results, *asked.results], about)
-        made["notices"] = notices(recipe, made)
-        if order.past is not None:
-            made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)
-        if order.manner.explain and made["verdict"] != "passed":
-            context = Context(recipe, reference, corpus, modules, settings)
-            made["explanations"] = explain_all(context, order, results, made, staged)
-        forms.write(made, staged)
-        facts = {**manifest.facts, "complete": made["complete"]}  # a check that did not apply leaves it incomplete
-        sealed = with_verdict(replace(manifest, facts=facts), made["verdict"])
-        artifact = store.seal(staged, order.directory, sealed)
-    return made, artifact
+    return _Loaded(recipe, modules, settings, before, reference, corpus)
+
+
+def _run(loaded: _Loaded, order: Order, staged: Path) -> _Found:
+    """Run the checks, then ask the runtimes."""
+    recipe, reference, corpus = loaded.recipe, loaded.reference, loaded.corpus
+    examination = Examination(recipe, reference, corpus, loaded.modules, loaded.settings, order.manner.emulator)
+    found = examination.run(order.targets, staged)
+    results = [result for result in found if result.not_run is None]
+    left = {result.check: NotRun(result.check, result.not_run) for result in found if result.not_run is not None}
+    for entry in left.values():
+        say(f"{entry.what}: NOT RUN: {entry.reason}")
+    asked = run_runtimes.examine(recipe, order.runtimes, reference, corpus, order.targets)
+    return _Found(results, asked.results, tuple(left.values()), asked.not_run)
+
+
+def _report(loaded: _Loaded, order: Order, found: _Found, header: Mapping[str, Any], manifest: Manifest) -> Report:
+    """The report's document, without explanations."""
+    recipe = loaded.recipe
+    not_run = [asdict(entry) for entry in (*found.left, *found.not_asked)]
+    about = {
+        "name": recipe.name,
+        "recipe": manifest.recipe,
+        **{name: value for name, value in header.items() if name != "parents"},
+        "complete": header["complete"] and not found.left,
+        "not_run": [*header["not_run"], *not_run],
+        "notices": [],
+        "history": None,
+        "explanations": [],
+        "reproduce": _reproduce(recipe, order, header, manifest.code),
+        "candidates": _candidates(order.targets, loaded.before),
+        "seed": recipe.verify.seed,
+        "settings": {name: asdict(table) for name, table in loaded.settings.items()},
+        "text": {"sha256": file_digest(recipe.text_path), "tokens": len(loaded.corpus.ids)},
+    }
+    made = document.document([*found.checks, *found.runtimes], about)
+    made["notices"] = notices(recipe, made)
+    if order.past is not None:
+        made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)
+    return made
+
+
+def _explain(loaded: _Loaded, order: Order, found: _Found, made: Report, staged: Path) -> list[dict[str, Any]]:
+    """Where the fault of each failed variant is."""
+    from verify.explain.failed_variants import Context, explain_all
+
+    context = Context(loaded.recipe, loaded.reference, loaded.corpus, loaded.modules, loaded.settings)
+    return explain_all(context, order, found.checks, made, staged)
+
+
+def _seal(made: Report, order: Order, manifest: Manifest, staged: Path) -> store.Artifact:
+    """Write the report in all forms, and its manifest with the verdict."""
+    forms.write(made, staged)
+    facts = {**manifest.facts, "complete": made["complete"]}  # a check that did not apply leaves it incomplete
+    return store.seal(staged, order.directory, with_verdict(replace(manifest, facts=facts), made["verdict"]))
 
 
 def _candidates(targets: Sequence[Target], before: Sequence[str]) -> list[dict[str, Any]]:
