@@ -36,7 +36,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify faults noise bounds publish reconvert hub serve bench bench-cost bench-web benchmarks-accuracy fuzz arm64 peers check format test clean
+.PHONY: help setup demo convert quantize verify faults noise bounds publish reconvert hub serve bench bench-cost bench-web releases benchmarks-accuracy fuzz arm64 peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -48,7 +48,7 @@ help: ## print this list
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
 	@echo '  RECIPES=FILES what reconvert looks after (RECIPE)'
 	@echo '  ROUNDS=N      how often bench (5) and bench-web (3) measure everything'
-	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", parts of bench-cost, or faults to plant (everything)'
+	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", parts of bench-cost, releases, or faults to plant (everything)'
 	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
 	@echo '  SEEDS=N       how many copies of each variant noise measures (10), how many clean runs of each faults judges (20)'
 	@echo '  PROCESSOR=SET verify and faults run the candidates on an emulated processor, such as AVX2 or SSE4.2 (qemu-user)'
@@ -102,6 +102,9 @@ bench-cost: setup ## measure what convert and verify cost themselves
 
 bench-web: setup ## measure what was built in onnxruntime-web's wasm, in Node: browsers without WebGPU
 	$(BIN)/python -m benchmarks.web $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
+
+releases: setup ## run what was built in every release of its loaders that users may have, and keep the table in docs (installs 8 GB)
+	$(BIN)/python -m benchmarks.releases $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ONLY),--only $(ONLY),--keep)
 
 benchmarks-accuracy: setup ## the source card's six benchmarks, DATA=... (a directory), LIMIT=...; an interrupted run continues
 	$(BIN)/python -m benchmarks.accuracy $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) --data $(call quoted,$(DATA)) $(variants) $(if $(LIMIT),--limit '$(LIMIT)')

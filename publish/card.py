@@ -11,11 +11,13 @@ import jinja2
 import yaml
 from huggingface_hub import RepoCard
 
+from model import releases
 from pipeline.canonical import file_digest, parse_json
 from pipeline.errors import InputError
 from pipeline.recipe.publication import REPOSITORY
 from pipeline.variants import FILES, model_file
 from publish import converter, webgpu
+from publish.loading import loading
 from publish.markdown import without_html
 from publish.speed import Timing, timing
 from publish.tree import CARD, DOCUMENT, Published
@@ -74,6 +76,7 @@ def render(published: Published) -> str:
         webgpu=published.recipe.defaults.get("webgpu"),
         on_webgpu=[variant for variant in published.variants if variant in webgpu.judged(report)],
         timed=timed,
+        loading=loading(published, releases.read()),
         dimensions=published.variants[rows[0].variant].facts["dimensions"],
         end_token=_config(published).get("eos_token_id"),
         compared=_measured(report, rows[0].variant, "mean_kld", "compared"),

@@ -10,15 +10,17 @@ from typing import Any
 
 from benchmarks import engine
 from benchmarks.engine import Place, Site
+from benchmarks.program import ProgramError
 from benchmarks.progress import progress
 from benchmarks.results import Absent
 from benchmarks.schedule import Spread, spread, turns
-from benchmarks.web.engine import Engine, EngineError, Web
+from benchmarks.web.engine import Engine, Web
 from pipeline.canonical import file_digest
 from pipeline.command import say
 from pipeline.errors import InputError
 
 LOG = "logs/web.txt"
+MOST = 300  # characters of an error that are shown
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,9 @@ def measure(site: Site, chosen: Sequence[tuple[str, str]], web: Web, rounds: int
                 restless += number > 0 and not node.settle()
                 try:
                     answers[key].append(node.measure(places[key].path))
-                except EngineError as error:
+                except ProgramError as error:
                     del answers[key]
-                    _leave(absent, key, f"failed ({title}): {error}", f"see {LOG}")
+                    _leave(absent, key, f"failed ({title}): {str(error)[:MOST]}", f"see {LOG}")
     about = answers[next(iter(answers))][0]["versions"] if answers else {}
     entries = [entry(key, places[key].size, file_digest(places[key].path), found[1:]) for key, found in answers.items()]
     return Results(site.home.name, web.wasm, web.threads, rounds, entries, absent, restless, about)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.program import ProgramError
 from benchmarks.results import Absent
 from benchmarks.web import report
-from benchmarks.web.engine import STEPS, Engine, EngineError, Web
+from benchmarks.web.engine import STEPS, Engine, Web
 from benchmarks.web.run import Results, entry
 from pipeline.variants import model_file
 from tests.conftest import EMBEDDED, Stage
@@ -81,10 +82,10 @@ def test_two_variants_are_measured_and_one_that_fails_does_not_stop_the_next(
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
     with closing(Engine(Web("plain", 1, Bounds(60, 8)), tmp_path / "log")) as engine:
-        with pytest.raises(EngineError, match="Error: "):
+        with pytest.raises(ProgramError, match="Error: "):
             engine.measure(broken)
         answer = engine.measure(build / "embedded" / "q8" / model_file("q8"))
     assert len(answer["decode"]) == STEPS
     hurried = Engine(Web("plain", 1, Bounds(0.05, 8)), tmp_path / "log")
-    with closing(hurried), pytest.raises(EngineError, match="no answer within"):
+    with closing(hurried), pytest.raises(ProgramError, match="no answer within"):
         hurried.measure(broken)

@@ -1,22 +1,15 @@
 // Answers the questions with Transformers.js. The same code runs in Node and in a browser's page, so that a difference
 // between the two is one of the runtimes and not of the tests. It judges nothing: verify/interop/comparator.py does.
 
-/** A logits processor that changes nothing and keeps each step's likeliest tokens, [rows][steps][k] of [id, logit]. */
-function watcher(LogitsProcessor, count) {
-  class Watcher extends LogitsProcessor {
-    constructor() {
-      super();
-      this.top = [];
+/** A logits processor that changes nothing; `top` fills with each step's likeliest tokens, [rows][steps][k] of [id, logit]. */
+function watcher(count, top) {
+  return (_ids, logits) => {
+    const [rows, vocabulary] = logits.dims;
+    for (let row = 0; row < rows; row += 1) {
+      (top[row] ??= []).push(likeliest(logits.data.subarray(row * vocabulary, (row + 1) * vocabulary), count));
     }
-    _call(_ids, logits) {
-      const [rows, vocabulary] = logits.dims;
-      for (let row = 0; row < rows; row += 1) {
-        (this.top[row] ??= []).push(likeliest(logits.data.subarray(row * vocabulary, (row + 1) * vocabulary), count));
-      }
-      return logits;
-    }
-  }
-  return new Watcher();
+    return logits;
+  };
 }
 
 function likeliest(values, count) {
@@ -78,7 +71,7 @@ function numbers(tensor) {
  * @param options `dtype`, and what else `from_pretrained` takes
  */
 export async function answer(library, questions, options) {
-  const { AutoTokenizer, AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList } = library;
+  const { AutoTokenizer, AutoModelForCausalLM } = library;
   const tokenizer = await AutoTokenizer.from_pretrained(questions.model);
   tokenizer.padding_side = "left"; // as the text-generation pipeline does: a generating model continues the last token
   const strings = questions.strings.map((text) => tokenizer(text, { return_tensor: false }).input_ids.map(Number));
@@ -86,15 +79,13 @@ export async function answer(library, questions, options) {
   const texts = [];
   for (const group of questions.groups) {
     const inputs = tokenizer(group.texts, { padding: true });
-    const watch = watcher(LogitsProcessor, questions.stated);
-    const processors = new LogitsProcessorList();
-    processors.push(watch);
+    const top = [];
     const sequences = numbers(
       await model.generate({
         ...inputs,
         max_new_tokens: questions.new_tokens,
         do_sample: false,
-        logits_processor: processors,
+        logits_processor: [watcher(questions.stated, top)], // its own class is not exported by every release
       }),
     );
     const ids = numbers(inputs.input_ids);
@@ -102,7 +93,7 @@ export async function answer(library, questions, options) {
     texts.push({
       ids: ids.map((row, i) => row.filter((_, at) => mask[i][at] === 1)),
       tokens: sequences.map((row, i) => row.slice(ids[i].length)),
-      top: watch.top,
+      top,
     });
   }
   const lengths = [];

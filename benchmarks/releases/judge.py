@@ -1,0 +1,88 @@
+"""Is what a release answered what PyTorch answers, within the recipe's tolerances?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.releases.questions import Asked, name_of
+from model.releases import DIFFERS, RIGHT, Entry
+from verify.check import largest
+from verify.interop.questions import Group
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """How far logits may be off: of a pass without a cache, and of a step behind one."""
+
+    whole: float
+    step: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The largest error of one question, and what is allowed."""
+
+    question: str
+    error: float
+    allowed: float
+
+    @property
+    def right(self) -> bool:
+        """Whether it is within the tolerance."""
+        return self.error <= self.allowed
+
+
+def forced(asked: Asked, path: Path, allowed: Allowed) -> Iterator[Answer]:
+    """Judge the logits that ask.py or ask_web.mjs wrote; ValueError when they are not as many as asked for."""
+    found = np.fromfile(path, "<f4")
+    sizes = [case.logits.size for case in asked.cases]
+    if found.size != sum(sizes):
+        raise ValueError(f"{found.size} logits, {sum(sizes)} were asked for")
+    for case, own in zip(asked.cases, np.split(found, np.cumsum(sizes)[:-1]), strict=True):
+        logits, real = own.reshape(case.logits.shape), case.batch.mask == 1
+        for bound, part, name in (
+            (allowed.whole, slice(0, case.prompt), case.name),
+            (allowed.step, slice(case.prompt, None), f"{case.name}, decoding"),
+        ):
+            chosen = real[:, part]
+            yield Answer(name, largest(logits[:, part][chosen], case.logits[:, part][chosen]), bound)
+
+
+def free(asked: Asked, answers: Sequence[Mapping[str, Any]], allowed: float) -> Iterator[Answer]:
+    """Judge texts that Transformers.js continued: the logits that it states for each step, and the tokens chosen."""
+    for group, own in zip(asked.groups, answers, strict=True):
+        lengths = group.batch.mask.sum(axis=1).tolist()
+        errors = [_text(group, row, own) for row in range(len(lengths))]
+        yield Answer(name_of(lengths), max(errors), allowed)
+
+
+def entry_of(place: tuple[str, str, str, str], answers: Sequence[Answer]) -> Entry:
+    """Return the entry of a program that answered: right, or which questions are not and by how much."""
+    wrong = tuple(answer.question for answer in answers if not answer.right)
+    worst = max(answers, key=lambda answer: answer.error / answer.allowed)
+    error = worst.error if np.isfinite(worst.error) else None
+    release, program, engine, variant = place
+    return Entry(release, program, engine, variant, DIFFERS if wrong else RIGHT, error, worst.allowed, wrong)
+
+
+def _text(group: Group, row: int, own: Mapping[str, Any]) -> float:
+    """Return the largest error up to the first token that differs, or by how much PyTorch preferred its own there.
+
+    It is infinite when the prompt is other tokens, or a number is none.
+    """
+    if own["ids"][row] != group.batch.ids[row][group.batch.mask[row] == 1].tolist():
+        return float("inf")
+    tokens, wanted, logits = own["tokens"][row], group.tokens[row], group.logits[row]
+    errors = [0.0]
+    for step in range(int(group.active[row].sum())):
+        errors += [abs(value - float(logits[step, token])) for token, value in own["top"][row][step]]
+        if step >= len(tokens) or tokens[step] != wanted[step]:
+            errors.append(float(logits[step].max() - logits[step, tokens[step]]) / 2 if step < len(tokens) else np.inf)
+            break
+    worst = float(np.max(errors))
+    return worst if np.isfinite(worst) else float("inf")
