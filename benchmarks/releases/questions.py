@@ -10,9 +10,9 @@ from typing import Any
 
 from benchmarks.engine import Array
 from model.contract import Dimensions
+from verify.interop.likeliest import STATED
 from verify.interop.questions import Group, active
 from verify.reference.corpus import Batch, Corpus, left_padded
-from verify.runtimes.transformersjs import STATED
 
 PROMPTS = (9, 33, 65, 129)  # tokens: kernels take other ways beyond 32, 64 and 128
 ROWS = (70, 9, 33)  # of a batch, padded on the left
@@ -45,7 +45,7 @@ class Asked:
             for case in self.cases
         ]
         groups = [{"texts": list(group.texts)} for group in self.groups]
-        free = {"groups": groups, "strings": [], "new_tokens": NEW_TOKENS, "stated": STATED}
+        free = {"groups": groups, "strings": [], "new_tokens": NEW_TOKENS, "stated": STATED, "lengths": []}
         table = {"cases": cases, "heads": dims.kv_heads, "width": dims.head_dim, **free}
         path.write_text(json.dumps(table), encoding="utf-8")
 
