@@ -12,15 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.canonical import digest
+from pipeline.errors import InputError
 
 SIZES = ("K", "N", "block_size", "num_heads")  # integers that differ with the model or with the recipe's blocks alone
 
 
 def form_of(path: Path) -> tuple[str, ...]:
-    """Return the form as sorted lines: "ir 8", "opset ai.onnx 18", "tensor FLOAT", "node ..."."""
-    import onnx
+    """Return the form as sorted lines: "ir 8", "opset ai.onnx 18", "tensor FLOAT", "node ...".
 
-    model = onnx.load(path, load_external_data=False)
+    Raises InputError for a file that is no ONNX model.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise InputError(f"no ONNX model: {error}", where=path, hint="make it again: quantize") from error
     lines = {f"ir {model.ir_version}"}
     lines |= {f"opset {entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import}
     lines |= {f"tensor {onnx.TensorProto.DataType.Name(kind)}" for kind in _types(model.graph)}
