@@ -84,7 +84,7 @@ Judges = Literal["graph", "files", "twin"]
 
 
 class Ease(IntEnum):
-    """How much a failed measure says about the node at fault: the first is explained first."""
+    """Rank how much a failed measure says about the node at fault: the first is explained first."""
 
     PASS = 0  # the largest error of one pass
     CALLS = 1  # of calls that hand on a cache
@@ -96,7 +96,7 @@ class Ease(IntEnum):
 
 @dataclass(frozen=True)
 class Explaining:
-    """How a failed measure of a check is traced to a node: by the check itself, on smaller and smaller inputs."""
+    """State how a failed measure of a check is traced to a node: by the check itself, on smaller and smaller inputs."""
 
     measures: Mapping[str, Ease]  # in the order of explanation where the ease is the same
     inputs: Callable[[Case], Iterable[tuple[str, Input]]]  # what a case feeds, each with its name's ending

@@ -1,4 +1,4 @@
-"""Where a verdict was reached: versions, processor, threads."""
+"""State where a verdict was reached: versions, processor, threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy
 
 
 def environment(emulator: Emulator | None = None) -> dict[str, Any]:
-    """What may change a figure: library versions, processor model and flags (int8 kernels depend on them).
+    """Return what may change a figure: library versions, processor model and flags (int8 kernels depend on them).
 
     `emulator` is of the processor that the candidates are run on, if it is not this machine's.
     """

@@ -1,4 +1,4 @@
-"""Which instruction sets this process sees: onnxruntime has kernels for each, which sum and round in their own ways.
+"""Find which instruction sets this process sees: onnxruntime has kernels for each, with its own sums and roundings.
 
 They are asked of the processor (CPUID) or of the kernel (HWCAP), not of /proc/cpuinfo: in a process under an emulator,
 that file still tells of the machine.

@@ -33,7 +33,7 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class Manner:
-    """What is asked for beside the verdict."""
+    """State what is asked for beside the verdict."""
 
     measuring: bool = False  # figures may lack a tolerance: they are measured, and fail
     runtimes: bool = True  # False: the recipe's runtimes are left out, and the report is incomplete
@@ -67,7 +67,7 @@ def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Man
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What everything is judged with, and the candidates' digests before it was."""
+    """Hold what everything is judged with, and the candidates' digests before it was."""
 
     recipe: Recipe
     modules: Mapping[str, Check]
@@ -79,7 +79,7 @@ class _Loaded:
 
 @dataclass(frozen=True)
 class _Found:
-    """What checks and runtimes said, and which of them were not run."""
+    """Hold what checks and runtimes said, and which of them were not run."""
 
     checks: Sequence[Result]
     runtimes: Sequence[Result]
@@ -145,7 +145,7 @@ def _report(loaded: _Loaded, order: Order, found: _Found, header: Mapping[str, A
 
 
 def _explain(loaded: _Loaded, order: Order, found: _Found, made: Report, staged: Path) -> list[dict[str, Any]]:
-    """Where the fault of each failed variant is."""
+    """Find where the fault of each failed variant is."""
     from verify.explain.failed_variants import Context, explain_all
 
     context = Context(loaded.recipe, loaded.reference, loaded.corpus, loaded.modules, loaded.settings)

@@ -69,7 +69,7 @@ def settings_of(recipe: Recipe, modules: Mapping[str, Check]) -> dict[str, Any]:
 
 @dataclass
 class Evidence:
-    """What one check gathered on one candidate: a partial result for every case, or why it stopped."""
+    """Hold what one check gathered on one candidate: a partial result for every case, or why it stopped."""
 
     partials: list[Partial] = field(default_factory=list)
     failure: str | None = None

@@ -1,4 +1,4 @@
-"""What is judged against what: built variants with their lineage, or any single file."""
+"""State what is judged against what: built variants with their lineage, or any single file."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def candidate(
 
 
 def needs_twin(check: str) -> bool:
-    """Whether a check looks at a file beside the built variant."""
+    """Return whether a check looks at a file beside the built variant."""
     return load(check).JUDGES == "twin"
 
 

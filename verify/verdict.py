@@ -42,7 +42,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether the check ran, measured something, and every bound holds."""
+        """Return whether the check ran, measured something, and every bound holds."""
         return self.failure is None and bool(self.measures) and all(judged.passed for judged in self.measures)
 
 

@@ -1,4 +1,4 @@
-"""What a variant rounds besides its sums, as far as a recipe's steps tell."""
+"""State what a variant rounds besides its sums, as far as a recipe's steps tell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEVEL = 4  # the accuracy_level where a step names none: activations rounded to 
 
 @dataclass(frozen=True)
 class Formats:
-    """What a variant's graph rounds besides float32 sums; scales are of the type that products are computed in."""
+    """State what a variant's graph rounds besides float32 sums; scales are of the type products are computed in."""
 
     float16: bool = False
     body: bool = False  # the layers' products round their activations to int8
@@ -24,12 +24,12 @@ class Formats:
 
     @property
     def exact(self) -> bool:
-        """Whether no activation is rounded."""
+        """Return whether no activation is rounded."""
         return not (self.float16 or self.body or self.head)
 
     @property
     def float16_scales(self) -> bool:
-        """Whether weights are codes with scales of float16."""
+        """Return whether weights are codes with scales of float16."""
         return self.float16 and self.scales
 
     @property

@@ -1,4 +1,4 @@
-"""Where a run leaves what the recipe's tolerances rest on: its instruction sets, its ranges of numbers."""
+"""Say where a run leaves what the recipe's tolerances rest on: its instruction sets, its ranges of numbers."""
 
 from __future__ import annotations
 

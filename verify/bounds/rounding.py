@@ -1,4 +1,4 @@
-"""How far two right results of the same arithmetic may lie apart: other orders of sums, other roundings.
+"""Bound how far two right results of the same arithmetic may lie apart: other orders of sums, other roundings.
 
 Worst cases (n u for a sum of n terms) are hundreds of times what is ever seen and would hide faults. What is
 bounded here is what happens by chance, after the model of Higham and Mary (Sharper Probabilistic Backward Error

@@ -1,1 +1,1 @@
-"""What is judged: the graph in a session, its parts, and the files beside it."""
+"""Hold what is judged: the graph in a session, its parts, and the files beside it."""

@@ -1,4 +1,4 @@
-"""Which initializers the token embedding and the output head of a graph read, found by following the graph."""
+"""Find which initializers the token embedding and the output head of a graph read, by following the graph."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Tables:
         return name
 
     def _follows_ids(self, name: str) -> bool:
-        """Whether a value is computed from `input_ids` alone, as the indices of a lookup are."""
+        """Return whether a value is computed from `input_ids` alone, as the indices of a lookup are."""
         waiting, seen, sources = [name], {name}, set()
         while waiting:
             value = waiting.pop()

@@ -1,4 +1,4 @@
-"""What a failing check fed: the tokens of a batch, in pieces through the cache. It can be cut smaller."""
+"""Hold what a failing check fed: the tokens of a batch, in pieces through the cache. It can be cut smaller."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Input:
 
     @property
     def key(self) -> bytes:
-        """What two equal inputs share."""
+        """Return what two equal inputs share."""
         places = b"" if self.places is None else self.places.tobytes()
         return self.ids.tobytes() + self.mask.tobytes() + places + repr((self.ids.shape, self.pieces)).encode()
 
@@ -84,7 +84,7 @@ class Input:
 
 
 def fed(case: Case, pieces: tuple[int, ...] = ()) -> Input:
-    """What a case feeds, in these pieces; none named: in one call."""
+    """Return what a case feeds, in these pieces; none named: in one call."""
     ids = np.atleast_2d(np.asarray(case.arrays["ids"]))
     mask = np.asarray(case.arrays["mask"]) if "mask" in case.arrays else np.ones_like(ids)
     known = case.arrays.get("positions")

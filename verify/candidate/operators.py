@@ -1,4 +1,4 @@
-"""Which operators a graph uses, and whether the runtime that judges it knows them at the model's opsets."""
+"""Find which operators a graph uses, and whether the runtime that judges it knows them at the model's opsets."""
 
 from __future__ import annotations
 

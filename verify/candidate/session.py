@@ -93,7 +93,7 @@ class Candidate:
 
     @property
     def offers_last_logits(self) -> bool:
-        """Whether a caller can ask for the logits of the last positions only."""
+        """Return whether a caller can ask for the logits of the last positions only."""
         return any(port.name == LOGITS_TO_KEEP for port in self.session.get_overridable_initializers())
 
     def forward(

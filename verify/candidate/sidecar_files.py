@@ -1,4 +1,4 @@
-"""What the files beside a graph tell the programs that load it: the source's vocabulary, special tokens and settings.
+"""Judge what the files beside a graph tell its loaders: the source's vocabulary, special tokens and settings.
 
 Texts alone cannot say it. A token that is added, a merge that no text needs, or a key that a loader reads and a
 tokenizer does not, shows only to the user who meets it.
@@ -31,7 +31,7 @@ Facts = Mapping[str, Any]
 
 
 def stated(reference: Reference) -> dict[str, Any]:
-    """What the source's own files come to, as transformers has loaded them."""
+    """Return what the source's own files come to, as transformers has loaded them."""
     tokenizer, config = reference.tokenizer, reference.model.config
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     aliases = {alias: getattr(config, name, None) for alias, name in type(config).attribute_map.items()}
@@ -158,7 +158,7 @@ def _differing(found: Any, wanted: Facts, where: str) -> Iterator[str]:
 
 
 def _browsers(table: Any, where: str = "transformers.js_config") -> Iterator[str]:
-    """What Transformers.js would look for and not find, or feed and not be allowed to."""
+    """Yield what Transformers.js would look for and not find, or feed and not be allowed to."""
     if table is None:
         return
     if not isinstance(table, dict):

@@ -48,7 +48,7 @@ class Cut:
         self._tensors = [entry for entry in model.graph.initializer if len(entry.dims) == 2]
 
     def row_block(self, width: int) -> int:
-        """How many entries of a table's row share a scale."""
+        """Return how many entries of a table's row share a scale."""
         if self._expanded:
             return self.block
         return -(-width // self._groups) if self._groups else self.block
@@ -151,7 +151,7 @@ class Cuts:
         return found
 
     def _is_index(self, name: str, *, shape: bool) -> bool:
-        """Whether a value is made from the ids alone, or from the positions alone; or, if `shape`, from their shape."""
+        """Return whether a value is made from ids alone, or from positions alone; or, if `shape`, from their shape."""
         behind = self._sources.get(name, frozenset())
         return any(behind <= {port, SHAPE + port} and (shape or port in behind) for port in INDICES)
 
@@ -172,7 +172,7 @@ class Cuts:
 
 
 def rows_of(cut: Cut, width: int, *, every: int = 1) -> Iterator[tuple[slice, Array]]:
-    """What a linear module makes of an identity matrix, a piece of whole blocks at a time: float32 [rows, out].
+    """Yield what a linear module makes of an identity matrix, a piece of whole blocks at a time: float32 [rows, out].
 
     `every` n asks for one row in n.
     """

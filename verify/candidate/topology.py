@@ -1,4 +1,4 @@
-"""How a graph's nodes are joined: values that nothing makes, that are made twice, or that wait for themselves."""
+"""Check how a graph's nodes are joined: no value that nothing makes, that is made twice, or that waits for itself."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ ELEMENT_TYPES = ("to", "dtype")  # attributes that name the type of a node's res
 
 
 def has_float16(model: onnx.ModelProto) -> bool:
-    """Whether anything in a model is float16."""
+    """Return whether anything in a model is float16."""
     return any(True for _ in _float16(model))
 
 

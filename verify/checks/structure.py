@@ -43,7 +43,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Whether a graph must offer logits on demand; one that was converted by another program does not."""
+    """State whether a graph must offer logits on demand; one that was converted by another program does not."""
 
     logits_on_demand: bool = True
 
@@ -149,7 +149,7 @@ def _versions(model: Any) -> list[str]:
 
 
 def _finite(tensor: Any) -> bool:
-    """Whether a tensor holds finite numbers only. One outside the file is not read: it is a violation by itself."""
+    """Return whether a tensor's numbers are finite. One outside the file is not read: it is a violation by itself."""
     from onnx import numpy_helper
 
     if is_external(tensor):

@@ -197,7 +197,7 @@ def _files(directory: Path, case: Case) -> list[str]:
 
 
 def _accompanying(directory: Path, config: dict[str, Any], generation: dict[str, Any], case: Case) -> list[str]:
-    """What no text shows, and some loader reads."""
+    """Return the problems in what no text shows, and some loader reads."""
     facts, end = case.facts["stated"], case.facts["end"]
     return [
         *sidecar_files.vocabulary(directory, facts),
@@ -209,7 +209,7 @@ def _accompanying(directory: Path, config: dict[str, Any], generation: dict[str,
 
 
 def _tokenizer_config(config: dict[str, Any], case: Case) -> list[str]:
-    """What the loaders need of tokenizer_config.json: the source's special tokens as plain strings, and a pad token."""
+    """Check loaders' needs of tokenizer_config.json: the source's special tokens as plain strings, and a pad token."""
     source, context = case.facts["tokenizer_config.json"], case.facts["context"]
     problems = [
         f"tokenizer_config.json: {key} is not a plain string"

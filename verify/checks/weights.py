@@ -171,7 +171,7 @@ def _ratio(rr: Any, ww: Any) -> Any:
 
 
 def _scale(fr: Array, ff: Array, rr: Array, block: int) -> Array:
-    """How many of its standard errors the best factor of a block is from 1; blocks that are zero have none.
+    """Return how many of its standard errors the best factor of a block is from 1; blocks that are zero have none.
 
     With r = f - w, the factor <f,w>/<f,f> is 1 - <f,r>/<f,f>, and <r,r> - <f,r>^2/<f,f> is what it leaves of the error.
     """

@@ -34,7 +34,7 @@ SLOWER = 10  # how many times as long an emulated process may take: products tak
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an emulated process must find itself to be."""
+    """State what an emulated process must find itself to be."""
 
     instruction_set: str
     onnxruntime: str
@@ -69,7 +69,7 @@ class Emulator:
 
     @property
     def command(self) -> list[str]:
-        """What runs a Python there, before Python's own arguments."""
+        """Return what runs a Python there, before Python's own arguments."""
         architecture, model = MODELS[self.name]
         emulator = [self.program, "-cpu", model]
         if architecture == HOST:
@@ -78,11 +78,11 @@ class Emulator:
 
     @property
     def path(self) -> list[str]:
-        """Where that Python finds the project and its packages, before its own modules."""
+        """Return where that Python finds the project and its packages, before its own modules."""
         return sys.path if MODELS[self.name][0] == HOST else [str(ROOT), str(ARM64 / "site-packages")]
 
     def missing(self) -> Missing | None:
-        """What is not installed here."""
+        """Return what is not installed here."""
         architecture, _ = MODELS[self.name]
         if shutil.which(self.program) is None:
             return Missing(self.program, "apt-get install qemu-user (Debian)")

@@ -1,1 +1,1 @@
-"""What candidates are held against: the PyTorch model, the text, and cases of padding."""
+"""Provide what candidates are held against: the PyTorch model, the text, and cases of padding."""

@@ -78,7 +78,7 @@ class Reference:
 
     @functools.cached_property
     def landmarks(self) -> Landmarks:
-        """What the model's parts are called."""
+        """Return what the model's parts are called."""
         return self.architecture.landmarks.landmarks(self.config)
 
     @property

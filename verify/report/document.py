@@ -59,7 +59,7 @@ def overview(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def passes(report: Mapping[str, Any]) -> tuple[dict[str, dict[str, bool | None]], dict[str, dict[str, bool | None]]]:
-    """Whether each variant passes each check, and all that each further runtime was asked; None: nothing was judged."""
+    """Return whether each variant passes each check, and all that each further runtime was asked; None: not judged."""
     checks: dict[str, dict[str, bool | None]] = {}
     runtimes: dict[str, dict[str, bool | None]] = {}
     nothing: dict[str, bool | None] = dict.fromkeys(entry["variant"] for entry in report["candidates"])
@@ -96,7 +96,7 @@ def moved(report: Mapping[str, Any]) -> list[str]:
 
 
 def place(result: Mapping[str, Any]) -> str:
-    """Where a result was measured: the optimization level, and the runtime if it is not plain onnxruntime."""
+    """Return where a result was measured: the optimization level, and the runtime if it is not plain onnxruntime."""
     runtime = result["runtime"]
     return result["level"] if runtime == PLAIN else f"{runtime}, {result['level']}"
 
@@ -124,7 +124,7 @@ def bound_text(measure: Mapping[str, Any]) -> str:
 
 
 def reasons(report: Mapping[str, Any]) -> dict[str, str]:
-    """Why each bound is what it is, by `check.measure`."""
+    """Return why each bound is what it is, by `check.measure`."""
     return {
         f"{result['check']}.{m['name']}": m["reason"]
         for result in report["results"]

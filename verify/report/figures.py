@@ -1,4 +1,4 @@
-"""Which figures the report shows, from the series that the checks left in it."""
+"""Choose which figures the report shows, from the series that the checks left in it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Run:
-    """What was judged, by what, and every judged figure by its name (KEY)."""
+    """Hold what was judged, by what, and every judged figure by its name (KEY)."""
 
     report: str  # digest of the report's manifest
     making: str  # digest of what the report was made from: equal for repeated runs
@@ -100,7 +100,7 @@ def run_of(report: Mapping[str, Any], digest: str, making: str) -> Run:
 
 
 def compare(now: Run, past: Sequence[Run]) -> dict[str, Any]:
-    """What the report says of its history: what moved, what else had changed, and the course of the main figures.
+    """Return what the report says of its history: what moved, what else changed, and the course of the main figures.
 
     Runs of the same making with the same figures are this run, made before; so that making it again gives it again.
     """
@@ -123,7 +123,7 @@ def compare(now: Run, past: Sequence[Run]) -> dict[str, Any]:
 
 
 def moved(before: Figure, now: Figure) -> bool:
-    """Whether a figure that still passes has moved by more than chance, or more than its head-room makes harmless."""
+    """Return whether a figure that still passes has moved by more than chance, or than its head-room makes harmless."""
     passes = now.value <= now.bound if now.upper else now.value >= now.bound
     return passes and abs(now.value - before.value) > allowed(before, now)
 

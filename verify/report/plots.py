@@ -54,7 +54,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Axes:
-    """What an axis says and whether it is logarithmic."""
+    """State what an axis says and whether it is logarithmic."""
 
     x: str
     y: str
@@ -117,7 +117,7 @@ def dress(axes: Any, labels: Axes, title: str = "") -> None:
 
 
 def _subs(view: Sequence[float]) -> tuple[float, ...]:
-    """Which multiples of powers of ten are labelled: a short axis needs more than one."""
+    """Choose which multiples of powers of ten are labelled: a short axis needs more than one."""
     decades = math.log10(view[1] / view[0])
     return (1.0, 2.0, 3.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 3 else (1.0,)
 

@@ -1,4 +1,4 @@
-"""What the kernel does to a process that works on foreign files: it dies with its parent, and has bounds."""
+"""Set what the kernel does to a process that works on foreign files: it dies with its parent, and has bounds."""
 
 from __future__ import annotations
 

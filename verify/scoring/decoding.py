@@ -1,4 +1,4 @@
-"""How tokens are chosen: nucleus sampling with given random numbers, and beam search. The same code for both sides.
+"""Choose tokens by nucleus sampling with given random numbers, and by beam search: the same code for both sides.
 
 Greedy generation needs no code here: the reference's is transformers' own, and a candidate reproduces it exactly if and
 only if its most likely token is the reference's at every step of the reference's text.
@@ -35,7 +35,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Kept:
-    """Which tokens may be drawn (bool [vocabulary]), and how far each is from the edge, in units of logits."""
+    """State which tokens may be drawn (bool [vocabulary]), and how far each is from the edge, in units of logits."""
 
     mask: Array
     edge: Array
@@ -129,7 +129,7 @@ def keep(logits: Array, sampling: Sampling) -> Kept:
 
 
 def _way_to_edge(logits: Array, mass: Array, before: Array, sampling: Sampling) -> Array:
-    """How large an error takes each token over the nucleus' edge; all float64 [tokens], the likeliest first.
+    """Return how large an error takes each token over the nucleus' edge; all float64 [tokens], the likeliest first.
 
     A token leaves by falling behind some token j (or none: j is itself) before which, without it, lies enough mass; it
     comes in by rising before some token j before which little enough lies. Either takes closing the gap to j and moving
@@ -157,7 +157,7 @@ def draw(logits: Array, noise: Array, sampling: Sampling) -> int:
 
 
 def draw_margin(reference: Array, candidate: Array, noise: Array, sampling: Sampling) -> float:
-    """How large an error in logits explains that the candidate drew another token than the reference did.
+    """Return how large an error in logits explains that the candidate drew another token than the reference did.
 
     If both tokens may be drawn on both sides, their scores must be that close. A token that only the candidate may draw
     must be that close to the edge, and its score to the reference's. A token that the candidate may not draw must be

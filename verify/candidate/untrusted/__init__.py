@@ -1,4 +1,4 @@
-"""What is refused in a foreign file before anything runs it: one module for each kind of refusal.
+"""Refuse unusable foreign files before anything runs them: one module for each kind of refusal.
 
 Each module has `refuse...` functions that raise InputError (exit code 3) for a file that is no usable ONNX model: not
 ONNX, cut short, tensors whose bytes are not what they announce, data outside the file that cannot be trusted. A model

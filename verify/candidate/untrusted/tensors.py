@@ -78,7 +78,7 @@ def bytes_of(name: str, tensor: Any, path: Path) -> int:
 
 
 def is_external(tensor: Any) -> bool:
-    """Whether a tensor says that its data lies in another file."""
+    """Return whether a tensor says that its data lies in another file."""
     return bool(tensor.data_location == T.EXTERNAL or tensor.external_data)
 
 
