@@ -1,1 +1,1 @@
-"""Where is the fault? From a failed check to the smallest input that still fails and the node that causes it."""
+"""Find where the fault is: from a failed check to the smallest input that still fails and the node that causes it."""

@@ -101,7 +101,7 @@ def ratio(row: Row, entry: Row, usual: Mapping[str, float], *, baseline: bool) -
 
 
 def is_twin(rows: Sequence[Row]) -> bool:
-    """Whether the built variant beside the candidate is its clean twin: most of its rounded nodes give the same."""
+    """Return whether the built variant beside the candidate is its clean twin: most rounded nodes give the same."""
     compared = [
         e["baseline"] for row in rows for e in row["outputs"] if "baseline" in e and (row["rounded"] or row["float16"])
     ]
@@ -147,7 +147,7 @@ def _culprit(tensor: str, graph: _Graph, makers: Mapping[str, Row], entries: Map
 
 
 def _right(entry: Row, maker: Row, reader: Row, *, made: Row, baseline: bool) -> bool:
-    """Whether a tensor is known to be what its reader should read.
+    """Return whether a tensor is known to be what its reader should read.
 
     Half of a mask is no mask where values are selected by it. Softmax is to read scores that are masked, and these are
     to be scaled: a product that leaves the query or the scores as they were scales nothing.
@@ -164,7 +164,7 @@ def _right(entry: Row, maker: Row, reader: Row, *, made: Row, baseline: bool) ->
 
 
 def _carries(entry: Row, reader: Row, made: Row) -> bool:
-    """Whether what a node makes wrong may be what it read wrong.
+    """Return whether what a node makes wrong may be what it read wrong.
 
     Values are carried: floats, masks, ids and positions; not the sizes that reshapes read, nor a factor or a condition
     that is spread over the values: a node that makes something wrong of those is itself what was added to the graph.

@@ -1,4 +1,4 @@
-"""How far a tensor is from its true value, where it counts."""
+"""Measure how far a tensor is from its true value, where it counts."""
 
 from __future__ import annotations
 

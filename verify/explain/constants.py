@@ -1,4 +1,4 @@
-"""What is wrong with a node, where its constants tell: weights, biases, epsilon, scale, operator, what it reads.
+"""Find what is wrong with a node, where its constants tell: weights, biases, epsilon, scale, operator, what it reads.
 
 Compared with the reference's parameters and config, and with the built variant of the same name where there is one.
 """
@@ -118,7 +118,7 @@ def _beside(graph: Graph, node: Any, baseline: Graph, twin: Any) -> Iterator[str
 
 
 def _taken_over(graph: Graph, node: Any, baseline: Graph, twin: Any) -> bool:
-    """Whether nodes that the built variant lacks make what this one made: then it is they that are wrong."""
+    """Return whether nodes that the built variant lacks make what this one made: then it is they that are wrong."""
     lost = set(twin.output) - set(node.output)
     names = {baseline.label(entry) for entry in baseline.model.graph.node}
     return bool(lost) and all(name in graph.makers and graph.label(graph.makers[name]) not in names for name in lost)

@@ -1,4 +1,4 @@
-"""What was found about one variant's failure: plain data, and its text."""
+"""Hold what was found about one variant's failure: plain data, and its text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NODE, CONSTANT, RUN, BESIDE, NOTHING = "node", "constant", "run", "beside the gr
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why one variant failed.
+    """Say why one variant failed.
 
     `kind` says how it was found: `node` by values, `constant` by a constant that is not the reference's, `run` by
     onnxruntime's own error, `beside the graph` by the check's detail, `nothing`: no node deviates from true inputs.
@@ -43,7 +43,7 @@ class Explanation:
     command: str = ""
 
     def hit(self, name: str) -> str | None:
-        """How well this names a planted node or value: `exact`, `neighbour`, or None.
+        """Return how well this names a planted node or value: `exact`, `neighbour`, or None.
 
         Exact: the node, a value that it makes, or the first known value that it makes wrong. A neighbour holds a tensor
         of the same module (a product without its bias), or stands in the same stretch of nodes between known tensors.

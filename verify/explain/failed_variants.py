@@ -21,7 +21,7 @@ __all__ = ["Context", "explain_all"]
 
 
 class Order(Protocol):
-    """What was judged; see verify.run.Order."""
+    """State what was judged; see verify.run.Order."""
 
     @property
     def source(self) -> Path:
@@ -33,7 +33,7 @@ class Order(Protocol):
 
     @property
     def directory(self) -> Path:
-        """Where the report goes in the end."""
+        """Return where the report goes in the end."""
 
 
 def explain_all(

@@ -1,4 +1,4 @@
-"""Which failed measure is explained, on which input: the first of the check's own cases that fails alone."""
+"""Find which failed measure is explained, on which input: the first of the check's own cases that fails alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Failure:
 
     @property
     def keeps(self) -> tuple[int, ...]:
-        """How many of the last positions' logits the failing calls asked for; 0: all."""
+        """Return how many of the last positions' logits the failing calls asked for; 0: all."""
         return _explaining(self.check).keeps.get(self.figure or "", (0,))
 
     def on(self, given: Input) -> Failure:
@@ -75,13 +75,13 @@ class Trial:
         return found if math.isfinite(found) else math.inf
 
     def fails(self, failure: Failure, given: Input) -> bool:
-        """Whether the measure is out of its bound on this input."""
+        """Return whether the measure is out of its bound on this input."""
         value = self.value(failure, given)
         return value > failure.bound if failure.upper else value < failure.bound
 
 
 def traceable(check: str) -> bool:
-    """Whether a check can be run on single inputs, to find the node at fault."""
+    """Return whether a check can be run on single inputs, to find the node at fault."""
     own = load(check).EXPLAINING
     return own is not None and own.case is not None
 
@@ -94,7 +94,7 @@ def _explaining(check: str) -> Explaining:
 
 
 def failed_measures(results: Sequence[Result]) -> list[tuple[Result, Judged | None]]:
-    """What failed of one variant by computing, the simplest first; None: the check has no measures, it stopped."""
+    """Return what failed of one variant by computing, simplest first; None: the check has no measures, it stopped."""
     found: list[tuple[Result, Judged | None]] = []
     for result in results:
         if load(result.check).EXPLAINING is not None:
@@ -115,7 +115,7 @@ def failed_measures(results: Sequence[Result]) -> list[tuple[Result, Judged | No
 
 @dataclass(frozen=True)
 class Context:
-    """What the checks ran with; see `verify.run_checks.Examination`."""
+    """Hold what the checks ran with; see `verify.run_checks.Examination`."""
 
     recipe: Recipe
     reference: Reference

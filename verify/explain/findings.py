@@ -20,7 +20,7 @@ MOST_CALLS = 16  # calls probed, the first ones; a minimised input rarely has mo
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a foreign graph may take: seconds for one answer, GiB of address space."""
+    """State what a foreign graph may take: seconds for one answer, GiB of address space."""
 
     timeout_s: float
     memory_gb: float
@@ -28,7 +28,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the candidate and its clean twin lie, and a directory for what passes between processes."""
+    """Say where the candidate and its clean twin lie, with a directory for what passes between processes."""
 
     candidate: Path
     baseline: Path | None
@@ -38,7 +38,7 @@ class Place:
 
 @dataclass
 class Findings:
-    """What the probes of an input's calls said."""
+    """Hold what the probes of an input's calls said."""
 
     blame: Blame | None = None
     step: int | None = None
@@ -78,7 +78,7 @@ def _modes(failure: Failure) -> Iterator[str]:
 def probes(
     trial: Trial, place: Place, failure: Failure, way: tuple[int, str] = (0, "")
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What `verify.explain.probe` says about each call, or {"error": ...}; `way` is the logits to keep, and a mode."""
+    """Yield what `verify.explain.probe` says of each call, or {"error": ...}; `way`: the logits to keep, and a mode."""
     keep, mode = way
     with tempfile.TemporaryDirectory(dir=place.scratch) as home:
         directory = Path(home)

@@ -50,7 +50,7 @@ class Graph:
 
     @property
     def tensors(self) -> list[str]:
-        """What nodes compute, in the graph's order; constants are not computed."""
+        """Return what nodes compute, in the graph's order; constants are not computed."""
         return [name for name in self.makers if name not in self.constants]
 
     def label(self, node: Any) -> str:
@@ -59,7 +59,7 @@ class Graph:
 
 
 def parameters_of(graph: Graph, parameters: Mapping[str, Array]) -> dict[str, str]:
-    """Which parameter of the reference each constant is (or is a part of): by its name, else by its values."""
+    """Find which parameter of the reference each constant is (or is a part of): by its name, else by its values."""
     by_size: dict[int, list[str]] = defaultdict(list)
     for name, value in parameters.items():
         by_size[value.size].append(name)
@@ -84,7 +84,7 @@ def _by_value(tensor: Any, by_size: Mapping[int, list[str]], parameters: Mapping
 
 
 def anchors(graph: Graph, known: Mapping[str, Any], parameters: Mapping[str, str], embedding: str) -> dict[str, str]:
-    """Which true tensor each computed tensor is: by its name, by the scope of its node, or by the parameters it meets.
+    """Find which true tensor each computed one is: by its name, its node's scope, or the parameters that it meets.
 
     A product with the table of the module `embedding` is the head of a model that has it tied.
 
@@ -133,7 +133,7 @@ def _roles(node: Any, parameters: Mapping[str, str], embedding: str) -> Iterator
 
 
 def _part_looked_up(node: Any, parameter: str) -> bool:
-    """Whether ONNX's own Gather looks up codes or scales of a table, which other nodes put together."""
+    """Return whether ONNX's own Gather looks up codes or scales of a table, which other nodes put together."""
     return bool(node.op_type == "Gather" and node.input[0].startswith(f"{parameter}."))
 
 

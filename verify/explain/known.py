@@ -28,7 +28,7 @@ class KnownCall:
 
     @functools.cached_property
     def at(self) -> Landmarks:
-        """What the model's parts are called."""
+        """Return what the model's parts are called."""
         return self.own.landmarks.landmarks(self.call.config)
 
     @functools.cached_property

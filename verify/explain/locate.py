@@ -148,7 +148,7 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
 
 
 def _on_any_text(context: Context, trial: Trial, place: Place, plain: Explanation) -> Explanation:
-    """What fails on no input of its own: look for a node on a padded batch in two calls, which no check has failed."""
+    """Explain what fails on no input of its own by a node on a padded batch in two calls, which no check has failed."""
     batch = context.corpus.batch((TEXT, TEXT // 2), 0, context.reference.end or 0)
     given = Input(batch.ids, batch.mask, (TEXT - 2, 2))
     check = next(name for name in plugins.names("verify/checks") if traceable(name))

@@ -19,7 +19,7 @@ class _Search:
     known: dict[bytes, bool] = field(default_factory=dict)
 
     def holds(self, trial: Input) -> bool:
-        """Whether this input still fails; False when no run is left to find out."""
+        """Return whether this input still fails; False when no run is left to find out."""
         if trial.key not in self.known:
             if len(self.known) >= self.budget:
                 return False

@@ -64,12 +64,12 @@ class Seen:
 
     @functools.cached_property
     def decoded(self) -> frozenset[str]:
-        """What is made of quantized codes."""
+        """Return what is made of quantized codes."""
         return decoded(self.opened.graph, self.opened.names)
 
     @property
     def half(self) -> bool:
-        """Whether weights are kept in float16, so that values in float16 are what was asked for."""
+        """Return whether weights are kept in float16, so that values in float16 are what was asked for."""
         return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in self.opened.graph.constants.values())
 
 
@@ -87,7 +87,7 @@ def _parameters(directory: Path) -> dict[str, Array]:
 
 
 def _rows_alone(opened: Opened, given: KnownCall) -> dict[str, Gap]:
-    """How far each tensor of a row moves when the same row, from the same true inputs, is run without the others."""
+    """Measure how far each tensor of a row moves when that row, from the same true inputs, is run without others."""
     worst: dict[str, Gap] = {}
     for row in range(len(given.call.arrays["ids"])):
         single = open_graph(opened.graph, given.row(row))
@@ -122,7 +122,7 @@ def _matches(opened: Opened, given: KnownCall) -> Iterator[tuple[str, str]]:
 
 
 def _is(value: Array, truth: Truth) -> bool:
-    """Whether a value is this true one, axes of length one aside."""
+    """Return whether a value is this true one, axes of length one aside."""
     squeezed = [size for size in value.shape if size != 1] == [size for size in truth.value.shape if size != 1]
     boolean = (value.dtype == np.bool_) == (truth.value.dtype == np.bool_)
     return squeezed and boolean and gap(value, truth).relative <= SAME

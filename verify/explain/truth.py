@@ -1,4 +1,4 @@
-"""What the reference computes inside: every module's input and output, call by call, by PyTorch's forward hooks."""
+"""Record what the reference computes inside: each module's input and output, per call, by PyTorch's forward hooks."""
 
 from __future__ import annotations
 

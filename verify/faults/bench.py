@@ -42,7 +42,7 @@ def shorter(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Ground:
-    """Where faults are planted: copies of the clean variants in build/<name>."""
+    """State where faults are planted: copies of the clean variants in build/<name>."""
 
     home: Path
     dims: Dimensions
@@ -120,7 +120,7 @@ class Bench:
         return failures(self.examination.judge(worker, Target(variant, path, self.ground.clean(variant)), cases))
 
     def judge_moved(self, worker: Worker, variant: str, seed: int) -> list[Result]:
-        """What `twin` says of a copy with its last bits moved (`lastbits`), which is no fault."""
+        """Return what `twin` says of a copy with its last bits moved (`lastbits`), which is no fault."""
         clean = self.ground.clean(variant)
         with tempfile.TemporaryDirectory(dir=self.scratch) as place:
             path = Path(place) / clean.name

@@ -1,4 +1,4 @@
-"""Whether an explanation names the node that a fault was planted in: the verifier's second test."""
+"""Judge whether an explanation names the node that a fault was planted in: the verifier's second test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXACT, NEIGHBOUR, MISSED = "exact", "neighbour", "missed"
 
 @dataclass(frozen=True)
 class Score:
-    """What an explanation named for one fault in one variant.
+    """State what an explanation named for one fault in one variant.
 
     `exact`: a node that was planted (changed, put in, or reading a changed constant), or the one that makes what the
     fault says it makes wrong. `neighbour`: see `Explanation.hit`, or a planted node is named beside another. `declared`
@@ -132,7 +132,7 @@ def _planted(bench: Bench, entry: Fault, variant: str) -> Iterator[Target]:
 
 
 def figures(scores: Sequence[Score]) -> dict[str, dict[str, int]]:
-    """How many are exact, neighbours and missed, of every variant and in all (`all`)."""
+    """Count how many are exact, neighbours and missed, of every variant and in all (`all`)."""
     groups = {
         variant: [s for s in scores if s.variant == variant] for variant in dict.fromkeys(s.variant for s in scores)
     }

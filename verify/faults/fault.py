@@ -1,4 +1,4 @@
-"""What a fault is, and how a family's file declares one."""
+"""State what a fault is, and how a family's file declares one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class InapplicableError(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """What a fault is planted in: a copy, and what there is to know about it.
+    """Hold what a fault is planted in: a copy, and what there is to know about it.
 
     `files` is the directory of the copied artifact, or for faults in the lineage the copied build/<name>.
     """

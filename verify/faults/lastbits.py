@@ -62,14 +62,14 @@ def weights(graph: onnx.GraphProto) -> set[str]:
 
 
 def _stored(value: str, makers: Mapping[str, onnx.NodeProto]) -> str:
-    """What a value is made of by changes of type, less its zero points."""
+    """Return what a value is made of by changes of type, less its zero points."""
     while value in makers and makers[value].op_type in ("Cast", "Sub"):
         value = makers[value].input[0]
     return value
 
 
 def _multiplies(value: str, readers: Mapping[str, Sequence[onnx.NodeProto]]) -> bool:
-    """Whether a looked-up value is a factor of a product, after nothing but changes of its shape and type."""
+    """Return whether a looked-up value is a factor of a product, after nothing but changes of its shape and type."""
     after = readers.get(value, ())
     while len(after) == 1 and after[0].op_type in PASSED_ON:
         after = readers.get(after[0].output[0], ())

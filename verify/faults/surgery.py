@@ -72,7 +72,7 @@ def parts(model: onnx.ModelProto, weight: str) -> list[str]:
 
 
 def is_quantized(model: onnx.ModelProto, weight: str) -> bool:
-    """Whether a weight is stored as codes and scales."""
+    """Return whether a weight is stored as codes and scales."""
     return weight not in parts(model, weight)
 
 
@@ -210,7 +210,7 @@ class Graft:
         return self.op("Shape", value, start=axis, end=axis + 1)
 
     def past(self) -> str:
-        """How many tokens the cache holds, int64 [1]."""
+        """Compute how many tokens the cache holds, int64 [1]."""
         return self.op("Sub", self.size("attention_mask", 1), self.size("input_ids", 1))
 
     def choose(self, condition: str, yes: float, no: float) -> str:

@@ -31,7 +31,7 @@ Job = tuple[Fault, str, str | None]  # a fault, a variant, and the runtime that 
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one fault in one variant. Magnitudes are None for a fault that has none, or is not caught."""
+    """State what became of one fault in one variant. Magnitudes: None for a fault that has none, or is not caught."""
 
     fault: str
     variant: str
@@ -43,7 +43,7 @@ class Finding:
 
     @property
     def missed(self) -> bool:
-        """Whether it was planted and no check failed."""
+        """Return whether it was planted and no check failed."""
         return not self.caught_by and self.not_applicable is None
 
 
@@ -68,7 +68,7 @@ def sweep(bench: Bench, pool: Pool, faults: Iterable[Fault], variants: Sequence[
 
 
 def _jobs(bench: Bench, faults: Iterable[Fault], variants: Sequence[str]) -> Iterator[Job]:
-    """What is planted where, and who must catch it: the checks (None) and runtimes."""
+    """Yield what is planted where, and who must catch it: the checks (None) and runtimes."""
     for entry in faults:
         if entry.runtime in (None, EVERY):
             yield from ((entry, variant, None) for variant in variants if variant in entry.variants)

@@ -1,4 +1,4 @@
-"""What the catalogue shows: a table for people, the same as data, and the verdict."""
+"""Write what the catalogue shows: a table for people, the same as data, and the verdict."""
 
 from __future__ import annotations
 
@@ -128,14 +128,14 @@ def _place(finding: Finding) -> str:
 
 
 def _manner(entry: Clean) -> str:
-    """What a clean run has in its own way; nothing for whole work on the variant as it was made."""
+    """Say what a clean run has in its own way; nothing for whole work on the variant as it was made."""
     if entry.runtime is not None:
         return f", {entry.runtime}"
     return ", shorter work" if entry.shorter else ", last bits moved" if entry.moved else ""
 
 
 def _named(score: Mapping[str, Any] | None) -> str:
-    """How well, and what; nothing for a fault without a node."""
+    """Say how well it was named, and what; nothing for a fault without a node."""
     return "" if score is None else f"{score['score']}: {score['named'] or score['kind']}"
 
 

@@ -1,4 +1,4 @@
-"""How far a variant is from copies with moved last bits, and from itself at another level: what `twin` must allow."""
+"""Find how far a variant is from copies with moved last bits, or itself at another level: what `twin` must allow."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ABOUT = {
 
 
 def measure(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> list[Result]:
-    """What `twin` says of copies of every variant, and of the variant at every other level beside itself at the first.
+    """Let `twin` judge copies of every variant, and the variant at every other level beside itself at the first.
 
     No bound needs to be known. A copy that could not be judged gives a result without measures.
     """
