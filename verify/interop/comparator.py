@@ -40,7 +40,7 @@ Found = dict[str, list[Measure]]  # by check
 
 @dataclass(frozen=True)
 class Difference:
-    """Where a text first differs, and by how much the reference preferred its own token."""
+    """State where a text first differs, and by how much the reference preferred its own token."""
 
     where: str
     margin: float

@@ -1,4 +1,4 @@
-"""What every runtime is asked, and what the PyTorch reference answers: computed once for all of them."""
+"""Compute what every runtime is asked, and what the PyTorch reference answers, once for all of them."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ NO_FILES = "no tokenizer or config lies beside the candidate, so no runtime load
 
 @dataclass(frozen=True)
 class NotRun:
-    """What was not run, why, and whether the recipe gives no pass without it."""
+    """State what was not run, why, and whether the recipe gives no pass without it."""
 
     what: str
     reason: str
@@ -95,7 +95,7 @@ def _require_configurations(required: Sequence[str], name: str, module: Runtime,
 
 
 def versions(runtimes: Sequence[Planned]) -> dict[str, str]:
-    """What each runtime is on this machine, for the report's environment."""
+    """Return what each runtime is on this machine, for the report's environment."""
     return {
         runtime.name: runtime.module.version(runtime.settings) if runtime.missing is None else "not installed"
         for runtime in runtimes

@@ -23,7 +23,7 @@ Answers = Mapping[str, Mapping[str, Any] | RuntimeFailure]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one runtime may take for one variant: seconds, and GiB of data of one process."""
+    """State what one runtime may take for one variant: seconds, and GiB of data of one process."""
 
     timeout_s: float
     memory_gb: float
@@ -31,7 +31,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Missing:
-    """What is not there, and the command that makes it be there."""
+    """Name what is not there, and the command that makes it be there."""
 
     what: str
     command: str

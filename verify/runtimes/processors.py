@@ -63,14 +63,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Own:
-    """What the process of one instruction set must be, and how it runs a graph."""
+    """State what the process of one instruction set must be, and how it runs a graph."""
 
     wanted: Wanted
     asked: onnxruntime.Settings
 
 
 def missing(settings: Settings) -> Missing | None:
-    """What the first of the sets lacks, if none can be run."""
+    """Return what the first of the sets lacks, if none can be run."""
     lacking = absent(settings)
     return None if len(lacking) < len(settings.sets) else lacking[settings.sets[0]]
 
@@ -127,7 +127,7 @@ def _ask_all(asks: Mapping[str, Ask], task: Task, settings: Settings) -> Answers
 
 
 def answer(task: Task, own: Own) -> Answers:
-    """What the runtime `onnxruntime` answers, in the process of one instruction set; refuses to be another."""
+    """Answer as the runtime `onnxruntime` does, in the process of one instruction set; refuse to be another."""
     if (wrong := own.wanted.differs()) is not None:
         raise RuntimeFailure(wrong)
 
@@ -144,7 +144,7 @@ def _present(settings: Settings) -> Sequence[str]:
 
 
 def _multiplies_float16(graph: Path) -> bool:
-    """Whether the scales of a MatMulNBits, and so its activations, are float16."""
+    """Return whether the scales of a MatMulNBits, and so its activations, are float16."""
     model = onnx.load(graph, load_external_data=False)
     half = {entry.name for entry in model.graph.initializer if entry.data_type == onnx.TensorProto.FLOAT16}
     return any(node.op_type == "MatMulNBits" and node.input[2] in half for node in model.graph.node)

@@ -69,7 +69,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Configuration:
-    """How the page is asked: Transformers.js' device, the wasm file, threads, and whether it sees subgroups."""
+    """State how the page is asked: Transformers.js' device, the wasm file, threads, and whether it sees subgroups."""
 
     name: str
     device: str
@@ -135,7 +135,7 @@ def version(settings: Settings) -> str:
 
 
 def _adapter(settings: Settings) -> Adapter | Missing | None:
-    """What pages get, or lack; None where the recipe does not ask for WebGPU."""
+    """Return what pages get, or lack; None where the recipe does not ask for WebGPU."""
     if not settings.webgpu:
         return None
     return _browser(settings).adapter()

@@ -14,7 +14,7 @@ HALF = "shader-f16"  # the feature without which an adapter has no arithmetic in
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a page is told about its adapter. `subgroups`: the fewest and the most lanes of a subgroup, None without."""
+    """State what a page is told about its adapter. `subgroups`: fewest and most lanes of a subgroup, None without."""
 
     name: str
     software: bool
@@ -33,7 +33,7 @@ class Adapter:
 
 
 def read(found: Mapping[str, Any] | None) -> Adapter | None:
-    """What webgpu.mjs says of the adapter; None for no adapter."""
+    """Return what webgpu.mjs says of the adapter; None for no adapter."""
     if found is None:
         return None
     name = " ".join(filter(None, (found["vendor"], found["architecture"], found["description"])))
@@ -43,14 +43,14 @@ def read(found: Mapping[str, Any] | None) -> Adapter | None:
 
 
 def lacks(adapter: Adapter, graph: Path) -> str | None:
-    """Why the adapter cannot run a graph: it has no float16, and the graph has."""
+    """Say why the adapter cannot run a graph: it has no float16, and the graph has."""
     if adapter.half or not _has_float16(onnx.load(graph, load_external_data=False).graph):
         return None
     return f"no {HALF}: {adapter.name} has no arithmetic in float16, which this graph needs"
 
 
 def _has_float16(graph: onnx.GraphProto) -> bool:
-    """Whether any weight, constant, input or cast of a graph is float16."""
+    """Return whether any weight, constant, input or cast of a graph is float16."""
     half = onnx.TensorProto.FLOAT16
     ports = (port.type.tensor_type.elem_type for port in (*graph.input, *graph.output, *graph.value_info))
     attributes = [attribute for node in graph.node for attribute in node.attribute]

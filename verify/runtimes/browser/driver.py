@@ -53,7 +53,7 @@ class Browser:
     def call(
         self, device: str, calls: Sequence[Mapping[str, Any]], repository: Path, bounds: Bounds
     ) -> Sequence[Mapping[str, Any]]:
-        """What a page of its own found for each call, and what was complained about. RuntimeFailure for no answer.
+        """Return what a page of its own found for each call, and the complaints. RuntimeFailure for no answer.
 
         The browser is a new one with a new profile, started for `device`; its files are removed afterwards.
         """

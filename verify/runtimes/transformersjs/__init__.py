@@ -43,7 +43,7 @@ def missing(settings: Settings) -> Missing | None:
 
 
 def lacking(folder: Path) -> Missing | None:
-    """What of a folder's package.json is not installed beside it at exactly the pinned version."""
+    """Return what of a folder's package.json is not installed beside it at exactly the pinned version."""
     for name, wanted in read_json(folder / "package.json")["dependencies"].items():
         path = folder / "node_modules" / name / "package.json"
         if not path.is_file() or read_json(path)["version"] != wanted:
