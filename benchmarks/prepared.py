@@ -50,7 +50,7 @@ def prepared(site: Site, engine: str, name: str) -> Path:
 
 
 def _written_for_peers() -> list[Path]:
-    """What architectures say of peers' files."""
+    """List what architectures say of peers' files."""
     folders = (plugins.ROOT / plugins.ARCHITECTURES, *plugins.elsewhere(plugins.ARCHITECTURES))
     return [path for folder in folders for path in sorted(folder.glob("*/gguf.py"))]
 

@@ -87,7 +87,7 @@ class Builder:
         return self.tensor(name, turned)
 
     def attention_bias(self, ids: ir.Value, attention_mask: ir.Value) -> ir.Value:
-        """What is added to the scores, float32 [batch, 1, sequence, total]: 0 where a token may look, else MASKED.
+        """Compute what is added to scores, float32 [batch, 1, sequence, total]: 0 where a token may look, else MASKED.
 
         It may look at slots up to its own, which the last `sequence` of the `total` are, unless they are padding.
         """

@@ -1,4 +1,4 @@
-"""What the parts of a model are called, by the role that they play: how all that judges speaks of them.
+"""State what the parts of a model are called, by the role that they play: how all that judges speaks of them.
 
 A module has the name that PyTorch gives it. In the graphs of this project the value that a module computes bears the
 module's name, and its weights those of its parameters.
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a class of PyTorch's modules without parts does."""
+    """State what a class of PyTorch's modules without parts does."""
 
     LINEAR = "linear, its weight stored [in, out]"
     TURNED = "linear, its weight stored [out, in]"

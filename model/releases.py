@@ -1,4 +1,4 @@
-"""Which releases of the programs that load it a file was run in: docs/releases, which `benchmarks.releases` writes.
+"""Say which releases of the programs that load it a file was run in: docs/releases, which `benchmarks.releases` writes.
 
 What was measured on one file holds for every file of its form (model/form.py), so a model card may say it of files that
 were made later. A form that was not measured has no entry, and nothing is said about it.
@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class File:
-    """What was run: the digest of its form, the form, and the file's SHA-256."""
+    """State what was run: the digest of its form, the form, and the file's SHA-256."""
 
     form: str
     lines: tuple[str, ...]

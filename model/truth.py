@@ -45,14 +45,14 @@ class Call:
 
     @property
     def real(self) -> Array:
-        """Which of the call's tokens are no padding, bool [batch, sequence, 1]."""
+        """Return which of the call's tokens are no padding, bool [batch, sequence, 1]."""
         length = self.arrays["ids"].shape[1]
         real: Array = (self.arrays["mask"][:, -length:] == 1)[..., None]
         return real
 
     @property
     def allowed(self) -> Array:
-        """Where a token may look, bool [batch, 1, sequence, total]: at slots up to its own that are no padding."""
+        """Return where a token may look, bool [batch, 1, sequence, total]: slots up to its own that are no padding."""
         mask, length = self.arrays["mask"], self.arrays["ids"].shape[1]
         slots = np.arange(mask.shape[1])
         allowed: Array = (slots[-length:, None] >= slots)[None, None] & (mask == 1)[:, None, None]
@@ -65,7 +65,7 @@ class Call:
 
 
 def modules(call: Call) -> dict[str, Truth]:
-    """What every module reads and makes."""
+    """Return what every module reads and makes."""
     real = call.real
     return {
         name: Truth(value, real if value.shape[1] == real.shape[1] else None)
@@ -75,7 +75,7 @@ def modules(call: Call) -> dict[str, Truth]:
 
 
 def masks(call: Call) -> dict[str, Truth]:
-    """What `Builder.attention_bias` and `Builder.last` make, by the names that they give."""
+    """Return what `Builder.attention_bias` and `Builder.last` make, by the names that they give."""
     mask, length = call.arrays["mask"], call.arrays["ids"].shape[1]
     total, real, allowed = mask.shape[1], call.real[:, None], call.allowed
     slots = np.arange(total)
@@ -113,7 +113,7 @@ def ends(call: Call, at: Landmarks) -> dict[str, Truth]:
 
 
 def layers(call: Call, at: Landmarks) -> dict[str, Truth]:
-    """What lies between the modules of each layer: queries, keys, values, heads, residual stream, cache."""
+    """Return what lies between the modules of each layer: queries, keys, values, heads, residual stream, cache."""
     real, present = call.real, call.arrays["mask"][:, None, :, None] == 1
     found: dict[str, Truth] = {}
     for number, layer in enumerate(at.layers):

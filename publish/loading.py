@@ -1,4 +1,4 @@
-"""Which releases load the published files, from what was measured on files of the same form (model/releases.py)."""
+"""Say which releases load the published files, from what was measured on files of the same form (model/releases.py)."""
 
 from __future__ import annotations
 

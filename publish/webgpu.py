@@ -1,4 +1,4 @@
-"""What verify's report says of WebGPU: which variants were judged right there."""
+"""Read what verify's report says of WebGPU: which variants were judged right there."""
 
 from __future__ import annotations
 

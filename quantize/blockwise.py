@@ -1,4 +1,4 @@
-"""What the blockwise schemes (rtn, hqq, kquant, gptq) share: their options, and the walk over a graph's weights."""
+"""Hold what blockwise schemes (rtn, hqq, kquant, gptq) share: their options, and the walk over a graph's weights."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class BlockwiseOptions:
 
 @dataclass(frozen=True)
 class Choice:
-    """How one weight is quantized; None for what stays float."""
+    """State how one weight is quantized; None for what stays float."""
 
     scheme: str
     form: Form

@@ -1,4 +1,4 @@
-"""What a scheme's module offers, and the checks that schemes share for their options."""
+"""State what a scheme's module offers, and hold the checks that schemes share for their options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDER = "quantize/schemes"
 
 @dataclass
 class Context:
-    """What a step may need beyond the graph that it changes, and what it has to say for the artifact."""
+    """Hold what a step may need beyond the graph that it changes, and what it has to say for the artifact."""
 
     dims: Dimensions
     graph: Path  # the fp32 graph, unchanged by earlier steps

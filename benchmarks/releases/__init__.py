@@ -1,1 +1,1 @@
-"""Which releases of the programs that load our files load them, and are right: each release installed by itself."""
+"""Find which releases of the programs that load our files load them, and are right: each is installed by itself."""

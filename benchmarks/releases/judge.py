@@ -17,7 +17,7 @@ from verify.interop.questions import Group
 
 @dataclass(frozen=True)
 class Allowed:
-    """How far logits may be off: of a pass without a cache, and of a step behind one."""
+    """State how far logits may be off: of a pass without a cache, and of a step behind one."""
 
     whole: float
     step: float
@@ -33,7 +33,7 @@ class Answer:
 
     @property
     def right(self) -> bool:
-        """Whether it is within the tolerance."""
+        """Return whether it is within the tolerance."""
         return self.error <= self.allowed
 
 

@@ -1,4 +1,4 @@
-"""What every release is asked, and what PyTorch answers, in a process of its own."""
+"""Compute what every release is asked, and what PyTorch answers, in a process of its own."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ DEVICES = ("cpu", "cuda", "dml", "wasm", "webgpu", "webnn", "webnn-cpu", "webnn-
 
 @dataclass(frozen=True)
 class Expected:
-    """What the source must be; a source that differs in a stated field is refused."""
+    """State what the source must be; a source that differs in a stated field is refused."""
 
     layers: int | None = None
     hidden: int | None = None
@@ -43,7 +43,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the checkpoint comes from: a Hub repository at a revision, or a directory beside the recipe."""
+    """State where the checkpoint comes from: a Hub repository at a revision, or a directory beside the recipe."""
 
     repository: str
     revision: str = "main"
@@ -71,7 +71,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Verify:
-    """How variants are judged; a key named like a check holds that check's settings."""
+    """State how variants are judged; a key named like a check holds that check's settings."""
 
     text: str
     checks: tuple[str, ...]
@@ -232,7 +232,7 @@ def _defaults(table: object, variants: Sequence[str], where: str) -> Mapping[str
 
 
 def _calibrated(steps: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a scheme named anywhere in the steps says that it can use calibration."""
+    """Return whether a scheme named anywhere in the steps says that it can use calibration."""
     schemes = set(_texts(steps)).intersection(plugins.names(SCHEMES))
     return any(plugins.constant(SCHEMES, name, "CALIBRATED", bool) for name in sorted(schemes))
 

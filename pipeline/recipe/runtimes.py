@@ -17,7 +17,7 @@ FOLDER = "verify/runtimes"
 
 @dataclass(frozen=True)
 class Extent:
-    """How many tokens the longest prompt has that is read in one pass, and the longest that is also read padded.
+    """State how many tokens the longest prompt has that is read in one pass, and the longest that is also read padded.
 
     `texts`: how many of the texts are continued, the first ones; the last is those that are continued together.
     """
@@ -29,7 +29,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class Fewer:
-    """Where a runtime that is slow is asked fewer of the prompts that are read in one pass (0: none), and why.
+    """State where a runtime that is slow is asked fewer of the prompts that are read in one pass (0: none), and why.
 
     `texts`: it also continues fewer of the texts, the first ones.
     `configurations` are beginnings of their names; none of them stands for all, as does no variant.

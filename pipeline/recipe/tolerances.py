@@ -32,7 +32,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Basis:
-    """What the limits rest on: where they were measured, and how large the numbers are that rounding errors scale with.
+    """State what limits rest on: where they were measured, and the size of the numbers that rounding errors scale with.
 
     `measured_on` names instruction sets (verify/processor.py); the ranges are of absolute values in the reference's
     logits and cache on the verification text. Recipes without them state nothing of this.

@@ -29,7 +29,7 @@ CHUNK = 1 << 22  # weights quantized at a time, so that a large vocabulary's tem
 
 @dataclass(frozen=True, order=True)
 class Form:
-    """How a matrix is cut and coded: bits per weight, weights per scale, whether zero points are implied."""
+    """State how a matrix is cut and coded: bits per weight, weights per scale, whether zero points are implied."""
 
     bits: int
     block: int
@@ -86,7 +86,7 @@ class Part:
 
 
 def parts(blocks: Blocks) -> tuple[Part, ...]:
-    """What products and lookups read; the parts share the scales."""
+    """Return what products and lookups read; the parts share the scales."""
     form = blocks.form
     if form.bits != 6:
         return (_part(blocks, form.bits, blocks.codes, None if form.symmetric else blocks.zeros, 1.0),)

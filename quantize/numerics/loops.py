@@ -55,7 +55,7 @@ def _inverse(scale: Any) -> Any:
 
 @compiled
 def _total(sums: Floats) -> Floats:
-    """What the sums [8 * runs, lanes] of a block add up to, [lanes]."""
+    """Return what the sums [8 * runs, lanes] of a block add up to, [lanes]."""
     for run in range(0, len(sums), 8):
         for step in (1, 2, 4):
             for at in range(run, run + 8, 2 * step):

@@ -1,4 +1,4 @@
-"""Which values of a graph are float32, from the operators' schemas."""
+"""Find which values of a graph are float32, from the operators' schemas."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def float_values(model: ir.Model) -> dict[ir.Value, None]:
 
 
 def has_float16(model: ir.Model, node: ir.Node) -> bool:
-    """Whether the operator admits float16 wherever it admits float32, in the inputs and outputs that it has here."""
+    """Return whether the operator admits float16 wherever it admits float32, in the inputs and outputs it has here."""
     if node.domain == DOMAIN:
         return True  # so say onnxruntime's schemas of all its operators that convert and quantize write
     schema = _schema(model, node)

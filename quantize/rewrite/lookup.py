@@ -21,7 +21,7 @@ from quantize.rewrite.weights import Lookup, Weight
 
 @dataclass(frozen=True)
 class Site:
-    """Where nodes are put: before one node of a model, under one name."""
+    """State where nodes are put: before one node of a model, under one name."""
 
     model: ir.Model
     node: ir.Node

@@ -28,7 +28,7 @@ class Lookup:
 
     @property
     def indices(self) -> ir.Value | None:
-        """Which rows, int64."""
+        """Return which rows it picks, int64."""
         return self.gather.inputs[1]
 
 
@@ -47,7 +47,7 @@ class Weight:
 
     @property
     def stem(self) -> str:
-        """What the names of the quantized initializers begin with; unlike that of the twin."""
+        """Return what the names of the quantized initializers begin with; unlike that of the twin."""
         return f"{self.name}.T" if self.twin and not self.transposed else self.name
 
     @property
@@ -105,7 +105,7 @@ def tensor_of(value: ir.Value) -> ir.TensorProtocol:
 
 
 def _of_tokens(weight: Weight) -> bool:
-    """Whether tokens pick its rows, or its products are the logits: of as many rows others may be, by chance."""
+    """Return whether tokens pick its rows, or its products are the logits: of as many rows others may be, by chance."""
     return any(_is_ids(look.indices) for look in weight.lookups) or any(map(_makes_logits, weight.products))
 
 
@@ -115,7 +115,7 @@ def _is_ids(value: ir.Value | None) -> bool:
 
 
 def _makes_logits(node: ir.Node) -> bool:
-    """Whether a product is the output `logits`, but for a bias and rearrangements."""
+    """Return whether a product is the output `logits`, but for a bias and rearrangements."""
     value = node.outputs[0]
     while not (value.is_graph_output() and value.name == "logits"):
         users = [user for user, _ in value.uses()]
@@ -148,7 +148,7 @@ def _rows_of(gather: ir.Node) -> ir.Node | None:
 
 
 def _product(node: ir.Node) -> bool | None:
-    """Whether a product with its second input turns that input round; None if it is no plain product."""
+    """Return whether a product with its second input turns that input round; None if it is no plain product."""
     if node.op_type == "MatMul":
         return False
     if node.op_type not in ("Gemm", "FusedMatMul"):

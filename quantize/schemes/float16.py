@@ -114,7 +114,7 @@ def _wide(model: ir.Model, options: Options, floats: Collection[ir.Value]) -> se
 
 
 def _number(value: ir.Value) -> bool:
-    """Whether a value is a constant of one element, which is no weight."""
+    """Return whether a value is a constant of one element, which is no weight."""
     return value.is_initializer() and tensor_of(value).size == 1
 
 

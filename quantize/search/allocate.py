@@ -14,7 +14,7 @@ BINS = 1 << 18  # sizes are rounded up to 1/BINS of their range: for 50 tensors 
 
 @dataclass(frozen=True)
 class Item:
-    """What one candidate costs for one tensor."""
+    """State what one candidate costs for one tensor."""
 
     bytes: int
     kld: float
@@ -54,7 +54,7 @@ def allocate(slots: Sequence[Sequence[Item]], limit: Limit, budget: float) -> tu
 
 
 def _place(best: np.typing.NDArray[np.float64], limit: Limit, budget: float, least: int, unit: int) -> int | None:
-    """Where in `best` the plan ends; None if none keeps the budget."""
+    """Return where in `best` the plan ends; None if none keeps the budget."""
     if limit == "bytes":
         room = int((budget - least) // unit)
         return int(np.argmin(best[: room + 1])) if room >= 0 else None

@@ -30,7 +30,7 @@ Picks = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Budget:
-    """What a plan must keep: bytes of the file, or divergences in nats."""
+    """State what a plan must keep: bytes of the file, or divergences in nats."""
 
     max_bytes: int | None
     max_mean_kld: float | None
@@ -53,7 +53,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to place where, and the figures for the artifact's record."""
+    """State what to place where, and the figures for the artifact's record."""
 
     steps: list[tuple[Weight, Choice, Blocks]]
     facts: dict[str, Any]
@@ -81,7 +81,7 @@ class Builder:
         return self.built[picks]
 
     def steps(self, picks: Picks) -> list[tuple[Weight, Choice, Blocks]]:
-        """What a plan places; a tensor that stays float is left out."""
+        """Return what a plan places; a tensor that stays float is left out."""
         found = []
         for slot, pick in zip(self.slots, picks, strict=True):
             choice = slot.choices[pick]
@@ -131,7 +131,7 @@ def search(slots: Sequence[Slot], budget: Budget, context: Context) -> Plan:
 
 
 class Room:
-    """What the sum over tensors may come to, corrected by what whole graphs measure."""
+    """Hold what the sum over tensors may come to, corrected by what whole graphs measure."""
 
     def __init__(self, limit: Limit, budget: Budget, rest: int) -> None:
         self.limit = limit
@@ -163,7 +163,7 @@ def _rest(slots: Sequence[Slot], context: Context) -> int:
 
 
 def _first_kld(budget: Budget) -> float:
-    """Where to begin: the mean's bound; without one a tenth of that of the 99.9 % quantile, their usual ratio."""
+    """Return where to begin: the mean's bound; without one a tenth of the 99.9 % quantile's, their usual ratio."""
     return budget.max_mean_kld if budget.max_mean_kld is not None else (budget.max_p999_kld or 0.0) / 10
 
 

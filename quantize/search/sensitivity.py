@@ -1,4 +1,4 @@
-"""What quantizing one tensor does to the fp32 graph's logits, everything else left as it is."""
+"""Measure what quantizing one tensor does to the fp32 graph's logits, everything else left as it is."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def measure(slots: Sequence[Slot], context: Context) -> list[list[Item]]:
 
 
 class Probe:
-    """What each choice does to the fp32 graph's logits. A journal keeps what was measured; the rest is arithmetic."""
+    """Measure what choices do to the fp32 graph's logits. A journal keeps what was measured; the rest is arithmetic."""
 
     def __init__(self, context: Context, journal: Journal) -> None:
         self.context = context
@@ -131,7 +131,7 @@ class Probe:
         return known["kld"]
 
     def _rounded(self, weight: Weight, choice: Choice) -> Floats:
-        """What the quantized weight stands for, float32 [N, K]; the last one is kept, for it is asked for twice."""
+        """Return what the quantized weight stands for, float32 [N, K]; the last is kept, for it is asked for twice."""
         name = (weight.stem, choice)
         if self._last is None or self._last[0] != name:
             self._last = (name, dequantize(solve(weight, choice, self.context)))

@@ -43,7 +43,7 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, float], str]] = {
 
 
 def unsupported(config: Mapping[str, Any]) -> str | None:
-    """Why a configuration cannot be expressed in fused operators; None when it can."""
+    """Say why a configuration cannot be expressed in fused operators; None when it can."""
     activation = config.get("activation_function", "gelu_new")
     if activation not in ACTIVATIONS:
         return f"activation_function {activation!r} has no fused operator"
@@ -130,7 +130,7 @@ class _GPT2:
         return graph.ops("Split", [stays, sizes], [f"{name}.{part}" for part in PARTS], {"axis": 1})
 
     def _scale(self, layer: int) -> ir.Value:
-        """What one layer's queries are multiplied with, one constant for all layers if the config lets it be."""
+        """Return what one layer's queries are multiplied with, one constant for all layers if the config lets it be."""
         scale = self.dims.head_dim**-0.5 if self.config.get("scale_attn_weights", True) else 1.0
         if self.config.get("scale_attn_by_inverse_layer_idx", False):
             return self.graph.constant(f"attention_scale.{layer}", np.array(scale / (layer + 1), np.float32))

@@ -1,4 +1,4 @@
-"""What GPT-2's parts are called."""
+"""State what GPT-2's parts are called."""
 
 from __future__ import annotations
 

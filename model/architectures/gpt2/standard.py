@@ -37,7 +37,7 @@ def linear(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def mask(*, cache_position: torch.Tensor, attention_mask: torch.Tensor, **_: object) -> torch.Tensor:
-    """Where attention may look: bool [batch_size, 1, sequence, total]; causal by slot, and not at padding."""
+    """Return where attention may look: bool [batch_size, 1, sequence, total]; causal by slot, and not at padding."""
     import torch
 
     slots = torch.arange(attention_mask.shape[-1], dtype=torch.int64)
