@@ -222,8 +222,13 @@ def test_it_says_what_went_wrong(seen: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+def quiet(seen: dict[str, Any]) -> list[str]:
+    """What the console has, but for what Chromium itself says when a page asks for an adapter and there is none."""
+    return [line for line in seen["errors"] if line != "No available adapters."]
+
+
 def test_it_is_quiet_and_asks_nobody_else(seen: dict[str, Any]) -> None:
-    assert [seen[name]["errors"] for name in ("variants", "stopping", "keyboard", "phone")] == [[], [], [], []]
+    assert [quiet(seen[name]) for name in ("variants", "stopping", "keyboard", "phone")] == [[], [], [], []]
     assert seen["asked"] == {"127.0.0.1"}
     assert seen["connected"] == {"127.0.0.1"}
 
@@ -236,7 +241,7 @@ def test_published_it_takes_the_library_from_the_cdn_and_checks_it(seen: dict[st
     assert published["refused"].startswith("transformers.min.js is not the file that was published. ")
     assert "tokens/s" in published["figures"]
     assert published["again"] == 0
-    assert published["errors"] == []
+    assert quiet(published) == []
 
 
 def test_server_answers_files_ranges_and_nothing_else(address: str, files: Tree) -> None:

@@ -119,7 +119,7 @@ def test_a_candidate_is_compared_with_the_built_variant(build: Path, tmp_path: P
     assert run(main, arguments) == 0
     report = json.loads((own / "embedded" / "candidate-report" / "report.json").read_text())
     assert "twin" in {result["check"] for result in report["results"]}
-    assert report["not_run"] == []
+    assert "twin" not in {entry["what"] for entry in report["not_run"]}
     model = onnx.load(path)
     change_outputs(model, "transformer.h.2.mlp.c_fc.weight", lambda scales: scales * np.float32(1.001), scales=True)
     onnx.save(model, path)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 
-import onnx
 import pytest
 
 from tests.conftest import ROOT
@@ -80,15 +79,6 @@ def test_without_a_dtype_the_browser_takes_the_recipes_default(
     assert found.results
 
 
-def axis_renamed(directory: Path) -> None:
-    """Transformers.js builds its empty cache from the axis' name, and takes another name for a length of zero."""
-    model = onnx.load(directory / "onnx" / "model.onnx")
-    for port in model.graph.input:
-        if port.name.startswith("past_key_values."):
-            port.type.tensor_type.shape.dim[0].dim_param = "batch"
-    onnx.save(model, directory / "onnx" / "model.onnx")
-
-
 def merge_changed(directory: Path) -> None:
     path = directory / "tokenizer.json"
     table = json.loads(path.read_text())
@@ -109,7 +99,6 @@ def file_missing(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "runtime", "words"),
     [
-        (axis_renamed, "transformersjs", "exit code 1"),
         (merge_changed, "transformersjs", "tokenizer.tokens"),
         (page_instead_of_config, "browser", "not valid JSON"),
         (file_missing, "browser", "status 404"),
