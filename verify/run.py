@@ -16,7 +16,6 @@ from pipeline.plugins import ROOT, code_of
 from pipeline.recipe.recipe import Recipe
 from verify import run_checks, verdict
 from verify.bounds.notices import notices
-from verify.check import Check
 from verify.emulation.emulator import Emulator
 from verify.interop import run_runtimes
 from verify.interop.run_runtimes import NotRun, Planned
@@ -56,25 +55,13 @@ class Order:
 
 def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Manifest) -> tuple[Report, store.Artifact]:
     """Judge, write the report's artifact, and return the report and the artifact."""
-    loaded = _load(recipe, order)
+    examination, before = _load(recipe, order)
     with store.staging(order.directory) as staged:
-        found = _run(loaded, order, staged)
-        made = _report(loaded, order, found, header, manifest)
+        found = _run(examination, order, before, staged)
+        made = _report(examination, order, found, header, manifest)
         if order.manner.explain and made["verdict"] != "passed":
-            made["explanations"] = _explain(loaded, order, found, made, staged)
+            made["explanations"] = _explain(examination, order, found, made, staged)
         return made, _seal(made, order, manifest, staged)
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """Hold what everything is judged with, and the candidates' digests before it was."""
-
-    recipe: Recipe
-    modules: Mapping[str, Check]
-    settings: Mapping[str, Any]
-    before: Sequence[str]
-    reference: Reference
-    corpus: Corpus
 
 
 @dataclass(frozen=True)
@@ -85,10 +72,11 @@ class _Found:
     runtimes: Sequence[Result]
     left: Sequence[NotRun]  # checks that had nothing to say about a file
     not_asked: Sequence[NotRun]  # runtimes
+    candidates: Sequence[Mapping[str, Any]]
 
 
-def _load(recipe: Recipe, order: Order) -> _Loaded:
-    """Refuse at once what cannot be judged, then load the reference, which takes seconds."""
+def _load(recipe: Recipe, order: Order) -> tuple[Examination, list[str]]:
+    """Refuse at once what cannot be judged, then load the reference (seconds); with the candidates' digests."""
     modules = run_checks.plan(recipe, order.checks)
     settings = run_checks.settings_of(recipe, modules)
     variants = [target.variant for target in order.targets]
@@ -102,25 +90,27 @@ def _load(recipe: Recipe, order: Order) -> _Loaded:
     reference = Reference(order.source, allow_pickle=recipe.source.allow_pickle)
     _check_expected(recipe, reference, order.source)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
-    return _Loaded(recipe, modules, settings, before, reference, corpus)
+    return Examination(recipe, reference, corpus, modules, settings, order.manner.emulator), before
 
 
-def _run(loaded: _Loaded, order: Order, staged: Path) -> _Found:
-    """Run the checks, then ask the runtimes."""
-    recipe, reference, corpus = loaded.recipe, loaded.reference, loaded.corpus
-    examination = Examination(recipe, reference, corpus, loaded.modules, loaded.settings, order.manner.emulator)
+def _run(examination: Examination, order: Order, before: Sequence[str], staged: Path) -> _Found:
+    """Run the checks, then ask the runtimes; `before` are the digests that the candidates must still have."""
     found = examination.run(order.targets, staged)
     results = [result for result in found if result.not_run is None]
     left = {result.check: NotRun(result.check, result.not_run) for result in found if result.not_run is not None}
     for entry in left.values():
         say(f"{entry.what}: NOT RUN: {entry.reason}")
-    asked = run_runtimes.examine(recipe, order.runtimes, reference, corpus, order.targets)
-    return _Found(results, asked.results, tuple(left.values()), asked.not_run)
+    part = examination
+    asked = run_runtimes.examine(part.recipe, order.runtimes, part.reference, part.corpus, order.targets)
+    candidates = _candidates(order.targets, before)
+    return _Found(results, asked.results, tuple(left.values()), asked.not_run, candidates)
 
 
-def _report(loaded: _Loaded, order: Order, found: _Found, header: Mapping[str, Any], manifest: Manifest) -> Report:
+def _report(
+    examination: Examination, order: Order, found: _Found, header: Mapping[str, Any], manifest: Manifest
+) -> Report:
     """The report's document, without explanations."""
-    recipe = loaded.recipe
+    recipe = examination.recipe
     not_run = [asdict(entry) for entry in (*found.left, *found.not_asked)]
     about = {
         "name": recipe.name,
@@ -132,10 +122,10 @@ def _report(loaded: _Loaded, order: Order, found: _Found, header: Mapping[str, A
         "history": None,
         "explanations": [],
         "reproduce": _reproduce(recipe, order, header, manifest.code),
-        "candidates": _candidates(order.targets, loaded.before),
+        "candidates": found.candidates,
         "seed": recipe.verify.seed,
-        "settings": {name: asdict(table) for name, table in loaded.settings.items()},
-        "text": {"sha256": file_digest(recipe.text_path), "tokens": len(loaded.corpus.ids)},
+        "settings": {name: asdict(table) for name, table in examination.settings.items()},
+        "text": {"sha256": file_digest(recipe.text_path), "tokens": len(examination.corpus.ids)},
     }
     made = document.document([*found.checks, *found.runtimes], about)
     made["notices"] = notices(recipe, made)
@@ -144,12 +134,11 @@ def _report(loaded: _Loaded, order: Order, found: _Found, header: Mapping[str, A
     return made
 
 
-def _explain(loaded: _Loaded, order: Order, found: _Found, made: Report, staged: Path) -> list[dict[str, Any]]:
+def _explain(examination: Examination, order: Order, found: _Found, made: Report, staged: Path) -> list[dict[str, Any]]:
     """Find where the fault of each failed variant is."""
-    from verify.explain.failed_variants import Context, explain_all
+    from verify.explain.failed_variants import explain_all
 
-    context = Context(loaded.recipe, loaded.reference, loaded.corpus, loaded.modules, loaded.settings)
-    return explain_all(context, order, found.checks, made, staged)
+    return explain_all(examination, order, found.checks, made, staged)
 
 
 def _seal(made: Report, order: Order, manifest: Manifest, staged: Path) -> store.Artifact:

@@ -12,12 +12,10 @@ from typing import Any, Protocol
 
 from pipeline.command import say
 from verify.explain.explanation import Explanation, input_name, lines, write
-from verify.explain.locate import Bounds, Context, Place, explain_variant
+from verify.explain.locate import Bounds, Place, explain_variant
 from verify.report.document import failed
-from verify.run_checks import Target
+from verify.run_checks import Examination, Target
 from verify.verdict import Result
-
-__all__ = ["Context", "explain_all"]
 
 
 class Order(Protocol):
@@ -37,10 +35,10 @@ class Order(Protocol):
 
 
 def explain_all(
-    context: Context, order: Order, results: Sequence[Result], report: Mapping[str, Any], staged: Path
+    examination: Examination, order: Order, results: Sequence[Result], report: Mapping[str, Any], staged: Path
 ) -> list[dict[str, Any]]:
     """Explain each failed variant, in lines for the report; writes explain.json and the inputs into `staged`."""
-    bounds = Bounds(context.recipe.verify.timeout_s, context.recipe.verify.memory_gb)
+    bounds = Bounds(examination.recipe.verify.timeout_s, examination.recipe.verify.memory_gb)
     found = []
     for target in order.targets:
         own = [result for result in results if result.variant == target.variant]
@@ -50,7 +48,7 @@ def explain_all(
         with tempfile.TemporaryDirectory(dir=staged) as scratch:
             place = Place(target.path, target.twin, Path(scratch), bounds)
             said = [line for line in failed(report) if line.startswith(f"{target.variant}: ")]
-            explanation = explain_variant(context, place, own, said)
+            explanation = explain_variant(examination, place, own, said)
         found.append(replace(explanation, command=_command(explanation, order, place)))
     write(found, staged)
     return [{"variant": entry.variant, "lines": lines(entry)} for entry in found]

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.recipe.recipe import Recipe
 from verify.candidate.input import Input
-from verify.check import Check, Ease, Explaining, load
-from verify.reference.corpus import Corpus
+from verify.check import Ease, Explaining, load
+from verify.run_checks import Examination
 from verify.sandbox.worker import CandidateError, Worker
 from verify.verdict import Judged, Result
 
@@ -113,25 +113,14 @@ def failed_measures(results: Sequence[Result]) -> list[tuple[Result, Judged | No
     return sorted(found, key=place)
 
 
-@dataclass(frozen=True)
-class Context:
-    """Hold what the checks ran with; see `verify.run_checks.Examination`."""
-
-    recipe: Recipe
-    reference: Reference
-    corpus: Corpus
-    modules: Mapping[str, Check]
-    settings: Mapping[str, Any]
-
-
-def failures(context: Context, results: Sequence[Result]) -> Iterator[Failure]:
+def failures(examination: Examination, results: Sequence[Result]) -> Iterator[Failure]:
     """Every input of the failed checks, as a failure to try, for one variant's results, the simplest first."""
     for result, judged in failed_measures(results):
-        check, figure, bound, upper = _criterion(context.recipe, result, judged)
-        level = result.level if result.level != "any" else context.recipe.verify.levels[-1]
+        check, figure, bound, upper = _criterion(examination.recipe, result, judged)
+        level = result.level if result.level != "any" else examination.recipe.verify.levels[-1]
         # A run that stopped names its case; of the other cases nothing is known that would make them worth a run.
-        module, settings = context.modules[result.check], context.settings[result.check]
-        for case in module.cases(context.reference, context.corpus, settings):
+        module, settings = examination.modules[result.check], examination.settings[result.check]
+        for case in module.cases(examination.reference, examination.corpus, settings):
             for plan, given in _explaining(result.check).inputs(case):
                 yield Failure(result.variant, check, level, figure, bound, upper, given, f"{case.name}{plan}")
 

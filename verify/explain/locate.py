@@ -19,16 +19,17 @@ from pipeline import plugins
 from verify.candidate.input import Input
 from verify.check import load
 from verify.explain.explanation import BESIDE, CONSTANT, NODE, NOTHING, RUN, Explanation
-from verify.explain.failure import Context, Failure, Trial, failures, traceable
+from verify.explain.failure import Failure, Trial, failures, traceable
 from verify.explain.findings import Bounds, Findings, Place, probe
 from verify.explain.minimise import minimise
+from verify.run_checks import Examination
 from verify.sandbox.worker import Worker
 from verify.verdict import Result
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
 
-__all__ = ["Bounds", "Context", "Place", "conclude", "explain", "explain_variant"]
+__all__ = ["Bounds", "Place", "conclude", "explain", "explain_variant"]
 TEXT = 12  # tokens looked at where no input is known to fail
 HUNG = "no answer within"  # how verify.sandbox.worker says that a candidate took too long
 # How onnxruntime names a node that raised, and one that it cannot load.
@@ -37,7 +38,9 @@ STOPPED = re.compile(
 )
 
 
-def explain_variant(context: Context, place: Place, results: Sequence[Result], said: Sequence[str]) -> Explanation:
+def explain_variant(
+    examination: Examination, place: Place, results: Sequence[Result], said: Sequence[str]
+) -> Explanation:
     """Explain one variant's results; `said` are its failures as the report words them.
 
     Of what fails beside the computation (tokenizer, config, structure) the check's own detail is the explanation. If
@@ -52,16 +55,16 @@ def explain_variant(context: Context, place: Place, results: Sequence[Result], s
         return plain
     with contextlib.ExitStack() as stack:
         trials = {
-            level: Trial(context.reference, stack.enter_context(_worker(place, level)), place.scratch)
-            for level in context.recipe.verify.levels
+            level: Trial(examination.reference, stack.enter_context(_worker(place, level)), place.scratch)
+            for level in examination.recipe.verify.levels
         }
         with _progress(f"{variant}: failing input") as progress:
             found = next(
-                (each for each in failures(context, results) if _fails(trials[each.level], each, progress)), None
+                (each for each in failures(examination, results) if _fails(trials[each.level], each, progress)), None
             )
         if found is not None:
             return _smallest(trials[found.level], place, found, said)
-        return _on_any_text(context, trials[context.recipe.verify.levels[0]], place, plain)
+        return _on_any_text(examination, trials[examination.recipe.verify.levels[0]], place, plain)
 
 
 def _fails(trial: Trial, failure: Failure, progress: Any) -> bool:
@@ -147,9 +150,9 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
     return replace(plain, what=("each node, run from true inputs, gives what it should",))
 
 
-def _on_any_text(context: Context, trial: Trial, place: Place, plain: Explanation) -> Explanation:
+def _on_any_text(examination: Examination, trial: Trial, place: Place, plain: Explanation) -> Explanation:
     """Explain what fails on no input of its own by a node on a padded batch in two calls, which no check has failed."""
-    batch = context.corpus.batch((TEXT, TEXT // 2), 0, context.reference.end or 0)
+    batch = examination.corpus.batch((TEXT, TEXT // 2), 0, examination.reference.end or 0)
     given = Input(batch.ids, batch.mask, (TEXT - 2, 2))
     check = next(name for name in plugins.names("verify/checks") if traceable(name))
     failure = Failure(plain.variant, check, trial.worker.level, None, 0.0, upper=True, input=given, case="any text")
