@@ -185,9 +185,9 @@ def test_float16_is_seen_wherever_a_graph_has_it(place: str | None, tmp_path: Pa
         nodes.append(helper.make_node("Constant", [], ["c"], value=helper.make_tensor("v", half, [1], [1.0])))
     ports = [helper.make_tensor_value_info("x", kind, [1])], [helper.make_tensor_value_info("y", single, [1])]
     onnx.save(helper.make_model(helper.make_graph(nodes, "g", *ports, weights)), tmp_path / "m.onnx")
-    reason = adapter.lacks(SOFTWARE, tmp_path / "m.onnx")
+    reason = adapter.lacks(SOFTWARE, onnx.load(tmp_path / "m.onnx"))
     assert (reason is None) == (place is None)
-    assert adapter.lacks(replace(SOFTWARE, half=True), tmp_path / "m.onnx") is None
+    assert adapter.lacks(replace(SOFTWARE, half=True), onnx.load(tmp_path / "m.onnx")) is None
 
 
 def test_required_is_what_the_recipe_names() -> None:

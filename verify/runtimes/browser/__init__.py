@@ -106,13 +106,14 @@ def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
     """Configurations without a kernel for one of the graph's operators, or without its arithmetic."""
     import onnx
 
-    used = {node.op_type for node in onnx.load(graph, load_external_data=False).graph.node}
+    model = onnx.load(graph, load_external_data=False)
+    used = {node.op_type for node in model.graph.node}
     found: dict[str, str] = {}
     for build in settings.builds:
         for operator in sorted(used & LACKING.get(build, {}).keys()):
             found |= dict.fromkeys(_of_build(settings, build), LACKING[build][operator])
     own = _adapter(settings)
-    if isinstance(own, Adapter) and (reason := adapter.lacks(own, graph)) is not None:
+    if isinstance(own, Adapter) and (reason := adapter.lacks(own, model)) is not None:
         found |= dict.fromkeys(settings.webgpu, reason)
     elif isinstance(own, Adapter) and own.subgroups is None and HIDDEN in settings.webgpu:
         found[HIDDEN] = f"{own.name} has no subgroups to hide"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import onnx
+
+from verify.candidate.unrounded import has_float16
 
 HALF = "shader-f16"  # the feature without which an adapter has no arithmetic in float16
 
@@ -42,18 +43,8 @@ def read(found: Mapping[str, Any] | None) -> Adapter | None:
     return Adapter(name or "unnamed", bool(found["software"]), subgroups, HALF in found["features"])
 
 
-def lacks(adapter: Adapter, graph: Path) -> str | None:
+def lacks(adapter: Adapter, model: onnx.ModelProto) -> str | None:
     """Say why the adapter cannot run a graph: it has no float16, and the graph has."""
-    if adapter.half or not _has_float16(onnx.load(graph, load_external_data=False).graph):
+    if adapter.half or not has_float16(model):
         return None
     return f"no {HALF}: {adapter.name} has no arithmetic in float16, which this graph needs"
-
-
-def _has_float16(graph: onnx.GraphProto) -> bool:
-    """Return whether any weight, constant, input or cast of a graph is float16."""
-    half = onnx.TensorProto.FLOAT16
-    ports = (port.type.tensor_type.elem_type for port in (*graph.input, *graph.output, *graph.value_info))
-    attributes = [attribute for node in graph.node for attribute in node.attribute]
-    casts = (attribute.i for attribute in attributes if attribute.name == "to")
-    tensors = (*graph.initializer, *(attribute.t for attribute in attributes if attribute.name == "value"))
-    return half in {*(tensor.data_type for tensor in tensors), *ports, *casts}
