@@ -53,6 +53,7 @@ def render(published: Published) -> str:
     rows = [_row(published, variant, timed) for variant in FILES if variant in published.variants]
     data, body = _source_card(published)
     report = published.report
+    judged = webgpu.judged(report)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -74,7 +75,7 @@ def render(published: Published) -> str:
         shown={variant: _favourite(rows, variant) for variant in ("fp32", "q8", "q4")},
         wasm=published.recipe.defaults.get("wasm"),
         webgpu=published.recipe.defaults.get("webgpu"),
-        on_webgpu=[variant for variant in published.variants if variant in webgpu.judged(report)],
+        on_webgpu=[variant for variant in published.variants if variant in judged],
         timed=timed,
         loading=loading(published, releases.read()),
         dimensions=published.variants[rows[0].variant].facts["dimensions"],

@@ -114,14 +114,14 @@ def _not_passed(recipe: Recipe, report: Mapping[str, Any], variants: Mapping[str
     lacking = not_run(report)
     if lacking:
         return f"a required check or runtime did not run: {'; '.join(lacking)}"
+    required = _required(recipe)
     judged = {entry["variant"]: (entry["bytes"], entry["sha256"]) for entry in report["candidates"]}
     for name, artifact in variants.items():
         graph = next(entry for entry in artifact.manifest.files if entry.path == model_file(name))
         if judged.pop(name, None) != (graph.size, graph.sha256):
             return f"the report is about other bytes than {graph.path}"
-        complaint = _not_run_on(
-            recipe, name, [r for r in report["results"] if r["variant"] == name], _excused(report, name)
-        )
+        own = [result for result in report["results"] if result["variant"] == name]
+        complaint = _not_run_on(required, name, own, _excused(report, name))
         if complaint is not None:
             return complaint
     if judged:
@@ -134,11 +134,9 @@ def _default_not_judged(recipe: Recipe, report: Mapping[str, Any]) -> str | None
     variant = recipe.defaults.get("webgpu")
     if variant is None or variant in webgpu.judged(report):
         return None
-    what, where = (
-        f"{variant}, which pages load on WebGPU unasked (defaults.webgpu), was not judged there",
-        f"{webgpu.PLACE}: {variant}",
-    )
-    reasons = [entry["reason"] for entry in report["not_run"] if entry["what"] in (where, webgpu.PLACE, "browser")]
+    what = f"{variant}, which pages load on WebGPU unasked (defaults.webgpu), was not judged there"
+    places = (f"{webgpu.PLACE}: {variant}", webgpu.PLACE, "browser")
+    reasons = [entry["reason"] for entry in report["not_run"] if entry["what"] in places]
     return "; ".join((what, *reasons))
 
 
@@ -148,8 +146,14 @@ def _excused(report: Mapping[str, Any], variant: str) -> set[str]:
     return {what for what, _, which in entries if which == variant}
 
 
+def _required(recipe: Recipe) -> list[str]:
+    """Return the checks and runtimes that every variant must have a result of."""
+    checks = [name for name in recipe.verify.checks if plugins.constant(CHECKS, name, "JUDGES", str) != OWN_TWIN]
+    return [*checks, *recipe.verify.runtimes.require, *(recipe.publish.require if recipe.publish else ())]
+
+
 def _not_run_on(
-    recipe: Recipe, variant: str, results: Sequence[Mapping[str, Any]], excused: AbstractSet[str]
+    required: Sequence[str], variant: str, results: Sequence[Mapping[str, Any]], excused: AbstractSet[str]
 ) -> str | None:
     for result in results:
         if not result["passed"]:
@@ -157,8 +161,7 @@ def _not_run_on(
     ran = {result.get(key) for result in results for key in ("check", "runtime")}
     ran |= {f"{result.get('runtime')}, {result.get('level')}" for result in results}
     ran |= excused
-    checks = [name for name in recipe.verify.checks if plugins.constant(CHECKS, name, "JUDGES", str) != OWN_TWIN]
-    for name in (*checks, *recipe.verify.runtimes.require, *(recipe.publish.require if recipe.publish else ())):
+    for name in required:
         if name not in ran:
             return f"a required check or runtime did not run: {name} on {variant}"
     return None
