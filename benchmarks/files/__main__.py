@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.graphs import require_files
 from pipeline import command
-from pipeline.errors import PASSED, InputError, RecipeError
+from pipeline.errors import PASSED, RecipeError
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -20,9 +21,7 @@ def main(argv: Sequence[str] | None) -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="threads of each session (all cores)")
     parser.add_argument("--context", type=int, default=1024, metavar="N", help="positions that the model has (1024)")
     arguments = parser.parse_args(argv)
-    for path in arguments.files:
-        if not path.is_file():
-            raise InputError("not a file", where=path, hint="name ONNX files")
+    require_files(arguments.files)
     threads = arguments.threads or cores
     if arguments.rounds < 1 or threads < 1 or len(arguments.files) < 2:
         hint = "at least two files, one round and one thread"

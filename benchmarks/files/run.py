@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import report
+from benchmarks.engines.ours import SESSION
+from benchmarks.graphs import unusable
 from benchmarks.progress import progress
 from benchmarks.remote import Remote, RemoteError, settle
 from benchmarks.scenario import Scenario
 from benchmarks.schedule import turns
 from benchmarks.subject import Subject
-from pipeline.errors import InputError
 
-SESSION = "benchmarks.onnx_session"
 TURN_S = 300.0
 SCENARIOS = (
     Scenario("decode after 64", "decode", 64, steps=64),
@@ -84,5 +84,4 @@ def _call(remote: Remote, path: Path, method: str, *arguments: object) -> float:
     try:
         return float(remote.call(method, *arguments, timeout_s=TURN_S))
     except RemoteError as error:
-        hint = "name a decoder's graph with past key values, such as build/<name>/<variant>/onnx/*.onnx"
-        raise InputError(f"onnxruntime cannot run it: {error}", where=path, hint=hint) from error
+        raise unusable(error, path) from error

@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.graphs import require_files
 from pipeline import command
-from pipeline.errors import PASSED, InputError, RecipeError
+from pipeline.errors import PASSED, RecipeError
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -19,9 +20,7 @@ def main(argv: Sequence[str] | None) -> int:
     parser.add_argument("--tokens", type=int, default=1, metavar="N", help="tokens of a pass: 1, a decode step (1)")
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="passes, of which medians are shown (100)")
     arguments = parser.parse_args(argv)
-    for path in arguments.files:
-        if not path.is_file():
-            raise InputError("not a file", where=path, hint="name ONNX files")
+    require_files(arguments.files)
     if arguments.past < 0 or arguments.tokens < 1 or arguments.steps < 1:
         raise RecipeError("nothing would be measured", where="--past, --tokens, --steps", hint="at least 0, 1 and 1")
 

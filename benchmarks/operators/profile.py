@@ -22,8 +22,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 
 from benchmarks import report
+from benchmarks.graphs import unusable
 from model.contract import LOGITS_TO_KEEP
-from pipeline.errors import InputError
 
 KERNEL = "_kernel_time"
 # What onnxruntime raises for a file that it cannot load, or whose inputs are others (ValueError).
@@ -66,8 +66,7 @@ def profile(path: Path, work: Pass, threads: int) -> Profile:
             for _ in range(work.steps):
                 session.run(None, feeds)
         except REFUSALS as error:
-            hint = "name a decoder's graph with past key values, such as build/<name>/<variant>/onnx/*.onnx"
-            raise InputError(f"onnxruntime cannot run it: {error}", where=path, hint=hint) from error
+            raise unusable(error, path) from error
         events = json.loads(Path(session.end_profiling()).read_bytes())
     return Profile(path.parent.parent.name, *_summed(events))
 

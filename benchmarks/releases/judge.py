@@ -12,6 +12,8 @@ import numpy as np
 from benchmarks.releases.questions import Asked, name_of
 from model.releases import DIFFERS, RIGHT, Entry
 from verify.check import largest
+from verify.checks.logits import margin
+from verify.interop.comparator import first_difference
 from verify.interop.questions import Group
 
 
@@ -77,12 +79,11 @@ def _text(group: Group, row: int, own: Mapping[str, Any]) -> float:
     """
     if own["ids"][row] != group.batch.ids[row][group.batch.mask[row] == 1].tolist():
         return float("inf")
-    tokens, wanted, logits = own["tokens"][row], group.tokens[row], group.logits[row]
-    errors = [0.0]
-    for step in range(int(group.active[row].sum())):
-        errors += [abs(value - float(logits[step, token])) for token, value in own["top"][row][step]]
-        if step >= len(tokens) or tokens[step] != wanted[step]:
-            errors.append(float(logits[step].max() - logits[step, tokens[step]]) / 2 if step < len(tokens) else np.inf)
-            break
+    tokens, logits = own["tokens"][row], group.logits[row]
+    at, steps = first_difference(group, row, tokens)
+    stated = ((step, token, value) for step in range(steps) for token, value in own["top"][row][step])
+    errors = [0.0, *(abs(value - float(logits[step, token])) for step, token, value in stated)]
+    if at is not None:
+        errors.append(margin(logits[at], tokens[at]) / 2 if at < len(tokens) else np.inf)
     worst = float(np.max(errors))
     return worst if np.isfinite(worst) else float("inf")

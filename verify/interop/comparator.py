@@ -78,7 +78,7 @@ class Judgement:
             for row in range(len(group.texts)):
                 if own["ids"][row] != group.batch.ids[row][group.batch.mask[row] == 1].tolist():
                     wrong.append(f"text {number} row {row}: the prompt is other tokens")
-                at, steps = _first_difference(group, row, own["tokens"][row])
+                at, steps = first_difference(group, row, own["tokens"][row])
                 top = own["top"][row][:steps]
                 worst.append(errors(top, group.logits[row][: len(top)], best_of(group.logits[row][: len(top)])))
                 stated += sum(map(len, top))
@@ -119,7 +119,7 @@ class Judgement:
         drawn = noise(self.questions.seed, steps, rows, vocabulary)
         differing, compared = [], 0
         for row in range(rows):
-            at, same = _first_difference(group, row, answer["tokens"][row])
+            at, same = first_difference(group, row, answer["tokens"][row])
             compared += same
             if at is not None:
                 gap = np.inf
@@ -176,8 +176,8 @@ class Judgement:
         ]
 
 
-def _first_difference(group: Group, row: int, tokens: Sequence[int]) -> tuple[int | None, int]:
-    """The first step at which a row differs from the reference's (None: nowhere), and how many were compared.
+def first_difference(group: Group, row: int, tokens: Sequence[int]) -> tuple[int | None, int]:
+    """Return the first step at which a row differs from the reference's (None: nowhere), and how many were compared.
 
     A row that stops short of the reference's text differs at the first token that it lacks.
     """
