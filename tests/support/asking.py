@@ -15,6 +15,7 @@ from pipeline.recipe.recipe import Recipe, read_recipe
 from pipeline.recipe.runtimes import Runtimes
 from pipeline.variants import model_file
 from tests.conftest import EMBEDDED
+from tests.support.short_recipe import without_runtimes
 from verify.interop import run_runtimes
 from verify.interop.run_runtimes import Outcome
 from verify.reference.corpus import Corpus
@@ -52,7 +53,7 @@ def quick(directory: Path) -> Path:
     """The recipe, judged by two cheap checks: what the others find out is another test's matter."""
     text = EMBEDDED.read_text()
     text = re.sub(r"^checks = .*", 'checks = ["structure", "tokenizer"]', text, flags=re.MULTILINE)
-    text = re.sub(r"^\[+verify\.runtimes.*\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
+    text = without_runtimes(text)
     text = text.replace('webgpu = "q4"\n', "")  # what no browser has judged is no default there
     text = re.sub(r'^text = "(.*?)"', rf'text = "{EMBEDDED.parent}/\1"', text, flags=re.MULTILINE)
     path = directory / "embedded.toml"

@@ -19,12 +19,17 @@ SHORTER = {
 }
 
 
+def without_runtimes(text: str) -> str:
+    """A recipe's text without its tables on runtimes."""
+    return re.sub(r"^\[+verify\.runtimes.*\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
+
+
 def shorter_recipe(home: Path) -> Path:
     text = EMBEDDED.read_text()
     for old, new in SHORTER.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    text = re.sub(r"^\[+verify\.runtimes.*\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)  # they take minutes
+    text = without_runtimes(text)  # they take minutes
     path = home / "recipe.toml"
     path.write_text(text)
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import read_recipe
 from pipeline.recipe.runtimes import Runtimes
 from tests.conftest import EMBEDDED, Stage
+from tests.support.short_recipe import without_runtimes
 from verify.emulation.emulator import Emulator
 from verify.faults import asking, sweep
 from verify.faults.bench import Bench
@@ -70,7 +70,7 @@ def planted(build: Path, stage: Stage, directory: Path, lengths: str, code: int)
     """The report on the faults of one runtime alone, and on one for all, by a recipe of two runtimes."""
     own = Path(shutil.copytree(build, directory / "build"))
     text = EMBEDDED.read_text().replace('text = "text/', f'text = "{EMBEDDED.parent}/text/')
-    text = re.sub(r"^\[+verify\.runtimes.*\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
+    text = without_runtimes(text)
     table = f'[verify.runtimes]\nrun = ["transformersjs", "processors"]\nlengths = [{lengths}]\n'
     settings = 'processors = { sets = ["SSE4.2"], levels = ["all"], rows = 1 }\n\n'
     path = directory / "embedded.toml"
