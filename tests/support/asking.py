@@ -49,12 +49,16 @@ def failures(found: Outcome) -> list[str]:
     return measures + [r.failure for r in bad if r.failure is not None]
 
 
-def quick(directory: Path) -> Path:
-    """The recipe, judged by two cheap checks: what the others find out is another test's matter."""
+def quick(directory: Path, *, webgpu: bool = False) -> Path:
+    """The recipe, judged by two cheap checks: what the others find out is another test's matter.
+
+    `webgpu` keeps the recipe's default there, which convert writes into config.json: for what the recipe itself built.
+    """
     text = EMBEDDED.read_text()
     text = re.sub(r"^checks = .*", 'checks = ["structure", "tokenizer"]', text, flags=re.MULTILINE)
     text = without_runtimes(text)
-    text = text.replace('webgpu = "q4"\n', "")  # what no browser has judged is no default there
+    if not webgpu:
+        text = text.replace('webgpu = "q4"\n', "")  # what no browser has judged is no default there
     text = re.sub(r'^text = "(.*?)"', rf'text = "{EMBEDDED.parent}/\1"', text, flags=re.MULTILINE)
     path = directory / "embedded.toml"
     path.write_text(text)

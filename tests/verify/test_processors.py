@@ -206,7 +206,7 @@ def test_checks_run_on_another_processor_and_their_report_says_so(build: Path, s
     if shutil.which("qemu-x86_64") is None and not os.environ.get("PIPELINE_CI"):
         pytest.skip("qemu-x86_64 is not installed")
     own = Path(shutil.copytree(build, tmp_path / "build"))
-    arguments = ("verify", quick(tmp_path), "--variant", "fp32", "--build", own, "--processor", "SSE4.2")
+    arguments = ("verify", quick(tmp_path, webgpu=True), "--variant", "fp32", "--build", own, "--processor", "SSE4.2")
     result = stage(*arguments, "--format", "json")
     assert (own / "embedded" / "report-SSE4.2" / "report.json").read_text() == result.stdout
     assert '"processor": "SSE4.2, emulated: qemu-x86_64' in result.stdout
