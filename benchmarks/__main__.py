@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None) -> int:
 
     from benchmarks import engine, plots, report  # after parsing, so that --help is instant
     from benchmarks.environment import environment
-    from benchmarks.run import Benchmark
+    from benchmarks.run import Sitting
     from benchmarks.scenario import SCENARIOS, fitting
 
     site = engine.open_site(recipe, arguments.build)
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None) -> int:
     if not scenarios:
         hint = "measure a model with a longer context, or the passes alone: python -m benchmarks.operators FILE.onnx"
         raise InputError(f"a context of {site.dims.context} is too short", where=site.source, hint=hint)
-    results = Benchmark(recipe, site, scenarios, threads, arguments.rounds).run(chosen)
+    results = Sitting(recipe, site, scenarios, threads, arguments.rounds).run(chosen)
     about = {**environment(threads), "text": recipe.text_path.name}
     results = replace(results, environment=about)
     path = report.write(results, site.directory)

@@ -12,6 +12,7 @@ from onnxruntime import OrtValue
 
 from benchmarks.engine import Array, Runner
 from model.contract import LOGITS_TO_KEEP
+from model.session import open_session, options
 
 CACHE_IN, CACHE_OUT = "past_key_values.", "present."
 SHRINK = "memory.enable_memory_arena_shrinkage"
@@ -31,10 +32,7 @@ class OnnxRunner:
     """
 
     def __init__(self, path: Path, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(path, options(threads=threads))
         self._inputs = {port.name: port for port in self._session.get_inputs()}
         self._outputs = [port.name for port in self._session.get_outputs()]
         optional = {port.name for port in self._session.get_overridable_initializers()}

@@ -13,7 +13,7 @@ mpl.rcParams["svg.hashsalt"] = "benchmarks"  # element ids without randomness: e
 
 from matplotlib import pyplot as plt  # noqa: E402  # see above
 
-from benchmarks.results import Entry, Results  # noqa: E402  # likewise
+from benchmarks.results import EngineEntry, Results  # noqa: E402  # likewise
 
 MARKS = {"ours": "o", "stock": "s", "pytorch": "^", "ctranslate2": "D", "llamacpp": "v"}
 LARGEST = 1.5  # bytes per parameter: beyond 8 bits there is nothing to choose between
@@ -45,7 +45,7 @@ def save(figure: Any, path: Path) -> list[Path]:
     return paths
 
 
-def _frontier(entries: Sequence[Entry]) -> Any:
+def _frontier(entries: Sequence[EngineEntry]) -> Any:
     figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
     _scatter(axes, entries, [entry.size / 1e6 for entry in entries])
     axes.set(xlabel="file, MB", title="File size against divergence (lower left is better)")
@@ -61,7 +61,7 @@ def _frontier(entries: Sequence[Entry]) -> Any:
     return figure
 
 
-def _speed_against_kld(entries: Sequence[Entry]) -> Any:
+def _speed_against_kld(entries: Sequence[EngineEntry]) -> Any:
     figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
     _scatter(axes, entries, [entry.speeds["decode-64"].tokens_per_s.median for entry in entries])
     axes.set(
@@ -71,7 +71,7 @@ def _speed_against_kld(entries: Sequence[Entry]) -> Any:
     return figure
 
 
-def _scatter(axes: Any, entries: Sequence[Entry], values: Sequence[float]) -> None:
+def _scatter(axes: Any, entries: Sequence[EngineEntry], values: Sequence[float]) -> None:
     for place, (engine, mark) in enumerate(MARKS.items()):
         own = [(value, entry) for value, entry in zip(values, entries, strict=True) if entry.engine == engine]
         if own:
@@ -83,7 +83,7 @@ def _scatter(axes: Any, entries: Sequence[Entry], values: Sequence[float]) -> No
     axes.grid(visible=True, which="major", alpha=0.3)
 
 
-def _bars(entries: Sequence[Entry], scenarios: Sequence[str]) -> Any:
+def _bars(entries: Sequence[EngineEntry], scenarios: Sequence[str]) -> Any:
     figure, axes = plt.subplots(figsize=(9, 0.4 * len(entries) + 2), layout="constrained")
     height = 0.8 / len(scenarios)
     for place, scenario in enumerate(scenarios):
@@ -103,5 +103,5 @@ def _bars(entries: Sequence[Entry], scenarios: Sequence[str]) -> Any:
     return figure
 
 
-def _kld(entry: Entry) -> float:
+def _kld(entry: EngineEntry) -> float:
     return max(entry.fidelity.mean_kld, LEAST) if entry.fidelity is not None else float("nan")

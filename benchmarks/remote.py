@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verify.sandbox import limits
-from verify.sandbox.spawned import Spawned, describe
+from verify.sandbox.spawned import NoAnswerError, Spawned, answer_all, describe
 
 QUIET_S = 0.02  # an idle process must use no processor time for so long
 PATIENCE_S = 2.0  # spinning threads of every engine here go to sleep within a fraction of it
@@ -35,13 +35,9 @@ class Remote(Spawned):
     def call(self, method: str, *arguments: object, timeout_s: float) -> Any:
         """The method's result; RemoteError says why there is none."""
         try:
-            self._connection.send((method, arguments))
-            if not self._connection.poll(timeout_s):
-                self.stop()
-                raise RemoteError(f"no answer within {timeout_s:g} s")
-            kind, value = self._connection.recv()
-        except (EOFError, ConnectionError) as error:
-            raise RemoteError(f"its process died (exit code {self.stop()})") from error
+            kind, value = self._request(self._connection, (method, arguments), timeout_s)
+        except NoAnswerError as error:
+            raise RemoteError(str(error)) from error
         if kind == "error":
             raise RemoteError(value)
         return value
@@ -81,12 +77,14 @@ def _serve(pipe: Connection, log: Path, factory: Callable[..., object], argument
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     instance: object | None = None
-    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
-        while True:
-            method, values = pipe.recv()
-            try:
-                instance = factory(*arguments) if instance is None else instance
-                answer = ("ok", getattr(instance, method)(*values))
-            except Exception as error:  # noqa: BLE001  # whatever a foreign engine raises is its result, and is reported
-                answer = ("error", describe(error))
-            pipe.send(answer)
+
+    def answer(message: tuple[str, tuple[object, ...]]) -> tuple[str, Any]:
+        nonlocal instance
+        method, values = message
+        try:
+            instance = factory(*arguments) if instance is None else instance
+            return "ok", getattr(instance, method)(*values)
+        except Exception as error:  # noqa: BLE001  # whatever a foreign engine raises is its result, and is reported
+            return "error", describe(error)
+
+    answer_all(pipe, answer)

@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.results import Entry, Results
+from benchmarks.results import EngineEntry, Results
 
 MIB = 2**20
 
@@ -111,7 +111,7 @@ def _speeds(results: Results, kind: str) -> list[str]:
     return table(("configuration", *(scenario.name for scenario in scenarios)), rows)
 
 
-def _speed(entry: Entry, scenario: str) -> str:
+def _speed(entry: EngineEntry, scenario: str) -> str:
     if scenario not in entry.speeds:
         return "-"
     found = entry.speeds[scenario]

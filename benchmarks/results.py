@@ -10,8 +10,7 @@ import numpy as np
 
 from benchmarks.scenario import Scenario
 from benchmarks.schedule import Spread, spread
-from verify.check import Partial
-from verify.scoring.statistics import standard_error
+from verify.check import Partial, standard_error
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Entry:
+class EngineEntry:
     """One engine in one configuration. Memory is the process's peak, its libraries included."""
 
     engine: str
@@ -78,12 +77,12 @@ class Results:
     scenarios: Sequence[Scenario]
     bandwidth: Spread  # bytes per second
     arithmetic: Spread  # float32 operations per second
-    entries: Sequence[Entry]
+    entries: Sequence[EngineEntry]
     absent: Sequence[Absent]
     restless: int  # measurements that began although some other engine still used the processor
     environment: Mapping[str, Any] = field(default_factory=dict)
 
-    def entry(self, key: str) -> Entry | None:
+    def entry(self, key: str) -> EngineEntry | None:
         """The configuration of that name, or None if it is absent."""
         return next((entry for entry in self.entries if entry.key == key), None)
 

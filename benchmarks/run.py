@@ -17,10 +17,10 @@ from benchmarks.engine import Array, Place, Site
 from benchmarks.progress import progress
 from benchmarks.reference import Judge
 from benchmarks.remote import Remote, RemoteError, settle
-from benchmarks.results import Absent, Entry, Results, bytes_per_step, fidelity, speed
+from benchmarks.results import Absent, EngineEntry, Results, bytes_per_step, fidelity, speed
 from benchmarks.scenario import Scenario
 from benchmarks.schedule import spread, turns
-from benchmarks.subject import Subject
+from benchmarks.subject import MeasuredEngine
 from pipeline.canonical import file_digest
 from pipeline.command import say
 from pipeline.errors import InputError
@@ -55,7 +55,7 @@ class Measured:
 
 
 @dataclass
-class Benchmark:
+class Sitting:
     """Run one benchmark and keep its state: which engines are still in, which are out and why."""
 
     recipe: Recipe
@@ -122,7 +122,7 @@ class Benchmark:
         """Start a configuration's process and load its model there while all others wait."""
         log = self._log(f"{name}-{configuration}")
         arguments = (engine.load(name).SESSION, configuration, place.path, self.threads)
-        remote = stack.enter_context(Remote(log, Subject, *arguments))
+        remote = stack.enter_context(Remote(log, MeasuredEngine, *arguments))
         measured = Measured(name, configuration, place, remote)
         self.alive.append(measured)
         if self._ask(measured, "ready", timeout_s=WARM_S) is not None:
@@ -202,7 +202,7 @@ class Benchmark:
             restless=self.restless,
         )
 
-    def _entry(self, measured: Measured, bandwidth: float, arithmetic: float) -> Entry:
+    def _entry(self, measured: Measured, bandwidth: float, arithmetic: float) -> EngineEntry:
         dims = self.site.dims
         row = dims.cached * engine.load(measured.engine).CACHE_WIDTH
         limits = {
@@ -211,7 +211,7 @@ class Benchmark:
             else operations(s, dims, self.site.tables) / arithmetic
             for s in self.scenarios
         }
-        return Entry(
+        return EngineEntry(
             engine=measured.engine,
             name=measured.name,
             size=measured.place.size,

@@ -10,11 +10,11 @@ import numpy as np
 
 from benchmarks.engine import Array, Runner
 from benchmarks.scenario import Scenario
+from model.divergence import diverge
 from verify.check import Case, Partial
-from verify.scoring.statistics import diverge
 
 
-class Subject:
+class MeasuredEngine:
     """Imports the session's library when it is made, so that `load` times the loading of the model alone."""
 
     def __init__(self, session: str, name: str, path: Path, threads: int) -> None:

@@ -18,7 +18,7 @@ from pipeline.recipe.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     from publish.hub import Head, Hub
-    from publish.push import Order
+    from publish.push import Publication
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -57,12 +57,12 @@ def _arguments(argv: Sequence[str] | None) -> Namespace:
     return arguments
 
 
-def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Order:
+def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Publication:
     """Assemble the tree, sign it if asked to, and say where it goes."""
     from pipeline.artifact.manifest import FILE_NAME as MANIFEST
     from pipeline.canonical import canonical_json
     from publish import assemble, evidence, plan, signing
-    from publish.push import Order
+    from publish.push import Publication
     from publish.tree import SIGNATURE, changed
 
     repository = _repository(recipe, arguments, api)
@@ -86,7 +86,7 @@ def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Orde
     for path, file in files.items():
         if file.sha256 != digests[path]:
             raise changed(file.place)
-    return Order(
+    return Publication(
         files=files,
         repository=repository,
         private=settings.private,
@@ -111,7 +111,7 @@ def _repository(recipe: Recipe, arguments: Namespace, api: Hub) -> str:
     return f"{api.namespace()}/{name}"
 
 
-def _publish(arguments: Namespace, order: Order, api: Hub) -> str | None:
+def _publish(arguments: Namespace, order: Publication, api: Hub) -> str | None:
     """Show the plan, and do it if asked to; REPOSITORY@REVISION of what is on the Hub then, None for a dry run."""
     from publish import push
     from publish.terminal import show
@@ -130,7 +130,7 @@ def _publish(arguments: Namespace, order: Order, api: Hub) -> str | None:
     return None
 
 
-def _head(order: Order, api: Hub) -> Head | None:
+def _head(order: Publication, api: Hub) -> Head | None:
     from publish.hub import UnreachableError
 
     try:

@@ -18,10 +18,10 @@ from pipeline.plugins import code_of
 from pipeline.recipe.recipe import read_recipe
 from pipeline.variants import model_file
 from publish import browser, card, provenance, secrets
-from publish.tree import CARD, PROVENANCE, REPORT, Published, changed, known
+from publish.tree import CARD, PROVENANCE, REPORT, Publishable, changed, known
 
 
-def assemble(published: Published, target: Path, token: str | None) -> store.Artifact:
+def assemble(published: Publishable, target: Path, token: str | None) -> store.Artifact:
     """The tree at `target`, kept as it is if nothing in it would change.
 
     Raises ArtifactError when variants disagree about a file they share or a file is unknown, InputError for a secret.
@@ -59,7 +59,7 @@ def assemble(published: Published, target: Path, token: str | None) -> store.Art
         return made
 
 
-def _sources(published: Published) -> dict[str, tuple[Path, str | None]]:
+def _sources(published: Publishable) -> dict[str, tuple[Path, str | None]]:
     """Return where every file that is copied comes from, by its path in the repository, and its SHA-256.
 
     That is the one which its artifact's manifest lists and the report is about: what lies there now may be another
@@ -91,7 +91,7 @@ def _sources(published: Published) -> dict[str, tuple[Path, str | None]]:
     return {**found, **{name: (path, None) for name, path in browser.assets().items()}}
 
 
-def _manifest(published: Published) -> Manifest:
+def _manifest(published: Publishable) -> Manifest:
     variants = {name: manifest.digest for name, manifest in published.variants.items()}
     settings = published.recipe.publish
     return Manifest(

@@ -16,7 +16,7 @@ from pipeline.canonical import read_json
 from pipeline.recipe.recipe import Recipe
 from pipeline.variants import FILES, model_file
 from publish import webgpu
-from publish.tree import Published
+from publish.tree import Publishable
 
 HOME = Path(__file__).resolve().parent / "page"
 SETTINGS = "page.json"
@@ -32,7 +32,7 @@ def assets() -> dict[str, Path]:
     return {path.relative_to(HOME).as_posix(): path for path in sorted(files)}
 
 
-def page_json(published: Published) -> str:
+def page_json(published: Publishable) -> str:
     """page.json of the published repository: the model's files there, and the code from where it is published."""
     context = next(iter(published.variants.values())).facts["dimensions"]["context"]
     about = settings(published.recipe, context, published.files, published_code(), webgpu.judged(published.report))

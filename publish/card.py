@@ -20,14 +20,14 @@ from publish import converter, webgpu
 from publish.loading import loading
 from publish.markdown import without_html
 from publish.speed import Timing, timing
-from publish.tree import CARD, DOCUMENT, Published
+from publish.tree import CARD, DOCUMENT, Publishable
 
 TEMPLATE = "card.md.j2"
 CHECK = "divergence"  # whose measures the table and the model index show
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantRow:
     """One variant: bytes, bits per weight of the whole file, and what the report measured (None: it did not)."""
 
     variant: str
@@ -47,7 +47,7 @@ class Row:
         return PurePosixPath(self.file).name
 
 
-def render(published: Published) -> str:
+def render(published: Publishable) -> str:
     """README.md of the published repository; InputError when the source's own card cannot be read."""
     timed = timing(published.home, {entry.path: entry.sha256 for entry in published.files})
     rows = [_row(published, variant, timed) for variant in FILES if variant in published.variants]
@@ -90,7 +90,7 @@ def render(published: Published) -> str:
     )
 
 
-def _row(published: Published, variant: str, timed: Timing | None) -> Row:
+def _row(published: Publishable, variant: str, timed: Timing | None) -> VariantRow:
     file = model_file(variant)
     size = next(entry.size for entry in published.files if entry.path == file)
     parameters = published.variants[variant].facts["dimensions"]["parameters"]
@@ -101,7 +101,7 @@ def _row(published: Published, variant: str, timed: Timing | None) -> Row:
     theirs = found.pop("reference_perplexity")
     ratio = None if found["perplexity"] is None or theirs is None else found["perplexity"] / theirs
     speed = None if timed is None else timed.speeds.get(variant)
-    return Row(variant, file, size, 8 * size / parameters, **found, perplexity_ratio=ratio, speed=speed)
+    return VariantRow(variant, file, size, 8 * size / parameters, **found, perplexity_ratio=ratio, speed=speed)
 
 
 def _measured(report: Mapping[str, Any], variant: str, name: str, key: str = "value") -> Any:
@@ -117,7 +117,7 @@ def _measured(report: Mapping[str, Any], variant: str, name: str, key: str = "va
     return None if worst is None else worst[key]
 
 
-def _front_matter(published: Published, data: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+def _front_matter(published: Publishable, data: Mapping[str, Any], rows: Sequence[VariantRow]) -> dict[str, Any]:
     """The source's own keys, but for its model index: those results were not measured on these files."""
     source = published.source.source
     license_name = data.get("license", source["license"])
@@ -151,12 +151,12 @@ def _front_matter(published: Published, data: Mapping[str, Any], rows: Sequence[
     return kept | ours | {"model-index": [{"name": published.repository.rpartition("/")[2], "results": [result]}]}
 
 
-def _config(published: Published) -> dict[str, Any]:
+def _config(published: Publishable) -> dict[str, Any]:
     config: dict[str, Any] = parse_json(published.source_file("config.json") or b"{}", "config.json of the source")
     return config
 
 
-def _source_card(published: Published) -> tuple[dict[str, Any], str]:
+def _source_card(published: Publishable) -> tuple[dict[str, Any], str]:
     """The source card's front matter and its text."""
     path, content = published.source_directory / CARD, published.source_file(CARD)
     if content is None:
@@ -170,7 +170,7 @@ def _source_card(published: Published) -> tuple[dict[str, Any], str]:
     return data, card.text
 
 
-def _favourite(rows: Sequence[Row], variant: str) -> Row:
+def _favourite(rows: Sequence[VariantRow], variant: str) -> VariantRow:
     return next((row for row in rows if row.variant == variant), rows[0])
 
 

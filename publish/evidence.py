@@ -18,13 +18,13 @@ from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.variants import model_file
 from publish import webgpu
-from publish.tree import REPORT, Published
+from publish.tree import REPORT, Publishable
 
 CHECKS = "verify/checks"
 OWN_TWIN = "twin"  # what a check says that looks at a file beside the variant: that variant is its own twin
 
 
-def gather(recipe: Recipe, home: Path, repository: str) -> Published:
+def gather(recipe: Recipe, home: Path, repository: str) -> Publishable:
     """Everything below build/<name> that may be published as `repository`, its `files` still empty.
 
     Raises ArtifactError when an artifact or the report is missing, stale, incomplete or failed, InputError when the
@@ -41,7 +41,7 @@ def gather(recipe: Recipe, home: Path, repository: str) -> Published:
     complaint = _about_others(recipe, report, source, variants) or _not_passed(recipe, document, variants)
     if complaint is not None:
         raise ArtifactError(complaint, where=report.path, hint=f"run: {_again(recipe, home)}")
-    return Published(
+    return Publishable(
         recipe=recipe,
         repository=repository,
         home=home,

@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from pipeline.command import say
 from pipeline.errors import InputError, PipelineError, UnavailableError
-from publish.plan import Remote
+from publish.plan import HubFile
 
 T = TypeVar("T")
 ATTEMPTS = 5
@@ -52,7 +52,7 @@ class Head:
     """A revision: its commit, its files by path, and whether only its owners may read it."""
 
     commit: str
-    files: dict[str, Remote]
+    files: dict[str, HubFile]
     private: bool
 
 
@@ -95,7 +95,7 @@ class Hub:
                 return None
             raise
         files = {
-            file.rfilename: Remote(file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id)
+            file.rfilename: HubFile(file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id)
             for file in info.siblings or ()
         }
         return Head(str(info.sha), files, private=info.private is True)

@@ -10,7 +10,7 @@ from model.releases import PROGRAMS, Table, measured, ranges
 from pipeline.canonical import file_digest
 from pipeline.command import say
 from pipeline.variants import FILES, model_file
-from publish.tree import Published, changed
+from publish.tree import Publishable, changed
 
 UNKNOWN = "not measured"
 
@@ -25,7 +25,7 @@ class Loading:
     dates: tuple[str, ...]
 
 
-def loading(published: Published, tables: Iterable[Table]) -> Loading | None:
+def loading(published: Publishable, tables: Iterable[Table]) -> Loading | None:
     """Return what is known of the published files; None when none of them has a form that was measured.
 
     Raises ArtifactError when a file is not the one that is published.
@@ -49,7 +49,7 @@ def loading(published: Published, tables: Iterable[Table]) -> Loading | None:
     return Loading(tuple(PROGRAMS[name] for name in programs), tuple(rows), newest, dates)
 
 
-def _form(published: Published, variant: str) -> str:
+def _form(published: Publishable, variant: str) -> str:
     """Return the digest of the form of a variant's file, which must be the one that is published."""
     path = published.home / variant / model_file(variant)
     listed = {entry.path: entry.sha256 for entry in published.files}

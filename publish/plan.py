@@ -14,7 +14,7 @@ ATTRIBUTES = ".gitattributes"  # the Hub's own: which files are large
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalFile:
     """A file to publish: where it is, its size in bytes, its SHA-256, and the id git would give it."""
 
     place: Path
@@ -24,7 +24,7 @@ class Local:
 
 
 @dataclass(frozen=True)
-class Remote:
+class HubFile:
     """A file on the Hub: its size in bytes, its SHA-256 if it is a large file, else git's id of it."""
 
     size: int
@@ -33,7 +33,7 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Changes:
     """Paths by what happens to them; `foreign` are files on the Hub that nobody here knows. Each sorted."""
 
     add: tuple[str, ...]
@@ -48,27 +48,27 @@ class Plan:
         return not (self.add or self.replace or self.delete)
 
 
-def local(place: Path) -> Local:
+def local(place: Path) -> LocalFile:
     """A file of the tree, hashed both ways."""
     size = place.stat().st_size
     blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with place.open("rb") as stream:
         while chunk := stream.read(2**20):
             blob.update(chunk)
-    return Local(place, size, file_digest(place), blob.hexdigest())
+    return LocalFile(place, size, file_digest(place), blob.hexdigest())
 
 
-def same(here: Local, there: Remote) -> bool:
+def same(here: LocalFile, there: HubFile) -> bool:
     """Return whether both are the same bytes."""
     equal = there.sha256 == here.sha256 if there.sha256 is not None else there.blob == here.blob
     return equal and there.size == here.size
 
 
-def make(here: Mapping[str, Local], there: Mapping[str, Remote]) -> Plan:
+def make(here: Mapping[str, LocalFile], there: Mapping[str, HubFile]) -> Changes:
     """The plan that turns `there` into `here`."""
     others = sorted(there.keys() - here.keys() - {ATTRIBUTES})
     both = sorted(here.keys() & there.keys())
-    return Plan(
+    return Changes(
         add=tuple(sorted(here.keys() - there.keys())),
         replace=tuple(path for path in both if not same(here[path], there[path])),
         delete=tuple(path for path in others if known(path)),
@@ -77,6 +77,6 @@ def make(here: Mapping[str, Local], there: Mapping[str, Remote]) -> Plan:
     )
 
 
-def size(here: Mapping[str, Local], paths: Iterable[str]) -> int:
+def size(here: Mapping[str, LocalFile], paths: Iterable[str]) -> int:
     """Bytes of some of the files."""
     return sum(here[path].size for path in paths)

@@ -16,7 +16,7 @@ from pipeline.canonical import canonical_json, file_digest
 from pipeline.errors import ArtifactError
 from publish.converter import Converter, converter
 from publish.foreign import files_of
-from publish.tree import DOCUMENT, PROVENANCE, SIGNATURE, Published
+from publish.tree import DOCUMENT, PROVENANCE, SIGNATURE, Publishable
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -30,7 +30,7 @@ class ProvenanceError(ArtifactError):
     """A tree is not what its provenance statement says, or the statement is none."""
 
 
-def statement(published: Published) -> dict[str, Any]:
+def statement(published: Publishable) -> dict[str, Any]:
     """The in-toto statement; equal input gives an equal statement."""
     made_by = converter()
     recipe = published.recipe.path.read_bytes()
@@ -115,7 +115,7 @@ def _making(manifest: Any) -> dict[str, Any]:
     }
 
 
-def _source(published: Published) -> list[dict[str, Any]]:
+def _source(published: Publishable) -> list[dict[str, Any]]:
     """The source repository at its commit, and every file that was taken from it."""
     repository, commit = published.source.source["repository"], published.source.source["commit"]
     base = "" if commit is None else f"https://huggingface.co/{repository}/resolve/{commit}/"

@@ -14,22 +14,22 @@ from pipeline.command import say
 from pipeline.errors import ArtifactError, InputError
 from publish import hub, plan
 from publish.hub import Head, Hub, MovedError, UnreachableError
-from publish.plan import Local, Plan
+from publish.plan import Changes, LocalFile
 from publish.tree import changed
 
 
 @dataclass(frozen=True)
-class Order:
+class Publication:
     """State what goes where: files by path, the repository, the tag that will name them, and the commit's words."""
 
-    files: Mapping[str, Local]
+    files: Mapping[str, LocalFile]
     repository: str
     private: bool
     tag: str
     title: str
 
 
-def planned(order: Order, head: Head | None) -> Plan:
+def planned(order: Publication, head: Head | None) -> Changes:
     """The plan against a head (None: no repository yet); InputError if it is public or holds what it must not."""
     if order.private and head is not None and not head.private:
         hint = "make it private in its settings on the Hub, or write private = false if everybody may read it"
@@ -41,7 +41,7 @@ def planned(order: Order, head: Head | None) -> Plan:
     return made
 
 
-def push(api: Hub, order: Order) -> str:
+def push(api: Hub, order: Publication) -> str:
     """Publish on main; the commit. Plans again once when somebody else commits in between (else MovedError)."""
     if api.head(order.repository) is None:
         say(f"creating {order.repository}")
@@ -56,7 +56,7 @@ def push(api: Hub, order: Order) -> str:
     return commit
 
 
-def propose(api: Hub, order: Order) -> str:
+def propose(api: Hub, order: Publication) -> str:
     """Open a pull request with the same tree, or find an open one; refs/pr/N, or main's commit if it has it."""
     head = _head(api, order)
     made = planned(order, head)
@@ -78,7 +78,7 @@ def propose(api: Hub, order: Order) -> str:
     return revision
 
 
-def _attempt(api: Hub, order: Order) -> str:
+def _attempt(api: Hub, order: Publication) -> str:
     """Plan against the head of now and commit; the commit that holds the tree."""
     head = _head(api, order)
     made = planned(order, head)
@@ -104,7 +104,7 @@ def _attempt(api: Hub, order: Order) -> str:
     return api.retrying((UnreachableError,))(once)
 
 
-def _upload(api: Hub, order: Order, made: Plan) -> list[Any]:
+def _upload(api: Hub, order: Publication, made: Changes) -> list[Any]:
     """Send what is large; the commit's operations."""
     paths = (*made.add, *made.replace)
     say(f"uploading {len(paths)} files, {plan.size(order.files, paths):,} bytes")
@@ -117,7 +117,7 @@ def _upload(api: Hub, order: Order, made: Plan) -> list[Any]:
     return [*additions, *(hub.delete(path) for path in made.delete)]
 
 
-def _compare(api: Hub, order: Order, revision: str) -> None:
+def _compare(api: Hub, order: Publication, revision: str) -> None:
     """ArtifactError unless the Hub now has, at this revision, exactly the files that were verified."""
     found = api.head(order.repository, revision)
     made = planned(order, found)
@@ -129,7 +129,7 @@ def _compare(api: Hub, order: Order, revision: str) -> None:
     say(f"read back: {len(made.unchanged)} files as verified")
 
 
-def _tag(api: Hub, order: Order, commit: str) -> None:
+def _tag(api: Hub, order: Publication, commit: str) -> None:
     api.tag(order.repository, order.tag, commit)
     named = api.tags(order.repository).get(order.tag)
     if named is None:
@@ -141,7 +141,7 @@ def _tag(api: Hub, order: Order, commit: str) -> None:
     say(f"tag: {order.tag}")
 
 
-def _head(api: Hub, order: Order) -> Head:
+def _head(api: Hub, order: Publication) -> Head:
     head = api.head(order.repository)
     if head is None:
         hint = "publish it with --push first; if it is private, use a token that may see it"

@@ -10,10 +10,10 @@ from rich.table import Table
 
 from publish import plan
 from publish.hub import Head
-from publish.plan import Local, Plan
+from publish.plan import Changes, LocalFile
 
 
-def show(made: Plan, here: Mapping[str, Local], head: Head | None, title: str) -> None:
+def show(made: Changes, here: Mapping[str, LocalFile], head: Head | None, title: str) -> None:
     """Print what would happen to every file, with its bytes, on stderr."""
     table = Table(title=title)
     table.add_column("file")

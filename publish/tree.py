@@ -23,7 +23,7 @@ SIGNATURE = "model.sig"  # signs every other file, manifest.json included, and s
 
 
 @dataclass(frozen=True)
-class Published:
+class Publishable:
     """One model as it will be published. Card and provenance must depend on nothing else: equal input, equal bytes.
 
     `files` are those in the tree so far: for the card, all but README.md, provenance.json and manifest.json; for the

@@ -19,7 +19,7 @@ from pipeline.errors import InputError, RecipeError
 from quantize.numerics.blocks import SIZES, Floats
 from quantize.rewrite.graph import load
 from quantize.rewrite.weights import Weight, find_weights
-from quantize.runner import Ids, Runner
+from quantize.runner import GraphRunner, Ids
 
 TOKENIZER = "tokenizer.json"
 # Shares of the text: what moments are taken from, what sensitivities are measured on, what a result is judged on.
@@ -94,7 +94,7 @@ class Calibration:
         read = {weight.stem: _inputs(weight) for weight in (*weights.body, *weights.tables) if weight.products}
         names = [str(name) for name in {value.name: None for values in read.values() for value in values}]
         _return_only(model, [value for values in read.values() for value in values])
-        runner = Runner(model)
+        runner = GraphRunner(model)
         sums: dict[str, list[Floats]] = {}
         pieces = self.pieces("fit", self.chunks)
         for ids in tqdm(pieces, desc="calibrate", unit="chunk", file=sys.stderr, leave=False, disable=None):

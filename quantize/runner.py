@@ -9,23 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
+from model.session import open_session
 from quantize.numerics.blocks import Floats
 
 Ids = npt.NDArray[np.int64]
 CACHE = "past_key_values."
 
 
-class Runner:
+class GraphRunner:
     """A session, and how to feed it one sequence."""
 
     def __init__(self, model: ir.Model | Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        source = ir.to_proto(model).SerializeToString() if isinstance(model, ir.Model) else str(model)
-        self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self.session = open_session(ir.to_proto(model).SerializeToString() if isinstance(model, ir.Model) else model)
         self.replaceable = {port.name for port in self.session.get_overridable_initializers()}
 
     def run(

@@ -33,7 +33,7 @@ from reconvert.origin import Origin, look_up
 from reconvert.pruning import stamped
 from reconvert.retry import Patience
 from reconvert.state import Done, Published, State, Way, read_state, write_state
-from reconvert.task import Executor, StageError, Task, last_words, plan, publication
+from reconvert.task import Command, Executor, StageError, last_words, plan, publication
 
 # A stage that was stopped: it says so, or it had no time to.
 STOPPED = (INTERRUPTED, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
@@ -181,14 +181,14 @@ class Course:
             await self._task(task, self.job.publisher)
         write_state(self._folder.state, replace(state, published=Published(key, way)))
 
-    async def _step(self, tasks: Sequence[Task]) -> None:
+    async def _step(self, tasks: Sequence[Command]) -> None:
         """All tasks of a step; when several fail, the error of the first, after the others have ended."""
         running = [self._task(task, self.job.executor) for task in tasks]
         for outcome in await asyncio.gather(*running, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _task(self, task: Task, executor: Executor) -> None:
+    async def _task(self, task: Command, executor: Executor) -> None:
         where = task.log.relative_to(self._folder.home)
 
         async def once() -> None:

@@ -18,7 +18,7 @@ STAMPED = re.compile(rf"\d{{8}}T\d{{6}}Z-[0-9a-f]{{{DIGITS}}}(-|$)")  # how `sta
 
 
 @dataclass(frozen=True)
-class Item:
+class Removable:
     """A log or a kept folder. `name` begins with its time, so names sort by age."""
 
     path: Path
@@ -31,7 +31,7 @@ def stamped(time: str, key: str) -> str:
     return f"{time}-{key[:DIGITS]}"
 
 
-def doomed(items: Sequence[Item], bound: int) -> list[Item]:
+def doomed(items: Sequence[Removable], bound: int) -> list[Removable]:
     """Choose what must go for the rest to take at most `bound` bytes: the oldest that is not pinned, then the next."""
     total = sum(item.bytes for item in items)
     chosen = []
@@ -61,7 +61,7 @@ def prune(build: Path, bound: int, time: str) -> list[Path]:
     return [item.path for item in chosen]
 
 
-def _of(folder: Folder, time: str) -> list[Item]:
+def _of(folder: Folder, time: str) -> list[Removable]:
     try:
         return list(_items(folder, read_state(folder.state), time))
     except ArtifactError as error:
@@ -69,16 +69,16 @@ def _of(folder: Folder, time: str) -> list[Item]:
         return []
 
 
-def _items(folder: Folder, state: State, time: str) -> Iterator[Item]:
+def _items(folder: Folder, state: State, time: str) -> Iterator[Removable]:
     needed = {known.key[:DIGITS] for known in (state.done, state.published) if known is not None}
     failing = {state.failing.key[:DIGITS]} if state.failing is not None else set()
     current = _inodes(folder)
     for place, keys in ((folder.kept, needed), (folder.failed, failing)):
         newest = {_key(path): path for path in _entries(place)}
         for path in _entries(place):
-            yield Item(path, _bytes(path, current), _key(path) in keys and path == newest[_key(path)])
+            yield Removable(path, _bytes(path, current), _key(path) in keys and path == newest[_key(path)])
     for path in _entries(folder.logs):
-        yield Item(path, path.stat().st_size, path.name.startswith(time) or _key(path) in failing)
+        yield Removable(path, path.stat().st_size, path.name.startswith(time) or _key(path) in failing)
 
 
 def _key(path: Path) -> str:

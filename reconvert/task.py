@@ -21,7 +21,7 @@ VERDICT = re.compile(r"\berror: .*|^failed .*")  # an error may follow a progres
 
 
 @dataclass(frozen=True)
-class Task:
+class Command:
     """One command, `python -m STAGE ...`."""
 
     stage: str
@@ -59,7 +59,7 @@ class Executor(Protocol):
     def spreads(self) -> bool:
         """Return whether the variants of one recipe are tasks of their own."""
 
-    async def run(self, task: Task) -> int:
+    async def run(self, task: Command) -> int:
         """The command's exit code. UnavailableError when the place where it ran was lost."""
 
 
@@ -70,15 +70,15 @@ class Opener(Protocol):
         """An executor that is usable inside the context."""
 
 
-def plan(recipe: Recipe, origin: Origin, build: Path, prefix: Path, *, spreads: bool) -> Iterator[tuple[Task, ...]]:
+def plan(recipe: Recipe, origin: Origin, build: Path, prefix: Path, *, spreads: bool) -> Iterator[tuple[Command, ...]]:
     """Steps one after the other, each of tasks that may run side by side. `prefix` begins the logs' names."""
     tail = (str(recipe.path.resolve()), "--build", str(build.resolve()))
     commit = ("--commit", origin.commit) if origin.commit is not None else ()
 
-    def task(stage: str, *more: str, label: str = "") -> Task:
+    def task(stage: str, *more: str, label: str = "") -> Command:
         label = label or stage
         log = prefix.with_name(f"{prefix.name}-{label.replace(' ', '-')}.log")
-        return Task(stage, label, (stage, *tail, *more), log, memory(stage, recipe, origin))
+        return Command(stage, label, (stage, *tail, *more), log, memory(stage, recipe, origin))
 
     yield (task("convert", *commit),)
     if spreads:
@@ -88,10 +88,10 @@ def plan(recipe: Recipe, origin: Origin, build: Path, prefix: Path, *, spreads: 
     yield (task("verify"),)
 
 
-def publication(recipe: Recipe, way: Way, build: Path, prefix: Path) -> Task:
+def publication(recipe: Recipe, way: Way, build: Path, prefix: Path) -> Command:
     """The task that publishes what was verified."""
     command = ("publish", str(recipe.path.resolve()), f"--{way}", "--build", str(build.resolve()))
-    return Task("publish", "publish", command, prefix.with_name(f"{prefix.name}-publish.log"), LIBRARIES)
+    return Command("publish", "publish", command, prefix.with_name(f"{prefix.name}-publish.log"), LIBRARIES)
 
 
 def memory(stage: str, recipe: Recipe, origin: Origin) -> int:

@@ -166,3 +166,8 @@ def largest(a: Array, b: Array) -> float:
     pieces = [np.abs(a[at : at + step] - b[at : at + step]).max() for at in range(0, len(a), step)]
     difference = float(np.max(pieces))  # as numpy's, not Python's: NaN anywhere is NaN
     return difference if np.isfinite(difference) else float("inf")
+
+
+def standard_error(values: Array) -> float:
+    """Return the standard error of the mean of independent values; 0 for fewer than two."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0

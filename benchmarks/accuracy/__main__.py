@@ -19,7 +19,7 @@ from pipeline.typed import did_you_mean
 
 def main(argv: Sequence[str] | None) -> int:
     """Score the reference and the variants; prints the path of accuracy.md."""
-    parser = command.parser("benchmarks.accuracy", "Run the source card's benchmarks on what was built.")
+    parser = command.parser("benchmarks.accuracy", "Scoring the source card's benchmarks on what was built.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="directory of the data, JSON lines")
     parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help="only these (all that are built)")
     parser.add_argument("--only", nargs="+", action="extend", metavar="NAME", help="only these benchmarks")
@@ -51,14 +51,14 @@ def _measure(  # noqa: PLR0913, PLR0917  # what, of whom, and the three places
     limit: int | None,
 ) -> Path:
     from benchmarks.accuracy import harness, report
-    from benchmarks.accuracy.run import Run
+    from benchmarks.accuracy.run import Scoring
     from benchmarks.environment import environment
 
-    run = Run(artifacts, recipe.source.allow_pickle, directory / "accuracy", scratch)
+    run = Scoring(artifacts, recipe.source.allow_pickle, directory / "accuracy", scratch)
     scored, seconds = run.all(work)
     place: dict[str, Any] = environment(len(os.sched_getaffinity(0)))
     place["packages"] |= {harness.DISTRIBUTION: harness.version()}
-    return report.write(report.Outcome(recipe.name, limit, scored, seconds, place), directory)
+    return report.write(report.AccuracyOutcome(recipe.name, limit, scored, seconds, place), directory)
 
 
 def _open(recipe: Recipe, chosen: Sequence[str] | None, build: Path) -> dict[str, Artifact]:

@@ -37,7 +37,7 @@ class Before:
     past: Any
 
 
-class Adapter:
+class HarnessModel:
     """Give HFLM what it needs of a model: a device, a config, and a call from token ids to logits.
 
     Requests of one benchmark begin alike (the shots; the question, once for each answer). A sequence on its own is
@@ -92,7 +92,7 @@ class Pytorch:
 
 
 @dataclass(frozen=True)
-class Graph:
+class OnnxModel:
     """An ONNX file in onnxruntime."""
 
     candidate: Candidate
@@ -107,11 +107,11 @@ class Graph:
         return {name: value[:, :, :length] for name, value in past.items()}
 
 
-def of_reference(reference: Reference) -> Adapter:
+def of_reference(reference: Reference) -> HarnessModel:
     """The source in PyTorch, as the harness sees it."""
-    return Adapter(Pytorch(reference), reference.model.config)
+    return HarnessModel(Pytorch(reference), reference.model.config)
 
 
-def of_graph(path: Path, reference: Reference) -> Adapter:
+def of_graph(path: Path, reference: Reference) -> HarnessModel:
     """An ONNX file as the harness sees it, at the optimization level that users run."""
-    return Adapter(Graph(Candidate(path, "enable_all")), reference.model.config)
+    return HarnessModel(OnnxModel(Candidate(path, "enable_all")), reference.model.config)

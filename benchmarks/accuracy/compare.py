@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from benchmarks.accuracy.scores import Item
+from benchmarks.accuracy.scores import ItemScore
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Agreement:
     p_value: float
 
 
-def accuracy(items: Sequence[Item]) -> Accuracy:
+def accuracy(items: Sequence[ItemScore]) -> Accuracy:
     """Mean score of items; at least one."""
     scores = np.array([item.score for item in items])
     error = float(scores.std(ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else math.nan
     return Accuracy(len(scores), 100 * float(scores.mean()), 100 * error)
 
 
-def agreement(reference: Sequence[Item], variant: Sequence[Item]) -> Agreement:
-    """Item by item; both in the same order. ValueError when they are not the same items."""
+def agreement(reference: Sequence[ItemScore], variant: Sequence[ItemScore]) -> Agreement:
+    """ItemScore by item; both in the same order. ValueError when they are not the same items."""
     pairs = list(zip(reference, variant, strict=True))
     apart = np.concatenate([np.subtract(theirs.logliks, ours.logliks) for ours, theirs in pairs])
     lost = sum(ours.right and not theirs.right for ours, theirs in pairs)

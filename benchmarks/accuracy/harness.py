@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from benchmarks.accuracy.scores import Item, Scores, right_choice
+from benchmarks.accuracy.scores import ItemScore, Scores, right_choice
 from benchmarks.accuracy.suite import Unit, write_task
 from pipeline.errors import InputError
 
@@ -85,6 +85,6 @@ def _unreadable(unit: Unit, error: Exception) -> InputError:
     return InputError(f"the harness cannot read it: {error}", where=unit.benchmark.scored, hint=hint)
 
 
-def _item(sample: Any) -> Item:
+def _item(sample: Any) -> ItemScore:
     logliks = tuple(float(loglik) for loglik, _ in sample["filtered_resps"])
-    return Item(logliks, right_choice(sample, logliks), float(sample["acc"]))
+    return ItemScore(logliks, right_choice(sample, logliks), float(sample["acc"]))

@@ -12,18 +12,18 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from benchmarks.accuracy.compare import Accuracy, accuracy, agreement
-from benchmarks.accuracy.scores import Item
+from benchmarks.accuracy.scores import ItemScore
 from benchmarks.accuracy.suite import BENCHMARKS, CARD_AVERAGE, Benchmark
 from benchmarks.plots import save
 from benchmarks.report import finite, table
 
 REFERENCE = "reference"
 ALL = "all"
-Scored = Mapping[str, Mapping[str, Sequence[Item]]]  # model -> benchmark -> items
+Scored = Mapping[str, Mapping[str, Sequence[ItemScore]]]  # model -> benchmark -> items
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AccuracyOutcome:
     """Every model's items; `limit` is None for the whole data."""
 
     name: str
@@ -33,7 +33,7 @@ class Outcome:
     environment: Mapping[str, Any]
 
 
-def document(outcome: Outcome) -> dict[str, Any]:
+def document(outcome: AccuracyOutcome) -> dict[str, Any]:
     """The figures as JSON values."""
     reference = outcome.scored[REFERENCE]
     models = {}
@@ -55,7 +55,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     return made
 
 
-def write(outcome: Outcome, directory: Path) -> Path:
+def write(outcome: AccuracyOutcome, directory: Path) -> Path:
     """Write accuracy.json, accuracy.md and the plot; the path of accuracy.md."""
     made = document(outcome)
     text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
@@ -66,7 +66,7 @@ def write(outcome: Outcome, directory: Path) -> Path:
     return path
 
 
-def markdown(outcome: Outcome) -> str:
+def markdown(outcome: AccuracyOutcome) -> str:
     """Accuracies beside the card's, then how far each variant is from the reference."""
     chosen = _chosen(outcome)
     whole = "all items" if outcome.limit is None else f"the first {outcome.limit} items of each (MMLU: over subjects)"
@@ -97,7 +97,7 @@ def markdown(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def _agreements(outcome: Outcome) -> list[tuple[str, ...]]:
+def _agreements(outcome: AccuracyOutcome) -> list[tuple[str, ...]]:
     rows = []
     for model, entry in document(outcome)["models"].items():
         for name, found in entry.get("agreement", {}).items():
@@ -107,7 +107,7 @@ def _agreements(outcome: Outcome) -> list[tuple[str, ...]]:
     return rows
 
 
-def _plot(outcome: Outcome) -> Any:
+def _plot(outcome: AccuracyOutcome) -> Any:
     """Accuracy with two standard errors, by benchmark and model, and the card's as a line."""
     chosen = _chosen(outcome)
     figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
@@ -126,11 +126,11 @@ def _plot(outcome: Outcome) -> Any:
     return figure
 
 
-def _chosen(outcome: Outcome) -> list[Benchmark]:
+def _chosen(outcome: AccuracyOutcome) -> list[Benchmark]:
     return [benchmark for benchmark in BENCHMARKS if benchmark.name in outcome.scored[REFERENCE]]
 
 
-def _joined(by_benchmark: Mapping[str, Sequence[Item]], names: Mapping[str, Any]) -> list[Item]:
+def _joined(by_benchmark: Mapping[str, Sequence[ItemScore]], names: Mapping[str, Any]) -> list[ItemScore]:
     return [item for name in names for item in by_benchmark[name]]
 
 

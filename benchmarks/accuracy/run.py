@@ -13,9 +13,9 @@ from typing import Any, Self
 from tqdm import tqdm
 
 from benchmarks.accuracy import harness
-from benchmarks.accuracy.adapter import Adapter, of_graph, of_reference
+from benchmarks.accuracy.adapter import HarnessModel, of_graph, of_reference
 from benchmarks.accuracy.report import REFERENCE
-from benchmarks.accuracy.scores import Item, Kept, Scores
+from benchmarks.accuracy.scores import ItemScore, Scores, ScoreStore
 from benchmarks.accuracy.suite import Unit
 from pipeline import variants
 from pipeline.artifact.store import Artifact
@@ -66,21 +66,21 @@ class Bar:
         self._bar.update(0)
 
 
-class Run:
+class Scoring:
     """Scores units; what was scored before, by the same libraries on the same bytes, is read."""
 
     def __init__(self, artifacts: Mapping[str, Artifact], allow_pickle: bool, kept: Path, scratch: Path) -> None:  # noqa: FBT001  # the recipe's own flag, passed on
         self._artifacts = artifacts
-        self._kept = Kept(kept)
+        self._kept = ScoreStore(kept)
         self._harness = harness.Harness(scratch)
         self._versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
         self._code = digest([file_digest(ROOT / path) for path in CODE])
         self._allow_pickle = allow_pickle
         self._reference: Reference | None = None
 
-    def all(self, work: Sequence[Unit]) -> tuple[dict[str, dict[str, list[Item]]], dict[str, float]]:
+    def all(self, work: Sequence[Unit]) -> tuple[dict[str, dict[str, list[ItemScore]]], dict[str, float]]:
         """Items by model and benchmark, and the seconds that each model took."""
-        scored: dict[str, dict[str, list[Item]]] = {}
+        scored: dict[str, dict[str, list[ItemScore]]] = {}
         seconds: dict[str, float] = {}
         for name, artifact in self._artifacts.items():
             model = REFERENCE if name == SOURCE else name
@@ -109,7 +109,7 @@ class Run:
                     made[place] = scores
         return [scores for scores in made if scores is not None]
 
-    def _load(self, model: str, artifact: Artifact) -> Adapter:
+    def _load(self, model: str, artifact: Artifact) -> HarnessModel:
         if model == REFERENCE:
             return of_reference(self._source)
         return of_graph(artifact.path / variants.model_file(model), self._source)

@@ -14,7 +14,7 @@ from pipeline.typed import build
 
 
 @dataclass(frozen=True)
-class Item:
+class ItemScore:
     """One item: the log-likelihood (nats) of every choice, whether the likeliest is right, and the task's score."""
 
     logliks: tuple[float, ...]
@@ -31,11 +31,11 @@ class Item:
 class Scores:
     """A model's items of one unit, in the data's order, and the seconds it took."""
 
-    items: tuple[Item, ...]
+    items: tuple[ItemScore, ...]
     seconds: float
 
 
-class Kept:
+class ScoreStore:
     """Scores by what decides them: one file each, named by the digest of its key, so nothing is ever stale."""
 
     def __init__(self, directory: Path) -> None:

@@ -18,7 +18,7 @@ from benchmarks.progress import progress
 from benchmarks.remote import Remote, RemoteError, settle
 from benchmarks.scenario import Scenario
 from benchmarks.schedule import turns
-from benchmarks.subject import Subject
+from benchmarks.subject import MeasuredEngine
 
 TURN_S = 300.0
 SCENARIOS = (
@@ -48,7 +48,7 @@ def compare(paths: Sequence[Path], rounds: int, threads: int, scenarios: Sequenc
         remotes: list[Remote] = []
         timed = [Timed(path, {scenario.name: [] for scenario in scenarios}) for path in paths]
         for number, path in enumerate(paths):
-            remote = Remote(logs / f"{number}.txt", Subject, SESSION, path.name, path, threads)
+            remote = Remote(logs / f"{number}.txt", MeasuredEngine, SESSION, path.name, path, threads)
             remotes.append(stack.enter_context(remote))
             _call(remote, path, "load")
         plan = [(number, scenario) for number in range(rounds) for scenario in scenarios]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import (
     Fail,
     InvalidArgument,
@@ -24,6 +23,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 from benchmarks import report
 from benchmarks.graphs import unusable
 from model.contract import LOGITS_TO_KEEP
+from model.session import open_session, options
 
 KERNEL = "_kernel_time"
 # What onnxruntime raises for a file that it cannot load, or whose inputs are others (ValueError).
@@ -55,13 +55,11 @@ def profile(path: Path, work: Pass, threads: int) -> Profile:
     not load, or that is no decoder with past key values.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.enable_profiling = True
-        options.profile_file_prefix = f"{scratch}/profile"
+        profiled = options(threads=threads)
+        profiled.enable_profiling = True
+        profiled.profile_file_prefix = f"{scratch}/profile"
         try:
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            session = open_session(path, profiled)
             feeds = _feeds(session, work)
             for _ in range(work.steps):
                 session.run(None, feeds)

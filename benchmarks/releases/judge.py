@@ -26,7 +26,7 @@ class Allowed:
 
 
 @dataclass(frozen=True)
-class Answer:
+class QuestionResult:
     """The largest error of one question, and what is allowed."""
 
     question: str
@@ -39,7 +39,7 @@ class Answer:
         return self.error <= self.allowed
 
 
-def forced(asked: Asked, path: Path, allowed: Allowed) -> Iterator[Answer]:
+def forced(asked: Asked, path: Path, allowed: Allowed) -> Iterator[QuestionResult]:
     """Judge the logits that ask.py or ask_web.mjs wrote; ValueError when they are not as many as asked for."""
     found = np.fromfile(path, "<f4")
     sizes = [case.logits.size for case in asked.cases]
@@ -52,18 +52,18 @@ def forced(asked: Asked, path: Path, allowed: Allowed) -> Iterator[Answer]:
             (allowed.step, slice(case.prompt, None), f"{case.name}, decoding"),
         ):
             chosen = real[:, part]
-            yield Answer(name, largest(logits[:, part][chosen], case.logits[:, part][chosen]), bound)
+            yield QuestionResult(name, largest(logits[:, part][chosen], case.logits[:, part][chosen]), bound)
 
 
-def free(asked: Asked, answers: Sequence[Mapping[str, Any]], allowed: float) -> Iterator[Answer]:
+def free(asked: Asked, answers: Sequence[Mapping[str, Any]], allowed: float) -> Iterator[QuestionResult]:
     """Judge texts that Transformers.js continued: the logits that it states for each step, and the tokens chosen."""
     for group, own in zip(asked.groups, answers, strict=True):
         lengths = group.batch.mask.sum(axis=1).tolist()
         errors = [_text(group, row, own) for row in range(len(lengths))]
-        yield Answer(name_of(lengths), max(errors), allowed)
+        yield QuestionResult(name_of(lengths), max(errors), allowed)
 
 
-def entry_of(place: tuple[str, str, str, str], answers: Sequence[Answer]) -> Entry:
+def entry_of(place: tuple[str, str, str, str], answers: Sequence[QuestionResult]) -> Entry:
     """Return the entry of a program that answered: right, or which questions are not and by how much."""
     wrong = tuple(answer.question for answer in answers if not answer.right)
     worst = max(answers, key=lambda answer: answer.error / answer.allowed)

@@ -22,7 +22,7 @@ PLACE = 700  # of the corpus' pieces, away from those of the checks
 
 
 @dataclass(frozen=True)
-class Case:
+class Question:
     """A batch of which the first `prompt` positions are one pass and the rest steps; logits [rows, length, words]."""
 
     name: str
@@ -35,7 +35,7 @@ class Case:
 class Asked:
     """The questions with PyTorch's answers: forced texts for sessions, and free ones for Transformers.js."""
 
-    cases: tuple[Case, ...]
+    cases: tuple[Question, ...]
     groups: tuple[Group, ...]
 
     def write(self, path: Path, dims: Dimensions) -> None:
@@ -74,10 +74,10 @@ class Asker:
         fitting = [lengths for lengths in wanted if max(lengths) <= room]
         return Asked(tuple(map(self._case, fitting)), tuple(map(self._group, fitting)))
 
-    def _case(self, lengths: tuple[int, ...]) -> Case:
+    def _case(self, lengths: tuple[int, ...]) -> Question:
         batch = self._corpus.batch(tuple(n + STEPS for n in lengths), PLACE, self._pad)
         logits = self._reference.forward(batch.ids, batch.mask, batch.positions).logits
-        return Case(name_of(lengths), batch, max(lengths), logits)
+        return Question(name_of(lengths), batch, max(lengths), logits)
 
     def _group(self, lengths: tuple[int, ...]) -> Group:
         tokenizer: Any = self._reference.tokenizer

@@ -36,7 +36,7 @@ class Web:
             raise InputError(f"not found: {missing.what}", where="benchmarks.web", hint=missing.command)
 
 
-class Engine(Program):
+class NodeEngine(Program):
     """A Node process that measures all files, as a page keeps its engine too.
 
     What a wasm runs often is compiled anew in the background, for most of a minute after the start.

@@ -14,7 +14,7 @@ from benchmarks.plots import save
 from benchmarks.report import table
 from benchmarks.schedule import Spread
 from benchmarks.web.engine import PROMPT, STEPS
-from benchmarks.web.run import Entry, Results
+from benchmarks.web.run import WebEntry, WebResults
 
 YARDSTICKS = ("ours/fp32", "stock/q8")
 NOTES = (
@@ -27,7 +27,7 @@ NOTES = (
 )
 
 
-def write(results: Results, directory: Path) -> Path:
+def write(results: WebResults, directory: Path) -> Path:
     """Write web.json, web.md and, if anything was measured, its chart; the path of web.md."""
     text = json.dumps(asdict(results), indent=1, ensure_ascii=False, allow_nan=False)
     (directory / "web.json").write_text(f"{text}\n", encoding="utf-8")
@@ -38,7 +38,7 @@ def write(results: Results, directory: Path) -> Path:
     return path
 
 
-def markdown(results: Results) -> str:
+def markdown(results: WebResults) -> str:
     """The whole report."""
     threads = f"{results.threads} thread{'s' if results.threads > 1 else ''}"
     heads = ("configuration", "MB", "decode, tokens/s", *(f"over {key}" for key in YARDSTICKS), "load s")
@@ -55,7 +55,7 @@ def markdown(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _row(entry: Entry, entries: Sequence[Entry]) -> tuple[str, ...]:
+def _row(entry: WebEntry, entries: Sequence[WebEntry]) -> tuple[str, ...]:
     known = {other.key: other.decode.median for other in entries}
     ratios = (f"{entry.decode.median / known[key]:.2f}" if key in known else "-" for key in YARDSTICKS)
     waits = (_spread(value, 2) for value in (entry.load_s, entry.prefill_s))
@@ -66,7 +66,7 @@ def _spread(value: Spread, digits: int) -> str:
     return f"{value.median:.{digits}f} ± {(value.high - value.low) / 2:.{digits}f}"
 
 
-def _bars(entries: Sequence[Entry]) -> Any:
+def _bars(entries: Sequence[WebEntry]) -> Any:
     figure, axes = plt.subplots(figsize=(9, 0.4 * len(entries) + 1.5), layout="constrained")
     rates = [entry.decode for entry in entries]
     error = [[rate.median - rate.low for rate in rates], [rate.high - rate.median for rate in rates]]

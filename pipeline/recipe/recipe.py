@@ -54,7 +54,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationText:
     """The text, relative to the recipe, that calibrated schemes see: `chunks` chunks of `chunk` tokens."""
 
     text: str
@@ -98,7 +98,7 @@ class Recipe:
     verify: Verify
     tolerances: Mapping[str, Mapping[str, Tolerance]]
     graph: str = GRAPHS[0]
-    calibration: Calibration | None = None
+    calibration: CalibrationText | None = None
     publish: Publish | None = None
     defaults: Mapping[str, str] = field(default_factory=dict)
     basis: Basis = field(default_factory=Basis)
@@ -213,8 +213,8 @@ def read_recipe(path: Path) -> Recipe:
     )
 
 
-def _calibration(table: object, where: str) -> Calibration:
-    calibration = build(Calibration, table, where=where)
+def _calibration(table: object, where: str) -> CalibrationText:
+    calibration = build(CalibrationText, table, where=where)
     if calibration.chunk < 2 or calibration.chunks < 1:
         raise RecipeError("chunk and chunks must be positive", where=where, hint="write chunk = 512, chunks = 32")
     return calibration

@@ -135,7 +135,7 @@ def _check_fewer(runtimes: Runtimes, where: str) -> None:
         for variant in entry.variants:
             if variant not in FILES:
                 raise RecipeError(f"{variant!r} is not a variant", where=where, hint=did_you_mean(variant, FILES))
-        if min(entry.longest, entry.padded) < 0:
-            raise RecipeError("a negative length", where=where, hint="write 0 where none is to be read")
+        if min(entry.longest, entry.padded, entry.texts) < 0:
+            raise RecipeError("a negative number", where=where, hint="write 0 where none is to be read")
         if not entry.reason.strip():
             raise RecipeError("no reason", where=where, hint="say why fewer prompts are asked")

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from quantize.numerics import blocks
-from quantize.rewrite.lookup import Site
+from quantize.rewrite.lookup import Spot
 from quantize.rewrite.products import initializer
 from quantize.rewrite.weights import Weight
 
@@ -31,7 +31,7 @@ def expand(model: ir.Model, weight: Weight, quantized: blocks.Blocks) -> None:
     """
     if weight.name not in model.graph.initializers:
         return  # the other way to read it has been here
-    site, stem = Site(model, model.graph[0], weight.name), weight.stem
+    site, stem = Spot(model, model.graph[0], weight.name), weight.stem
     rows, count = quantized.scales.shape
     width = quantized.columns if count == 1 else quantized.padded  # one block needs no padding
     every = np.ascontiguousarray(quantized.codes[:, :width])

@@ -20,7 +20,7 @@ from quantize.rewrite.weights import Lookup, Weight
 
 
 @dataclass(frozen=True)
-class Site:
+class Spot:
     """State where nodes are put: before one node of a model, under one name."""
 
     model: ir.Model
@@ -52,7 +52,7 @@ def look_up(model: ir.Model, lookup: Lookup, blocks: Blocks, stored: Sequence[St
     node, name = lookup.node, str(lookup.node.name)
     rank = 2 if lookup.indices is None or lookup.indices.shape is None else len(lookup.indices.shape)
     shapes = Shapes(rank, blocks.scales.shape[1], blocks.form.block)
-    rows = [_row(Site(model, node, f"{name}{item.label}"), lookup.indices, item, shapes) for item in stored]
+    rows = [_row(Spot(model, node, f"{name}{item.label}"), lookup.indices, item, shapes) for item in stored]
     whole = rows[0]
     if len(rows) > 1:
         terms = [insert(node, row, f"{name}{item.label}/row") for row, item in zip(rows, stored, strict=True)]
@@ -81,7 +81,7 @@ class Shapes:
         return [*[0] * self.rank, *own]
 
 
-def _row(site: Site, indices: ir.Value | None, item: Stored, shapes: Shapes) -> Operation:
+def _row(site: Spot, indices: ir.Value | None, item: Stored, shapes: Shapes) -> Operation:
     """(code - zero point) * scale, float32 [..., blocks * block]."""
     bits, count = item.part.bits, shapes.count
     packed = site.op("Gather", "codes", item.codes, indices)
@@ -105,7 +105,7 @@ def _row(site: Site, indices: ir.Value | None, item: Stored, shapes: Shapes) -> 
 
 
 def _unpacked(  # noqa: PLR0913, PLR0917  # what is unpacked, how, and into what
-    site: Site, packed: ir.Value, bits: int, name: str, shape: Sequence[int], less: int = 0
+    site: Spot, packed: ir.Value, bits: int, name: str, shape: Sequence[int], less: int = 0
 ) -> ir.Value:
     """The codes in uint8 `packed` less a number, as float32 of this shape.
 

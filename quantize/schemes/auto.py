@@ -25,7 +25,7 @@ CALIBRATED = True
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Storage:
     """One way to store a tensor; bits 0 keep it float."""
 
     bits: int
@@ -54,24 +54,24 @@ class Candidate:
 # calibration text so closely that other text fares twenty times worse, and no part of the same text can show it
 # (decision 0008).
 BODY = (
-    Candidate(4),
-    Candidate(4, symmetric=False),
-    Candidate(6),
-    Candidate(8, 64),
-    Candidate(8),
+    Storage(4),
+    Storage(4, symmetric=False),
+    Storage(6),
+    Storage(8, 64),
+    Storage(8),
 )
 TABLE = (
-    Candidate(4),
-    Candidate(4, 128),
-    Candidate(6, 256),
-    Candidate(6, 128),
-    Candidate(6, 64),
-    Candidate(8, 256),
-    Candidate(8, 128),
-    Candidate(8, 64),
-    Candidate(8),
+    Storage(4),
+    Storage(4, 128),
+    Storage(6, 256),
+    Storage(6, 128),
+    Storage(6, 64),
+    Storage(8, 256),
+    Storage(8, 128),
+    Storage(8, 64),
+    Storage(8),
 )
-LOOKUPS = (Candidate(8, scheme="rtn"), Candidate(0))
+LOOKUPS = (Storage(8, scheme="rtn"), Storage(0))
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class Options:
     max_bytes: int | None = None
     max_mean_kld: float | None = None
     max_p999_kld: float | None = None
-    candidates: tuple[Candidate, ...] = BODY
-    embedding_candidates: tuple[Candidate, ...] = TABLE
-    position_candidates: tuple[Candidate, ...] = LOOKUPS
+    candidates: tuple[Storage, ...] = BODY
+    embedding_candidates: tuple[Storage, ...] = TABLE
+    position_candidates: tuple[Storage, ...] = LOOKUPS
 
     def check(self, where: str) -> None:
         """Raise RecipeError for no budget or two of different kinds, and for candidates that cannot be."""
@@ -121,6 +121,6 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:
     context.facts["plan"] = plan.facts
 
 
-def _slot(weight: Weight, candidates: tuple[Candidate, ...]) -> Slot:
+def _slot(weight: Weight, candidates: tuple[Storage, ...]) -> Slot:
     choices = dict.fromkeys(candidate.choice() for candidate in candidates)
     return Slot(weight, tuple(choices))

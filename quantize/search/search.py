@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from model.divergence import divergences
 from pipeline.command import say
 from pipeline.errors import RecipeError
 from quantize.blockwise import Choice, solve
@@ -17,10 +18,10 @@ from quantize.numerics.blocks import Blocks
 from quantize.rewrite.graph import clean, load
 from quantize.rewrite.lookup import place
 from quantize.rewrite.weights import Weight, find_weights
-from quantize.runner import Runner
+from quantize.runner import GraphRunner
 from quantize.scheme import Context
 from quantize.search.allocate import Item, Limit, allocate
-from quantize.search.divergence import Fidelity, divergences, fidelity
+from quantize.search.fidelity import Fidelity, fidelity
 from quantize.search.sensitivity import Slot, measure, size
 
 ROUNDS = 8
@@ -60,7 +61,7 @@ class Plan:
 
 
 @dataclass
-class Builder:
+class PlanBuilder:
     """Builds and measures plans; what has been solved or measured once is kept."""
 
     slots: Sequence[Slot]
@@ -94,7 +95,7 @@ class Builder:
 
     def _judge(self, model: ir.Model) -> Fidelity:
         """Both graphs side by side, chunk by chunk, so that no text's logits have to be kept."""
-        reference, candidate = Runner(self.context.graph), Runner(model)
+        reference, candidate = GraphRunner(self.context.graph), GraphRunner(model)
         klds, same = [], []
         for ids in self.context.calibrated("auto").pieces("judge", CHUNKS):
             keep = len(ids) // 2
@@ -107,7 +108,7 @@ class Builder:
 def search(slots: Sequence[Slot], budget: Budget, context: Context) -> Plan:
     """The best plan found within the budget. RecipeError, saying what is possible, when there is none."""
     items = measure(slots, context)
-    builder = Builder(slots, context)
+    builder = PlanBuilder(slots, context)
     limit: Limit = "kld" if budget.max_bytes is None else "bytes"
     room = Room(limit, budget, _rest(slots, context))
     extreme = _least(items, limit)  # sums are estimates: what they say is impossible is tried once
@@ -171,7 +172,7 @@ def _cost(built: Built, limit: Limit) -> float:
     return built.fidelity.mean_kld if limit == "bytes" else built.bytes
 
 
-def _possible(builder: Builder, items: Sequence[Sequence[Item]]) -> str:
+def _possible(builder: PlanBuilder, items: Sequence[Sequence[Item]]) -> str:
     built = builder.build(_least(items, "bytes"))
     figures = f"{built.bytes:,} bytes (mean KLD {built.fidelity.mean_kld:.2e})"
     fine = builder.build(_least(items, "kld"))

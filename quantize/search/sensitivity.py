@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from model.divergence import divergences
 from pipeline.canonical import digest, file_digest
 from pipeline.plugins import ROOT
 from quantize.blockwise import Choice, solve
@@ -19,10 +20,9 @@ from quantize.numerics.blocks import Floats, dequantize
 from quantize.rewrite.graph import load
 from quantize.rewrite.products import initializer
 from quantize.rewrite.weights import Weight, find_weights, tensor_of
-from quantize.runner import Ids, Runner
+from quantize.runner import GraphRunner, Ids
 from quantize.scheme import Context
 from quantize.search.allocate import Item
-from quantize.search.divergence import divergences
 from quantize.search.journal import Journal
 
 CHUNKS = 3  # of the calibration text's part "measure"; the second half of each is scored
@@ -31,16 +31,16 @@ ROWS = "/rows"  # what the copy of a table that lookups read is called
 ROUNDING = 4  # the accuracy_level that rounds activations to int8
 # The code and libraries that decide a measurement.
 CODE = (
-    "numerics/blocks",
-    "numerics/cores",
-    "numerics/loops",
-    "blockwise",
-    "calibration",
-    "search/divergence",
-    "runner",
-    "numerics/scales",
-    "search/sensitivity",
-    "rewrite/weights",
+    "model/divergence",
+    "quantize/numerics/blocks",
+    "quantize/numerics/cores",
+    "quantize/numerics/loops",
+    "quantize/blockwise",
+    "quantize/calibration",
+    "quantize/runner",
+    "quantize/numerics/scales",
+    "quantize/search/sensitivity",
+    "quantize/rewrite/weights",
 )
 TOOLS = ("numba", "numpy", "onnxruntime", "scipy", "tokenizers")
 
@@ -141,7 +141,7 @@ class Probe:
         return {"base": self.base, "what": what, "tensor": weight.stem, "choice": asdict(choice)}
 
     @cached_property
-    def _graph(self) -> tuple[Runner, Ids, list[Floats]]:
+    def _graph(self) -> tuple[GraphRunner, Ids, list[Floats]]:
         """The fp32 graph with every weight replaceable, the text, and the graph's own logits on it.
 
         Lookups of a weight that products read too get a copy of it, so that either can be replaced alone.
@@ -155,7 +155,7 @@ class Probe:
                 model.graph.inputs.append(copy)
                 for lookup in weight.lookups:
                     lookup.gather.replace_input_with(0, copy)
-        runner = Runner(model)
+        runner = GraphRunner(model)
         pieces = self.context.calibrated("auto").pieces("measure", CHUNKS)
         return runner, pieces, [runner.logits(ids, len(ids) // 2) for ids in pieces]
 
@@ -169,7 +169,7 @@ def size(weight: Weight, choice: Choice | None) -> int:
 def _base(context: Context) -> str:
     """Digest of what decides every measurement, the tensor and its choice apart."""
     calibration = context.calibrated("auto")
-    code = [ROOT / "quantize" / f"{name}.py" for name in CODE]
+    code = [ROOT / f"{name}.py" for name in CODE]
     schemes = sorted((ROOT / "quantize" / "schemes").glob("*.py"))
     return digest(
         {

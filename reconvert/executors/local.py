@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import RecipeError
 from reconvert.execution import execute, without_secrets
-from reconvert.task import Executor, Options, Task
+from reconvert.task import Command, Executor, Options
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Local:
     at_once: int = 1
     spreads: bool = False
 
-    async def run(self, task: Task) -> int:
+    async def run(self, task: Command) -> int:
         """The command's exit code."""
         return await execute(task.command, task.log, self.environment, "this machine")
 

@@ -22,7 +22,7 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, RayTaskErr
 from pipeline.errors import ArtifactError, RecipeError, UnavailableError
 from reconvert.execution import execute, without_secrets
 from reconvert.key import converter_digest
-from reconvert.task import GIB, Executor, Options, Task
+from reconvert.task import GIB, Command, Executor, Options
 
 RETRIES = 3  # of a task whose worker or node is lost
 AT_ONCE = 64  # recipes whose tasks wait in Ray's queue
@@ -40,7 +40,7 @@ class Fleet:
     at_once: int = AT_ONCE
     spreads: bool = True
 
-    async def run(self, task: Task) -> int:
+    async def run(self, task: Command) -> int:
         """The command's exit code.
 
         UnavailableError when worker after worker was lost, ArtifactError when the nodes do not share what they must.
@@ -67,7 +67,7 @@ class Fleet:
             ) from error
 
 
-def work(task: Task, mark: str, code: str) -> int:
+def work(task: Command, mark: str, code: str) -> int:
     """On a node: run the command. ArtifactError when this node does not share the build directory or the code."""
     node = str(ray.get_runtime_context().get_node_id())
     hint = "give every node the same build directory, project and environment under the same paths"

@@ -14,7 +14,7 @@ import torch
 from benchmarks.accuracy import adapter
 from benchmarks.accuracy.compare import accuracy, agreement
 from benchmarks.accuracy.run import require_numbers
-from benchmarks.accuracy.scores import Item, Kept, Scores
+from benchmarks.accuracy.scores import ItemScore, Scores, ScoreStore
 from benchmarks.accuracy.suite import BENCHMARKS, choose, units
 from pipeline.errors import InputError, RecipeError
 from pipeline.variants import model_file
@@ -107,8 +107,8 @@ def test_what_is_common_with_the_sequence_before_is_not_computed_again_and_chang
         assert steps == [60, 30, 1, 20, 20]
 
 
-def item(*logliks: float, right: bool) -> Item:
-    return Item(logliks, right, float(right))
+def item(*logliks: float, right: bool) -> ItemScore:
+    return ItemScore(logliks, right, float(right))
 
 
 def test_differences_flips_and_mcnemar_by_hand() -> None:
@@ -176,7 +176,7 @@ def test_an_unknown_benchmark_is_refused() -> None:
 
 
 def test_kept_scores_are_of_their_key_only(tmp_path: Path) -> None:
-    kept, scores = Kept(tmp_path), Scores((item(-1.0, -0.1, right=True),), 2.5)
+    kept, scores = ScoreStore(tmp_path), Scores((item(-1.0, -0.1, right=True),), 2.5)
     kept.put({"a": 1}, scores)
     assert kept.get({"a": 1}) == scores
     assert kept.get({"a": 2}) is None

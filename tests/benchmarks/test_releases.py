@@ -13,9 +13,9 @@ import pytest
 from benchmarks.engine import open_site
 from benchmarks.releases import environment
 from benchmarks.releases.catalogue import NODE, PYTHON, Release
-from benchmarks.releases.judge import Allowed, Answer, entry_of, forced, free
+from benchmarks.releases.judge import Allowed, QuestionResult, entry_of, forced, free
 from benchmarks.releases.loaders import Loader, loaders
-from benchmarks.releases.questions import Asked, Case
+from benchmarks.releases.questions import Asked, Question
 from benchmarks.releases.report import page
 from benchmarks.releases.run import measure, readable
 from model.releases import Entry, File, Table
@@ -42,7 +42,7 @@ def asked() -> Asked:
     likely = RANDOM.normal(size=(2, 2, 11)).astype(np.float32)
     np.put_along_axis(likely, tokens[..., None], 5, axis=-1)
     group = Group(("a", "b"), batch(), tokens, likely, np.ones((2, 2), bool))
-    return Asked((Case("batch of 3, 5", batch(), 3, logits),), (group,))
+    return Asked((Question("batch of 3, 5", batch(), 3, logits),), (group,))
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,11 @@ def test_the_page_says_what_is_not_right_and_how_far() -> None:
     entries = [
         Entry("1", "python", "onnxruntime 1", "fp32", "refused", message="no"),
         entry_of(
-            ("2", "python", "onnxruntime 2", "fp32"), [Answer("9 tokens", 0.0, 0.1), Answer("batch of 2", 3, 0.1)]
+            ("2", "python", "onnxruntime 2", "fp32"),
+            [QuestionResult("9 tokens", 0.0, 0.1), QuestionResult("batch of 2", 3, 0.1)],
         ),
-        entry_of(("3", "python", "onnxruntime 3", "fp32"), [Answer("9 tokens", float("inf"), 0.1)]),
-        entry_of(("4", "python", "onnxruntime 4", "fp32"), [Answer("9 tokens", 0.05, 0.1)]),
+        entry_of(("3", "python", "onnxruntime 3", "fp32"), [QuestionResult("9 tokens", float("inf"), 0.1)]),
+        entry_of(("4", "python", "onnxruntime 4", "fp32"), [QuestionResult("9 tokens", 0.05, 0.1)]),
         Entry("5.1", "node", "onnxruntime-node 1.2", "fp32", "refused", message="no"),
     ]
     found = Table(

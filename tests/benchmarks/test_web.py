@@ -12,8 +12,8 @@ import pytest
 from benchmarks.program import ProgramError
 from benchmarks.results import Absent
 from benchmarks.web import report
-from benchmarks.web.engine import STEPS, Engine, Web
-from benchmarks.web.run import Results, entry
+from benchmarks.web.engine import STEPS, NodeEngine, Web
+from benchmarks.web.run import WebResults, entry
 from pipeline.variants import model_file
 from tests.conftest import EMBEDDED, Stage
 from verify.interop.runtime import Bounds
@@ -27,7 +27,7 @@ def test_the_table_has_medians_ranges_and_ratios_and_says_what_is_absent(tmp_pat
         for key, seconds in rounds.items()
     ]
     gone = Absent("ours/q4", "failed (warm up): no kernel", "see logs/web.txt")
-    path = report.write(Results("made-up", "asyncify", 1, 3, entries, [gone], 0), tmp_path)
+    path = report.write(WebResults("made-up", "asyncify", 1, 3, entries, [gone], 0), tmp_path)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in path.read_text().splitlines() if "|" in line]
     assert rows[2] == ["ours/fp32", "2.5", "40.0 ± 12.5", "1.00", "8.00", "0.50 ± 0.00", "0.25 ± 0.00"]
     assert [row[:5] for row in rows[3:5]] == [
@@ -41,7 +41,7 @@ def test_the_table_has_medians_ranges_and_ratios_and_says_what_is_absent(tmp_pat
 
 def test_without_a_yardstick_there_is_no_ratio() -> None:
     answer = {"load": 1.0, "prefill": 1.0, "decode": [0.1]}
-    text = report.markdown(Results("made-up", "plain", 2, 1, [entry("ours/q8", 1, "", [answer])], [], 7))
+    text = report.markdown(WebResults("made-up", "plain", 2, 1, [entry("ours/q8", 1, "", [answer])], [], 7))
     assert "still compiling: 7." in text
     assert "2 threads" in text
     row = next(line for line in text.splitlines() if "ours/q8" in line)
@@ -81,11 +81,11 @@ def test_two_variants_are_measured_and_one_that_fails_does_not_stop_the_next(
 
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
-    with closing(Engine(Web("plain", 1, Bounds(60, 8)), tmp_path / "log")) as engine:
+    with closing(NodeEngine(Web("plain", 1, Bounds(60, 8)), tmp_path / "log")) as engine:
         with pytest.raises(ProgramError, match="Error: "):
             engine.measure(broken)
         answer = engine.measure(build / "embedded" / "q8" / model_file("q8"))
     assert len(answer["decode"]) == STEPS
-    hurried = Engine(Web("plain", 1, Bounds(0.05, 8)), tmp_path / "log")
+    hurried = NodeEngine(Web("plain", 1, Bounds(0.05, 8)), tmp_path / "log")
     with closing(hurried), pytest.raises(ProgramError, match="no answer within"):
         hurried.measure(broken)

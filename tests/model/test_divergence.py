@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.divergence import Divergence, diverge, log_probability, softmax
 from verify import check
-from verify.scoring.statistics import Divergence, diverge, log_probability, softmax, standard_error
+from verify.check import standard_error
 
 
 def logits(seed: int, rows: int = 5, size: int = 97, scale: float = 3.0) -> np.ndarray:

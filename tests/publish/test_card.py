@@ -27,7 +27,7 @@ from pipeline.errors import ArtifactError, InputError
 from pipeline.variants import model_file
 from publish import card
 from publish.markdown import without_html
-from publish.tree import CARD, DOCUMENT, Published
+from publish.tree import CARD, DOCUMENT, Publishable
 from tests.conftest import ROOT
 from tests.support.publication import MEASURES, REPOSITORY, assembled, entries
 
@@ -36,23 +36,23 @@ NODE_MODULES = ("verify/runtimes/transformersjs/node_modules", "publish/page/nod
 
 
 @pytest.fixture(scope="module")
-def both(build: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Published, Path]:
+def both(build: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Publishable, Path]:
     tree = tmp_path_factory.mktemp("published") / "tree"
     return assembled(build / "embedded", tree), tree
 
 
 @pytest.fixture(scope="module")
-def published(both: tuple[Published, Path]) -> Published:
+def published(both: tuple[Publishable, Path]) -> Publishable:
     return both[0]
 
 
 @pytest.fixture(scope="module")
-def tree(both: tuple[Published, Path]) -> Path:
+def tree(both: tuple[Publishable, Path]) -> Path:
     return both[1]
 
 
 @pytest.fixture(scope="module")
-def rendered(published: Published) -> str:
+def rendered(published: Publishable) -> str:
     return card.render(published)
 
 
@@ -114,7 +114,7 @@ def test_the_hubs_own_validation_accepts_it(rendered: str) -> None:
     assert {(result.metric_type, result.metric_value) for result in results} == {("perplexity", 95.0)}
 
 
-def test_the_table_is_about_the_files(rendered: str, tree: Path, published: Published) -> None:
+def test_the_table_is_about_the_files(rendered: str, tree: Path, published: Publishable) -> None:
     lines = [line.split("|")[1:] for line in rendered.splitlines() if line.startswith("| ")]
     rows = {cells[1].strip(" `"): cells for cells in lines}
     for name in published.variants:
@@ -128,7 +128,7 @@ def test_the_table_is_about_the_files(rendered: str, tree: Path, published: Publ
     assert rendered == card.render(published)  # equal input, equal bytes
 
 
-def test_speeds_are_shown_only_of_these_bytes(published: Published, tmp_path: Path) -> None:
+def test_speeds_are_shown_only_of_these_bytes(published: Publishable, tmp_path: Path) -> None:
     digests = {entry.path: entry.sha256 for entry in published.files}
 
     def entry(name: str, rate: float, sha256: str) -> dict[str, Any]:
@@ -161,13 +161,13 @@ def test_speeds_are_shown_only_of_these_bytes(published: Published, tmp_path: Pa
     assert "decode speed" not in card.render(replace(published, home=home))
 
 
-def test_a_hostile_source_card_stays_below_and_shown(published: Published, tmp_path: Path) -> None:
+def test_a_hostile_source_card_stays_below_and_shown(published: Publishable, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(published.source_directory, home / "source")
     for name in published.variants:
         (home / name).symlink_to(published.home / name)
 
-    def about() -> Published:
+    def about() -> Publishable:
         return replace(published, home=home, source=replace(published.source, files=entries(home / "source")))
 
     hostile = (

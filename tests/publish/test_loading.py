@@ -15,17 +15,17 @@ from pipeline.errors import ArtifactError
 from pipeline.variants import FILES, model_file
 from publish import card
 from publish.loading import UNKNOWN, loading
-from publish.tree import Published
+from publish.tree import Publishable
 from tests.support.publication import assembled
 
 
 @pytest.fixture(scope="module")
-def published(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
+def published(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Publishable:
     return assembled(build / "embedded", tmp_path_factory.mktemp("published") / "tree")
 
 
 @pytest.fixture
-def table(published: Published) -> Table:
+def table(published: Publishable) -> Table:
     """A made-up run of fp32 and q8 in two releases of onnxruntime and one of Transformers.js."""
     paths = {name: published.home / name / model_file(name) for name in ("fp32", "q8")}
     forms = {name: form_of(path) for name, path in paths.items()}
@@ -42,7 +42,7 @@ def table(published: Published) -> Table:
     return Table("made up", "2026-01-02", "a command", "a processor", files, tuple(entries))
 
 
-def test_every_file_has_what_was_measured_on_its_form(published: Published, table: Table) -> None:
+def test_every_file_has_what_was_measured_on_its_form(published: Publishable, table: Table) -> None:
     found = loading(published, [table])
     assert found is not None
     rows = dict(found.rows)
@@ -53,13 +53,13 @@ def test_every_file_has_what_was_measured_on_its_form(published: Published, tabl
     assert (found.newest, found.dates) == (("1.29.0", "4.0.1"), ("2026-01-02",))
 
 
-def test_nothing_is_said_of_files_of_other_forms(published: Published, table: Table) -> None:
+def test_nothing_is_said_of_files_of_other_forms(published: Publishable, table: Table) -> None:
     others = {name: replace(file, form="0" * 64) for name, file in table.files.items()}
     assert loading(published, [replace(table, files=others)]) is None
     assert loading(published, []) is None
 
 
-def test_a_file_that_is_not_the_one_published_is_refused(published: Published, table: Table) -> None:
+def test_a_file_that_is_not_the_one_published_is_refused(published: Publishable, table: Table) -> None:
     files = tuple(
         replace(entry, sha256="0" * 64) if entry.path == model_file("q8") else entry for entry in published.files
     )
@@ -67,7 +67,9 @@ def test_a_file_that_is_not_the_one_published_is_refused(published: Published, t
         loading(replace(published, files=files), [table])
 
 
-def test_the_card_shows_it(published: Published, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_shows_it(
+    published: Publishable, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(releases.read, "__defaults__", (tmp_path,))
     assert "## Which releases load it\n\nNot measured.\n\n## How" in card.render(published)
     (tmp_path / "made up.json").write_text(json.dumps(asdict(table)))

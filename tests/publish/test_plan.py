@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publish.plan import ATTRIBUTES, Local, Remote, local, make, same
+from publish.plan import ATTRIBUTES, HubFile, LocalFile, local, make, same
 from publish.tree import known
 
 PATHS = st.sampled_from(["README.md", "onnx/model.onnx", "onnx/model_q4.onnx", "config.json", "report/report.json"])
@@ -17,12 +17,12 @@ REMOTE = st.one_of(PATHS, st.sampled_from([ATTRIBUTES, "notes.txt", "onnx/model_
 CONTENT = st.integers(0, 2)
 
 
-def here(content: int) -> Local:
-    return Local(Path("nowhere"), content, f"sha256-{content}", f"blob-{content}")
+def here(content: int) -> LocalFile:
+    return LocalFile(Path("nowhere"), content, f"sha256-{content}", f"blob-{content}")
 
 
-def there(content: int, *, large: bool) -> Remote:
-    return Remote(content, f"sha256-{content}", "pointer") if large else Remote(content, None, f"blob-{content}")
+def there(content: int, *, large: bool) -> HubFile:
+    return HubFile(content, f"sha256-{content}", "pointer") if large else HubFile(content, None, f"blob-{content}")
 
 
 @given(st.dictionaries(PATHS, CONTENT), st.dictionaries(REMOTE, st.tuples(CONTENT, st.booleans())))
@@ -46,9 +46,9 @@ def test_blob_is_what_git_says(tmp_path: Path) -> None:
     said = subprocess.run(["git", "hash-object", "--no-filters", path], capture_output=True, text=True, check=True)  # noqa: S607
     found = local(path)
     assert found.blob == said.stdout.strip()
-    assert same(found, Remote(found.size, None, found.blob))
-    assert not same(found, Remote(found.size, None, None))
-    assert not same(found, Remote(found.size + 1, found.sha256, found.blob))
+    assert same(found, HubFile(found.size, None, found.blob))
+    assert not same(found, HubFile(found.size, None, None))
+    assert not same(found, HubFile(found.size + 1, found.sha256, found.blob))
 
 
 @pytest.mark.parametrize(

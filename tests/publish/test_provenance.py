@@ -18,14 +18,14 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from pipeline.canonical import digest, file_digest
 from pipeline.errors import RecipeError
 from publish import provenance, signing
-from publish.tree import DOCUMENT, PROVENANCE, SIGNATURE, Published
+from publish.tree import DOCUMENT, PROVENANCE, SIGNATURE, Publishable
 from tests.support.publication import assembled
 
 Change = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def published(build: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Published, Path]:
+def published(build: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Publishable, Path]:
     tree = tmp_path_factory.mktemp("hub") / "tree"
     about = assembled(build / "embedded", tree)
     (tree / PROVENANCE).write_text(json.dumps(provenance.statement(about)))
@@ -56,7 +56,7 @@ def new_key(path: Path, curve: ec.EllipticCurve | None = None) -> Path:
     return path
 
 
-def test_statement_is_in_toto_and_slsa(published: tuple[Published, Path]) -> None:
+def test_statement_is_in_toto_and_slsa(published: tuple[Publishable, Path]) -> None:
     about, tree = published
     found = provenance.statement(about)
     message = json_format.ParseDict(found, StatementMessage())  # refuses unknown fields
@@ -68,7 +68,7 @@ def test_statement_is_in_toto_and_slsa(published: tuple[Published, Path]) -> Non
     assert {"source", "source/model.safetensors", "converter", "constraints.txt"} <= set(names)
 
 
-def test_statement_has_no_time_and_no_place(published: tuple[Published, Path]) -> None:
+def test_statement_has_no_time_and_no_place(published: tuple[Publishable, Path]) -> None:
     about, tree = published
     first, second = provenance.statement(about), provenance.statement(about)
     assert digest(first) == digest(second)
@@ -76,7 +76,7 @@ def test_statement_has_no_time_and_no_place(published: tuple[Published, Path]) -
     assert str(about.home) not in json.dumps(first)
 
 
-def test_statement_holds_for_its_tree(published: tuple[Published, Path]) -> None:
+def test_statement_holds_for_its_tree(published: tuple[Publishable, Path]) -> None:
     about, tree = published
     (tree / "manifest.json").write_text("{}")
     (tree / ".gitattributes").write_text("*.onnx filter=lfs")

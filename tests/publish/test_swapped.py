@@ -10,7 +10,7 @@ import pytest
 from pipeline.artifact import store
 from publish import assemble, evidence
 from publish.hub import Hub
-from publish.tree import Published
+from publish.tree import Publishable
 from tests.support import rehearsing
 from tests.support.rehearsing import Build, LocalHub, Publisher, offline
 
@@ -38,7 +38,7 @@ def test_a_file_that_is_swapped_once_it_was_looked_at_is_not_published(
 ) -> None:
     gather = evidence.gather
 
-    def late(*words: Any) -> Published:
+    def late(*words: Any) -> Publishable:
         found = gather(*words)
         swap(build.home / "small" / name, link=link)
         return found
@@ -86,7 +86,7 @@ def test_a_recipe_that_is_edited_meanwhile_is_not_the_one_that_was_verified(
 ) -> None:
     gather = evidence.gather
 
-    def late(*words: Any) -> Published:
+    def late(*words: Any) -> Publishable:
         found = gather(*words)
         path = build.home / "small.toml"
         path.write_text(path.read_text().replace('checks = ["structure"]', 'checks = ["tokenizer"]'))

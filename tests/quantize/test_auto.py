@@ -8,15 +8,15 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from model.divergence import divergences
 from pipeline.canonical import canonical_json
 from pipeline.errors import RecipeError
 from quantize import blockwise
 from quantize.rewrite.graph import clean
-from quantize.runner import Runner
+from quantize.runner import GraphRunner
 from quantize.scheme import Context, read_step
-from quantize.schemes.auto import Candidate, Options
+from quantize.schemes.auto import Options, Storage
 from quantize.search import sensitivity
-from quantize.search.divergence import divergences
 from tests.support.calibrated import calibration_of, make_context
 
 TEXT: dict[str, Any] = {"tokens": 6000, "chunk": 32}
@@ -36,7 +36,7 @@ def auto(context: Context, **settings: Any) -> tuple[bytes, dict[str, Any]]:
 
 def judged(context: Context, graph: bytes) -> float:
     """Mean divergence on the text that auto judges on."""
-    reference, candidate = Runner(context.graph), Runner(ir.from_proto(onnx.load_from_string(graph)))
+    reference, candidate = GraphRunner(context.graph), GraphRunner(ir.from_proto(onnx.load_from_string(graph)))
     klds = [
         divergences(reference.logits(ids, 16), candidate.logits(ids, 16)).mean()
         for ids in calibration_of(context).pieces("judge", 6)
@@ -136,13 +136,13 @@ def test_other_text_or_another_graph_is_measured_anew(context: Context) -> None:
         (Options(max_bytes=0), "recipe"),
         (Options(max_p999_kld=-0.1), "recipe"),
         (Options(max_bytes=10, candidates=()), "recipe: candidates"),
-        (Options(max_bytes=10, candidates=(Candidate(5),)), "recipe: candidates[0]: bits"),
-        (Options(max_bytes=10, embedding_candidates=(Candidate(4, 8),)), "recipe: embedding_candidates[0]: block"),
+        (Options(max_bytes=10, candidates=(Storage(5),)), "recipe: candidates[0]: bits"),
+        (Options(max_bytes=10, embedding_candidates=(Storage(4, 8),)), "recipe: embedding_candidates[0]: block"),
         (
-            Options(max_bytes=10, position_candidates=(Candidate(4, scheme="nf4"),)),
+            Options(max_bytes=10, position_candidates=(Storage(4, scheme="nf4"),)),
             "recipe: position_candidates[0]: scheme",
         ),
-        (Options(max_bytes=10, candidates=(Candidate(4, accuracy_level=9),)), "recipe: candidates[0]: accuracy_level"),
+        (Options(max_bytes=10, candidates=(Storage(4, accuracy_level=9),)), "recipe: candidates[0]: accuracy_level"),
     ],
 )
 def test_options_that_cannot_be_are_refused_by_key(options: Options, where: str) -> None:

@@ -12,15 +12,15 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
+from model.divergence import divergences
 from pipeline import plugins
 from pipeline.errors import InputError, RecipeError
 from quantize.blockwise import Choice, solve
 from quantize.numerics.blocks import SIZES, Form, dequantize
 from quantize.rewrite.graph import clean
 from quantize.rewrite.weights import find_weights
-from quantize.runner import Runner
+from quantize.runner import GraphRunner
 from quantize.scheme import FOLDER, Context, module, read_step
-from quantize.search.divergence import divergences
 from quantize.search.sensitivity import Slot, measure, size
 from tests.support.calibrated import calibration_of, make_context, write_text, write_tokenizer
 from tests.support.tiny_graph import Array, session
@@ -40,7 +40,7 @@ def test_moments_are_those_of_the_products_inputs(tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "model.onnx")
     node = next(node for node in model.graph.node if "h.1.out.weight" in node.input)
     model.graph.output.append(onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None))
-    runner = Runner(ir.from_proto(model))
+    runner = GraphRunner(ir.from_proto(model))
     inputs = np.concatenate([runner.run([node.input[0]], ids)[0][0] for ids in calibration.pieces("fit", 8)])
     moments = found["h.1.out.weight"]
     np.testing.assert_allclose(moments.second, inputs.T @ inputs / len(inputs), rtol=1e-4, atol=1e-5)
@@ -113,13 +113,13 @@ def test_divergences_are_those_of_the_definition_and_infinite_without_a_distribu
 def test_gptq_on_its_inputs_beats_rounding_in_the_logits(tmp_path: Path) -> None:
     context = make_context(tmp_path)
     pieces = calibration_of(context).pieces("judge", 6)
-    reference = Runner(context.graph)
+    reference = GraphRunner(context.graph)
     klds = {}
     for scheme in ("rtn", "gptq"):
         model = ir.load(context.graph)
         read_step({"scheme": scheme, "bits": 4, "embedding_bits": 4, "position_bits": 8}, "x").apply(model, context)
         clean(model)
-        runner = Runner(model)
+        runner = GraphRunner(model)
         klds[scheme] = np.mean([divergences(reference.logits(i, 16), runner.logits(i, 16)).mean() for i in pieces])
     assert klds["gptq"] < 0.8 * klds["rtn"]
 
@@ -136,7 +136,7 @@ def test_a_measured_choice_is_the_divergence_of_the_graph_with_that_weight(tmp_p
     rounded = dequantize(solve(weight, coarse, context))
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(rounded.T), tensor.name))
     pieces = calibration_of(context).pieces("measure", 3)
-    a, b = Runner(context.graph), Runner(ir.from_proto(model))
+    a, b = GraphRunner(context.graph), GraphRunner(ir.from_proto(model))
     wanted = np.mean([divergences(a.logits(ids, 8), b.logits(ids, 8)).mean() for ids in pieces])
     assert items[0].kld == pytest.approx(wanted, rel=1e-3)
     assert 0 < items[1].kld < items[0].kld / 50

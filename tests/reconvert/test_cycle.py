@@ -17,7 +17,7 @@ from reconvert.cycle import Row
 from reconvert.folder import verified
 from reconvert.origin import Origin
 from reconvert.state import State, read_state
-from reconvert.task import Task, last_words, memory
+from reconvert.task import Command, last_words, memory
 from tests.support.reconvert_world import NAMES, Runner, World, make
 
 ALL = ["convert", "quantize", "verify"]
@@ -236,7 +236,7 @@ class Watched(Runner):
     now: int = 0
     most: int = 0
 
-    async def run(self, task: Task) -> int:
+    async def run(self, task: Command) -> int:
         self.now += 1
         self.most = max(self.most, self.now)
         await asyncio.sleep(0.01)

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from pipeline.canonical import digest
 from reconvert.folder import Folder, keep
-from reconvert.pruning import Item, doomed, prune, stamped
+from reconvert.pruning import Removable, doomed, prune, stamped
 from reconvert.state import Done, Failing, Published, State, write_state
 
 OLD, DONE, LIVE, BAD = (digest(name) for name in ("old", "done", "live", "bad"))
 ITEMS = st.lists(
-    st.builds(Item, st.integers(0, 10**6).map(lambda i: Path(f"{i:07}")), st.integers(0, 1000), st.booleans()),
+    st.builds(Removable, st.integers(0, 10**6).map(lambda i: Path(f"{i:07}")), st.integers(0, 1000), st.booleans()),
     unique_by=lambda item: item.path,
 )
 
 
 @given(items=ITEMS, bound=st.integers(0, 5000))
-def test_the_oldest_go_first_and_what_is_needed_never(items: list[Item], bound: int) -> None:
+def test_the_oldest_go_first_and_what_is_needed_never(items: list[Removable], bound: int) -> None:
     gone = doomed(items, bound)
     assert not any(item.pinned for item in gone)
     free = sorted((item for item in items if not item.pinned), key=lambda item: item.path)

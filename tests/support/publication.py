@@ -13,7 +13,7 @@ from pipeline.artifact.manifest import FileEntry, Manifest, parse_manifest
 from pipeline.canonical import file_digest, read_json
 from pipeline.recipe.recipe import read_recipe
 from publish import browser
-from publish.tree import Published
+from publish.tree import Publishable
 from tests.conftest import EMBEDDED
 
 REPOSITORY = "somebody/embedded-ONNX"
@@ -38,7 +38,7 @@ def report(variants: Mapping[str, Manifest]) -> dict[str, Any]:
     }
 
 
-def assembled(home: Path, tree: Path) -> Published:
+def assembled(home: Path, tree: Path) -> Publishable:
     """Copy variants, report and page of build/<name> into `tree`; what the card and the provenance are written from."""
     names = [path.name for path in home.iterdir() if (path / "onnx").is_dir()]
     manifests = {name: manifest(home / name) for name in sorted(names, key=lambda name: name != "fp32")}
@@ -46,7 +46,7 @@ def assembled(home: Path, tree: Path) -> Published:
         shutil.copytree(home / name, tree, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
     (tree / "report").mkdir()
     (tree / "report" / "report.json").write_text(json.dumps(report(manifests)))
-    published = Published(
+    published = Publishable(
         recipe=read_recipe(EMBEDDED),
         repository=REPOSITORY,
         home=home,

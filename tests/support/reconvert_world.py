@@ -15,7 +15,7 @@ from reconvert.cycle import Job, Row, cycle
 from reconvert.folder import Folder
 from reconvert.origin import Origin
 from reconvert.retry import Patience
-from reconvert.task import Task
+from reconvert.task import Command
 
 RECIPE = """
 name = "{name}"
@@ -43,7 +43,7 @@ class Runner:
     commands: list[tuple[str, ...]] = field(default_factory=list)
     words: str = "it went wrong"
 
-    async def run(self, task: Task) -> int:
+    async def run(self, task: Command) -> int:
         recipe = read_recipe(Path(task.command[1]))
         home = Path(task.command[task.command.index("--build") + 1]) / recipe.name
         self.runs.append((recipe.name, task.label))

@@ -16,7 +16,7 @@ from tests.support.tiny_checkpoints import SIZES, converted, write_checkpoint
 from verify.candidate.input import Input
 from verify.explain.explanation import NODE, NOTHING, RUN, Explanation, lines
 from verify.explain.failure import Failure
-from verify.explain.locate import Bounds, Place, explain
+from verify.explain.locate import Folders, Limits, explain
 from verify.faults.surgery import must_make as made_by
 from verify.faults.surgery import read_instead, rename, set_attribute
 from verify.reference.model import Reference
@@ -53,7 +53,7 @@ def explained(model: onnx.ModelProto, reference: Reference, home: Path, **option
     pieces = options.pop("pieces", (11,))
     figure = {"figure": "max_abs", "check": "cache" if len(pieces) > 1 else "logits", **options}
     failure = Failure("fp32", level="disable_all", bound=BOUND, upper=True, input=batch(pieces), case="test", **figure)
-    return explain(reference, Place(path, None, home, Bounds(60, 8)), failure)
+    return explain(reference, Folders(path, None, home, Limits(60, 8)), failure)
 
 
 def weight_of(name: str, index: Any, factor: float) -> Callable[[onnx.ModelProto], None]:

@@ -108,7 +108,7 @@ def test_tensors_in_typed_fields_of_every_width_are_accepted(inspector: Inspecto
 def test_an_inspection_that_hangs_eats_memory_or_dies_is_ended_and_the_next_one_works(path: Path) -> None:
     os.mkfifo(path)
     with Inspector(timeout_s=1.5) as inspector:
-        assert "not read within 1.5 s" in refusal(inspector, path).what  # a pipe that nobody writes to
+        assert "no answer within 1.5 s" in refusal(inspector, path).what  # a pipe that nobody writes to
         path.unlink()
         path.write_bytes(sound().SerializeToString())
         inspector._timeout_s = 60
@@ -116,7 +116,7 @@ def test_an_inspection_that_hangs_eats_memory_or_dies_is_ended_and_the_next_one_
         assert inspector._process is not None
         os.kill(inspector._process.pid, signal.SIGSEGV)
         inspector._process.wait()
-        assert "ended its process (exit code -11)" in refusal(inspector, path).what
+        assert "its process died (exit code -11)" in refusal(inspector, path).what
         inspector.inspect(path)
     model = sound()
     model.graph.node.extend(onnx.NodeProto(op_type="Neg") for _ in range(10**6))  # 8 MB that become 100

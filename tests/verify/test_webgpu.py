@@ -22,7 +22,7 @@ from verify.reference.model import Reference
 from verify.report import document
 from verify.run_checks import Target
 from verify.runtimes import browser
-from verify.runtimes.browser import HIDDEN, WEBGPU, Configuration, Settings, adapter, driver
+from verify.runtimes.browser import HIDDEN, WEBGPU, PageSetup, Settings, adapter, driver
 from verify.runtimes.browser.adapter import Adapter
 
 SOFTWARE = Adapter("google swiftshader", software=True, subgroups=(4, 4), half=False)
@@ -153,7 +153,7 @@ def answered(**changed: Any) -> dict[str, Any]:
 def test_an_answer_that_did_not_come_from_what_was_asked_is_none(
     hidden: bool, changed: dict[str, Any], words: str
 ) -> None:
-    asked = Configuration("x", "webgpu", "y", hidden=hidden)
+    asked = PageSetup("x", "webgpu", "y", hidden=hidden)
     assert browser._parts(asked, answered()) == {"texts": []}
     failure = browser._parts(asked, answered(**changed))
     assert isinstance(failure, RuntimeFailure)

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
+from model.session import NO_SPINNING, open_session, options
 from verify.candidate.unrounded import has_float16, remove_rounding
 from verify.check import Array
 
@@ -19,7 +20,7 @@ CACHE_IN, CACHE_OUT = "past_key_values.", "present."
 
 
 @dataclass(frozen=True)
-class Step:
+class Output:
     """One call's result: logits float32 [batch, sequence, vocabulary]; cache tensors by layer and part."""
 
     logits: Array
@@ -51,17 +52,13 @@ class Candidate:
 
     def open(self, model: Path | bytes) -> onnxruntime.InferenceSession:
         """A session of a file, or of a serialized model, with this candidate's options."""
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{self.level.upper()}")
-        options.log_severity_level = 3
-        options.intra_op_num_threads = self.threads
+        own = options(self.level, self.threads)
         # The arena would keep the largest case's buffers in every one of the candidates' processes.
-        options.enable_cpu_mem_arena = False
-        # Idle sessions of other candidates would otherwise burn the cores that this one is measured on.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        own.enable_cpu_mem_arena = False
+        own.add_session_config_entry(*NO_SPINNING)
         # Where a serialized model's external data lies; of a file it is the file's own directory.
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.path.parent))
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        own.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.path.parent))
+        return open_session(model, own)
 
     @functools.cached_property
     def without_rounding(self) -> Candidate | None:
@@ -98,7 +95,7 @@ class Candidate:
 
     def forward(
         self, ids: Array, mask: Array, positions: Array, cache: dict[str, Array] | None = None, *, keep: int = 0
-    ) -> Step:
+    ) -> Output:
         """Run int64 ids [batch, sequence], mask [batch, past + sequence], positions [batch, sequence].
 
         `keep` asks for the logits of the last positions only, 0 for all; a graph that does not offer this gives all.
@@ -113,7 +110,7 @@ class Candidate:
             feeds[LOGITS_TO_KEEP] = np.array(keep, np.int64)
         results = dict(zip(names, self.session.run(names, feeds), strict=True))
         present = {n.removeprefix(CACHE_OUT): value for n, value in results.items() if n.startswith(CACHE_OUT)}
-        return Step(np.asarray(results["logits"], dtype=np.float32), present)
+        return Output(np.asarray(results["logits"], dtype=np.float32), present)
 
 
 def positions_of(mask: Array) -> Array:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.divergence import diverge, log_probability, softmax
 from verify.candidate.input import Input, fed
 from verify.candidate.session import Candidate, positions_of
-from verify.check import Array, Case, Ease, Explaining, Measure, Partial
-from verify.scoring.statistics import diverge, log_probability, softmax, standard_error
+from verify.check import Array, Case, Ease, Explaining, Measure, Partial, standard_error
 from verify.settings import require_lengths, require_positive
 
 if TYPE_CHECKING:  # torch takes seconds to load

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from verify.candidate.session import Candidate, Step
+from verify.candidate.session import Candidate, Output
 from verify.candidate.subgraph import Cuts
 from verify.check import Array, Case, Explaining, Measure, NotApplicable, Partial, largest
 from verify.reference import padding_cases
@@ -132,7 +132,7 @@ def _compare(candidate: Candidate, twin: Candidate, case: Case) -> Partial:
     return result
 
 
-def _add(result: Partial, ours: Step, theirs: Step, real: Array, slots: Array) -> None:
+def _add(result: Partial, ours: Output, theirs: Output, real: Array, slots: Array) -> None:
     """Add the differences of one step; `real` marks the tokens of this step, `slots` those of the cache."""
     result["max_abs"] = max(result["max_abs"], largest(ours.logits[real], theirs.logits[real]))
     difference = ours.logits[real] - theirs.logits[real]

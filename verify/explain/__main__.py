@@ -43,16 +43,16 @@ def main(argv: Sequence[str] | None) -> int:
 
 def _show_again(arguments: argparse.Namespace, criterion: dict[str, Any], given: Any) -> int:
     from verify.explain.failure import Trial
-    from verify.explain.locate import Bounds, Place, conclude
+    from verify.explain.locate import Folders, Limits, conclude
     from verify.explain.terminal import show
     from verify.reference.model import Reference
     from verify.sandbox.worker import Worker
 
     failure = _failure(criterion, given, arguments.input)
     reference = Reference(arguments.source, allow_pickle=arguments.allow_pickle)
-    bounds = Bounds(arguments.timeout, arguments.memory)
+    bounds = Limits(arguments.timeout, arguments.memory)
     with tempfile.TemporaryDirectory() as scratch:
-        place = Place(arguments.candidate, arguments.baseline, Path(scratch), bounds)
+        place = Folders(arguments.candidate, arguments.baseline, Path(scratch), bounds)
         with Worker(place.candidate, failure.level, timeout_s=bounds.timeout_s, memory_gb=bounds.memory_gb) as worker:
             trial = Trial(reference, worker, place.scratch)
             value = trial.value(failure, given)

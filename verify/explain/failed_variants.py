@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pipeline.command import say
 from verify.explain.explanation import Explanation, input_name, lines, write
-from verify.explain.locate import Bounds, Place, explain_variant
+from verify.explain.locate import Folders, Limits, explain_variant
 from verify.report.document import failed
 from verify.run_checks import Examination, Target
 from verify.verdict import Result
@@ -38,7 +38,7 @@ def explain_all(
     examination: Examination, order: Order, results: Sequence[Result], report: Mapping[str, Any], staged: Path
 ) -> list[dict[str, Any]]:
     """Explain each failed variant, in lines for the report; writes explain.json and the inputs into `staged`."""
-    bounds = Bounds(examination.recipe.verify.timeout_s, examination.recipe.verify.memory_gb)
+    bounds = Limits(examination.recipe.verify.timeout_s, examination.recipe.verify.memory_gb)
     found = []
     for target in order.targets:
         own = [result for result in results if result.variant == target.variant]
@@ -46,7 +46,7 @@ def explain_all(
             continue
         say(f"explain: {target.variant}")
         with tempfile.TemporaryDirectory(dir=staged) as scratch:
-            place = Place(target.path, target.twin, Path(scratch), bounds)
+            place = Folders(target.path, target.twin, Path(scratch), bounds)
             said = [line for line in failed(report) if line.startswith(f"{target.variant}: ")]
             explanation = explain_variant(examination, place, own, said)
         found.append(replace(explanation, command=_command(explanation, order, place)))
@@ -54,7 +54,7 @@ def explain_all(
     return [{"variant": entry.variant, "lines": lines(entry)} for entry in found]
 
 
-def _command(explanation: Explanation, order: Order, place: Place) -> str:
+def _command(explanation: Explanation, order: Order, place: Folders) -> str:
     """The command that shows the fault again, run from the project's root."""
     if explanation.input is None:
         return ""

@@ -19,7 +19,7 @@ MOST_CALLS = 16  # calls probed, the first ones; a minimised input rarely has mo
 
 
 @dataclass(frozen=True)
-class Bounds:
+class Limits:
     """State what a foreign graph may take: seconds for one answer, GiB of address space."""
 
     timeout_s: float
@@ -27,13 +27,13 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Place:
+class Folders:
     """Say where the candidate and its clean twin lie, with a directory for what passes between processes."""
 
     candidate: Path
     baseline: Path | None
     scratch: Path
-    bounds: Bounds
+    bounds: Limits
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Findings:
     mode: str = ""
 
 
-def probe(trial: Trial, place: Place, failure: Failure) -> Findings:
+def probe(trial: Trial, place: Folders, failure: Failure) -> Findings:
     """Probe call after call, until one has a node that deviates."""
     found = Findings()
     for keep, mode in itertools.product(failure.keeps, _modes(failure)):
@@ -76,7 +76,7 @@ def _modes(failure: Failure) -> Iterator[str]:
 
 
 def probes(
-    trial: Trial, place: Place, failure: Failure, way: tuple[int, str] = (0, "")
+    trial: Trial, place: Folders, failure: Failure, way: tuple[int, str] = (0, "")
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield what `verify.explain.probe` says of each call, or {"error": ...}; `way`: the logits to keep, and a mode."""
     keep, mode = way

@@ -20,7 +20,7 @@ from verify.candidate.input import Input
 from verify.check import load
 from verify.explain.explanation import BESIDE, CONSTANT, NODE, NOTHING, RUN, Explanation
 from verify.explain.failure import Failure, Trial, failures, traceable
-from verify.explain.findings import Bounds, Findings, Place, probe
+from verify.explain.findings import Findings, Folders, Limits, probe
 from verify.explain.minimise import minimise
 from verify.run_checks import Examination
 from verify.sandbox.worker import Worker
@@ -29,7 +29,7 @@ from verify.verdict import Result
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
 
-__all__ = ["Bounds", "Place", "conclude", "explain", "explain_variant"]
+__all__ = ["Folders", "Limits", "conclude", "explain", "explain_variant"]
 TEXT = 12  # tokens looked at where no input is known to fail
 HUNG = "no answer within"  # how verify.sandbox.worker says that a candidate took too long
 # How onnxruntime names a node that raised, and one that it cannot load.
@@ -39,7 +39,7 @@ STOPPED = re.compile(
 
 
 def explain_variant(
-    examination: Examination, place: Place, results: Sequence[Result], said: Sequence[str]
+    examination: Examination, place: Folders, results: Sequence[Result], said: Sequence[str]
 ) -> Explanation:
     """Explain one variant's results; `said` are its failures as the report words them.
 
@@ -72,13 +72,13 @@ def _fails(trial: Trial, failure: Failure, progress: Any) -> bool:
     return trial.fails(failure, failure.input)
 
 
-def explain(reference: Reference, place: Place, failure: Failure, said: Sequence[str] = ()) -> Explanation:
+def explain(reference: Reference, place: Folders, failure: Failure, said: Sequence[str] = ()) -> Explanation:
     """Minimise the failure's input and locate its node."""
     with _worker(place, failure.level) as worker:
         return _smallest(Trial(reference, worker, place.scratch), place, failure, said)
 
 
-def _smallest(trial: Trial, place: Place, failure: Failure, said: Sequence[str]) -> Explanation:
+def _smallest(trial: Trial, place: Folders, failure: Failure, said: Sequence[str]) -> Explanation:
     with _progress(f"{failure.variant}: smallest input") as progress:
         smallest, runs = minimise(failure.input, lambda given: _fails(trial, failure.on(given), progress))
     failure = failure.on(smallest)
@@ -86,7 +86,7 @@ def _smallest(trial: Trial, place: Place, failure: Failure, said: Sequence[str])
 
 
 def conclude(  # noqa: PLR0913  # the last two are for the text alone
-    trial: Trial, place: Place, failure: Failure, value: float, *, said: Sequence[str], runs: int
+    trial: Trial, place: Folders, failure: Failure, value: float, *, said: Sequence[str], runs: int
 ) -> Explanation:
     """Locate the node for an input as it is; `value` is the measure on it."""
     given = failure.input
@@ -150,7 +150,7 @@ def _explanation(failure: Failure, found: Findings, said: tuple[str, ...], share
     return replace(plain, what=("each node, run from true inputs, gives what it should",))
 
 
-def _on_any_text(examination: Examination, trial: Trial, place: Place, plain: Explanation) -> Explanation:
+def _on_any_text(examination: Examination, trial: Trial, place: Folders, plain: Explanation) -> Explanation:
     """Explain what fails on no input of its own by a node on a padded batch in two calls, which no check has failed."""
     batch = examination.corpus.batch((TEXT, TEXT // 2), 0, examination.reference.end or 0)
     given = Input(batch.ids, batch.mask, (TEXT - 2, 2))
@@ -171,7 +171,7 @@ def _first_constant(plain: Explanation, constants: Sequence[Mapping[str, Any]]) 
     return replace(plain, kind=CONSTANT, what=(*plain.what, *what), **named)
 
 
-def _worker(place: Place, level: str) -> Worker:
+def _worker(place: Folders, level: str) -> Worker:
     return Worker(place.candidate, level, timeout_s=place.bounds.timeout_s, memory_gb=place.bounds.memory_gb)
 
 

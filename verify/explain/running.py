@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
+from model.session import open_session, options
 from model.truth import Call
 from verify.candidate.session import CACHE_IN
 from verify.check import Array
@@ -48,11 +48,9 @@ def _same_kind(a: Array, b: Array) -> bool:
 
 def run(model: bytes, graph: Graph, call: Call, true: Mapping[str, Array]) -> dict[str, Array]:
     """All computed tensors of one run, by name. Optimizations are off: they would fuse nodes away."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    plain = options("disable_all")
+    plain.enable_cpu_mem_arena = False
+    session = open_session(model, plain)
     feeds = {name + TRUE: np.ascontiguousarray(value) for name, value in true.items()}
     for port in session.get_inputs():
         if port.name not in feeds:
@@ -77,9 +75,7 @@ def _feed(port: Any, call: Call) -> Array:
 
 def optimized(path: Path, level: str, target: Path) -> Path:
     """The file as onnxruntime's optimizer leaves it at a level, written to `target`."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level.upper()}")
-    options.optimized_model_filepath = str(target)
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    saving = options(level)
+    saving.optimized_model_filepath = str(target)
+    open_session(path, saving)
     return target

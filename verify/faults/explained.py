@@ -14,7 +14,7 @@ import onnx
 from tqdm import tqdm
 
 from verify.explain.explanation import Explanation
-from verify.explain.locate import Bounds, Place, explain_variant
+from verify.explain.locate import Folders, Limits, explain_variant
 from verify.faults.bench import Bench, failures
 from verify.faults.fault import GRAPH, Fault
 from verify.faults.surgery import RIGHT
@@ -78,9 +78,9 @@ def _score(bench: Bench, entry: Fault, finding: Finding, results: Sequence[Resul
     variant, node = finding.variant, str(entry.named(bench.ground.at))
     if all(result.passed for result in results):
         return Score(entry.name, variant, node, MISSED, MISSED)
-    bounds = Bounds(bench.recipe.verify.timeout_s, bench.recipe.verify.memory_gb)
+    bounds = Limits(bench.recipe.verify.timeout_s, bench.recipe.verify.memory_gb)
     with _planted(bench, entry, variant) as target:
-        place = Place(target.path, target.twin, target.path.parent, bounds)
+        place = Folders(target.path, target.twin, target.path.parent, bounds)
         found = explain_variant(bench.examination, place, results, list(failures(results).values()))
         nodes = changed(onnx.load(bench.ground.clean(variant)), onnx.load(target.path))
     declared = found.hit(node) or MISSED

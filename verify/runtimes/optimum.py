@@ -55,14 +55,13 @@ def running(settings: Settings, bounds: Bounds) -> Running:
 def answer(task: Task, settings: Settings) -> Answers:
     """Greedy, sampled and beam-searched text, and the tokens of hard strings."""
     import torch
-    from onnxruntime import SessionOptions
     from optimum.onnxruntime import ORTModelForCausalLM
     from transformers import AutoTokenizer
 
-    options = SessionOptions()
-    options.log_severity_level = 3  # it warns of the optional input, which is meant
-    # Threads that wait actively would take the cores from the next runtime's process.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    from model.session import NO_SPINNING, options
+
+    quiet = options()
+    quiet.add_session_config_entry(*NO_SPINNING)
     loader: Any = AutoTokenizer
     tokenizer = loader.from_pretrained(task.repository, padding_side="left", local_files_only=True)
     model = ORTModelForCausalLM.from_pretrained(
@@ -70,7 +69,7 @@ def answer(task: Task, settings: Settings) -> Answers:
         subfolder="onnx",
         file_name=FILES[task.variant],
         local_files_only=True,
-        session_options=options,
+        session_options=quiet,
     )
     questions = task.questions
     with torch.inference_mode():

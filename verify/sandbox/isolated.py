@@ -12,7 +12,7 @@ from typing import Any
 from verify.emulation.emulator import Emulator
 from verify.interop.runtime import Answers, Ask, Bounds, RuntimeFailure, Task
 from verify.sandbox import limits
-from verify.sandbox.spawned import Spawned, describe
+from verify.sandbox.spawned import NoAnswerError, Spawned, answer_all, describe
 
 
 @contextlib.contextmanager
@@ -32,14 +32,9 @@ class _Child(Spawned):
 
     def ask(self, task: Task) -> Answers:
         try:
-            pipe = self._start()
-            pipe.send(task)
-            if not pipe.poll(self._bounds.timeout_s):
-                self.stop()
-                raise RuntimeFailure(f"no answer within {self._bounds.timeout_s:g} s")
-            kind, value = pipe.recv()
-        except (EOFError, ConnectionError) as error:
-            raise RuntimeFailure(f"its process died (exit code {self.stop()})") from error
+            kind, value = self._request(self._start(), task, self._bounds.timeout_s)
+        except NoAnswerError as error:
+            raise RuntimeFailure(str(error)) from error
         if kind == "error":
             self.stop()  # what it holds after a failure is unknown
             raise RuntimeFailure(value)
@@ -54,12 +49,12 @@ def _serve(pipe: Connection, module: str, settings: Any, memory_gb: float) -> No
     limits.die_with_parent()
     limits.bound_data(int(memory_gb * 2**30))
     os.environ["HF_HUB_OFFLINE"] = "1"
-    answer = importlib.import_module(module).answer
-    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
-        while True:
-            task = pipe.recv()
-            try:
-                reply = ("ok", answer(task, settings))
-            except Exception as error:  # noqa: BLE001  # whatever a runtime raises fails its check, and is reported
-                reply = ("error", describe(error))
-            pipe.send(reply)
+    runtime = importlib.import_module(module)
+
+    def answer(task: Task) -> tuple[str, Any]:
+        try:
+            return "ok", runtime.answer(task, settings)
+        except Exception as error:  # noqa: BLE001  # whatever a runtime raises fails its check, and is reported
+            return "error", describe(error)
+
+    answer_all(pipe, answer)

@@ -19,6 +19,14 @@ from verify.sandbox import limits
 CHILD = "import sys; sys.path[:0] = {path!r}; from verify.sandbox.spawned import obey; obey({pipe})"
 
 
+class NoAnswerError(Exception):
+    """The process died, or took too long (`late`) and was ended."""
+
+    def __init__(self, what: str, *, late: bool) -> None:
+        super().__init__(what)
+        self.late = late
+
+
 class Spawned:
     """Owns such a process; `stop` may be called at any time, and the next `_spawn` starts anew."""
 
@@ -68,6 +76,24 @@ class Spawned:
             with contextlib.suppress(ConnectionError):  # it has died, as whoever uses the pipe is told
                 self._pipe.send((serve, arguments))
         return self._pipe
+
+    def _request(self, pipe: Connection, message: object, timeout_s: float) -> Any:
+        """Return the process's answer; NoAnswerError if there is none, and then no process either."""
+        try:
+            pipe.send(message)
+            if pipe.poll(timeout_s):
+                return pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            raise NoAnswerError(f"its process died (exit code {self.stop()})", late=False) from error
+        self.stop()
+        raise NoAnswerError(f"no answer within {timeout_s:g} s: its process was killed", late=True)
+
+
+def answer_all(pipe: Connection, answer: Callable[[Any], Any]) -> None:
+    """Answer one message after the other, in the child, until the parent is gone or the user interrupts."""
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
+        while True:
+            pipe.send(answer(pipe.recv()))
 
 
 def obey(descriptor: int) -> None:

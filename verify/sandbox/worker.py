@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import functools
 import itertools
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,7 +13,7 @@ from verify.candidate.session import Candidate
 from verify.check import Case, NotApplicable, Partial, load
 from verify.emulation.emulator import SLOWER, Emulator, Wanted
 from verify.sandbox import limits
-from verify.sandbox.spawned import Spawned, describe
+from verify.sandbox.spawned import NoAnswerError, Spawned, answer_all, describe
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
 # How libraries say within their messages that there is no memory.
@@ -68,17 +68,11 @@ class Worker(Spawned):
         """The check's partial result for one saved case; CandidateError or NotApplicable says why there is none."""
         if self._hung:
             raise CandidateError(f"not run, because an earlier check had no answer within {self._timeout_s:g} s")
-        pipe = self._start()
         try:
-            pipe.send((self._target, check, case_directory))
-            if not pipe.poll(self._timeout_s):
-                self._hung = True
-                self.stop()
-                raise CandidateError(f"no answer within {self._timeout_s:g} s: its process was killed")
-            kind, value = pipe.recv()
-        except (EOFError, ConnectionError) as error:
-            code = self.stop()
-            raise CandidateError(f"its process died (exit code {code})") from error
+            kind, value = self._request(self._start(), (self._target, check, case_directory), self._timeout_s)
+        except NoAnswerError as error:
+            self._hung |= error.late
+            raise CandidateError(str(error)) from error
         if kind == "not run":
             raise NotApplicable(value)
         if kind == "error":
@@ -95,22 +89,22 @@ def _serve(pipe: Connection, memory_gb: float, processor: Wanted | None) -> None
     limits.bound_memory(int(memory_gb * 2**30))
     _keep_freed_memory()
     wrong = None if processor is None else processor.differs()
-    known: Aim | None = None
-    answer: tuple[str, Any]
-    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
-        while True:
-            wanted, check, directory = pipe.recv()
-            if wanted != known:
-                candidate, known = _candidate(wanted), wanted
-            try:
-                answer = ("ok", load(check).judge(candidate, Case.load(directory)))
-            except NotApplicable as reason:
-                answer = ("not run", str(reason))
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check; a panic in Rust is no Exception
-                answer = ("error", _reason(error, memory_gb))
-            pipe.send(answer if wrong is None else ("error", wrong))
+    candidate = functools.lru_cache(1)(_candidate)
+
+    def answer(message: tuple[Aim, str, Path]) -> tuple[str, Any]:
+        aim, check, directory = message
+        if wrong is not None:
+            return "error", wrong
+        try:
+            return "ok", load(check).judge(candidate(aim), Case.load(directory))
+        except NotApplicable as reason:
+            return "not run", str(reason)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever a foreign graph provokes fails that check; a panic in Rust is no Exception
+            return "error", _reason(error, memory_gb)
+
+    answer_all(pipe, answer)
 
 
 def _keep_freed_memory() -> None:

@@ -50,7 +50,7 @@ class Rows:
         library.llama_batch_free(self.batch)
 
 
-class Context:
+class LlamaContext:
     """A llama_context for `rows` sequences, each with a cache of its own of the model's whole context."""
 
     def __init__(self, model: Any, rows: int, threads: int) -> None:
@@ -147,10 +147,10 @@ class LlamaRunner:
         for rows in [rows for rows in self._contexts if rows > 1]:
             self._contexts.pop(rows).close()
 
-    def _for(self, rows: int) -> Context:
+    def _for(self, rows: int) -> LlamaContext:
         if rows not in self._contexts:
             self._contexts[rows] = self._context(rows)
         return self._contexts[rows]
 
-    def _context(self, rows: int) -> Context:
-        return Context(self._model, rows, self._threads)
+    def _context(self, rows: int) -> LlamaContext:
+        return LlamaContext(self._model, rows, self._threads)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from pipeline.errors import InputError, PipelineError
 from verify.sandbox import limits
-from verify.sandbox.spawned import Spawned
+from verify.sandbox.spawned import NoAnswerError, Spawned, answer_all
 
 TIMEOUT_S = 60.0  # of waiting; a file of 256 MB takes less than one
 CPU_S = 60
@@ -24,16 +23,10 @@ class Inspector(Spawned):
     def inspect(self, path: Path) -> None:
         """Return if the file is a complete ONNX model, right or wrong; InputError says what it is if it is none."""
         hint = "use another file: a model is read in a fraction of these bounds"
-        pipe = self._spawn(_serve, self._spare)
         try:
-            pipe.send(str(path))
-            if not pipe.poll(self._timeout_s):
-                self.stop()
-                raise InputError(f"not read within {self._timeout_s:g} s", where=path, hint=hint)
-            refusal = pipe.recv()
-        except (EOFError, ConnectionError) as error:
-            code = self.stop()
-            raise InputError(f"reading it ended its process (exit code {code})", where=path, hint=hint) from error
+            refusal = self._request(self._spawn(_serve, self._spare), str(path), self._timeout_s)
+        except NoAnswerError as error:
+            raise InputError(f"reading it: {error}", where=path, hint=hint) from error
         if refusal is not None:
             raise refusal
 
@@ -57,10 +50,7 @@ def _serve(pipe: Connection, spare: int) -> None:
     limits.die_with_parent()
     import verify.candidate.untrusted.external  # noqa: F401  # and onnx with it, before memory is bounded
 
-    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the parent is gone, or the user is
-        while True:
-            path = Path(pipe.recv())
-            pipe.send(_refusal(path, spare))
+    answer_all(pipe, lambda path: _refusal(Path(path), spare))
 
 
 def _refusal(path: Path, spare: int) -> PipelineError | None:

@@ -68,7 +68,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Configuration:
+class PageSetup:
     """State how the page is asked: Transformers.js' device, the wasm file, threads, and whether it sees subgroups."""
 
     name: str
@@ -78,14 +78,14 @@ class Configuration:
     hidden: bool = False
 
 
-def configurations(settings: Settings) -> Mapping[str, Configuration]:
+def configurations(settings: Settings) -> Mapping[str, PageSetup]:
     """All that the recipe names, by what reports call them. WebGPU's kernels are in the wasm build "asyncify"."""
     wasm = [
-        Configuration(f"{build}, {count} thread{'s' if count > 1 else ''}", "wasm", BUILDS[build], count)
+        PageSetup(f"{build}, {count} thread{'s' if count > 1 else ''}", "wasm", BUILDS[build], count)
         for build in settings.builds
         for count in settings.threads
     ]
-    webgpu = [Configuration(name, "webgpu", BUILDS["asyncify"], hidden=name == HIDDEN) for name in settings.webgpu]
+    webgpu = [PageSetup(name, "webgpu", BUILDS["asyncify"], hidden=name == HIDDEN) for name in settings.webgpu]
     return {entry.name: entry for entry in (*wasm, *webgpu)}
 
 
@@ -161,7 +161,7 @@ def running(settings: Settings, bounds: Bounds) -> Iterator[Ask]:
     yield ask
 
 
-def _ask(settings: Settings, bounds: Bounds, task: Task, asked: Sequence[Configuration]) -> Answers:
+def _ask(settings: Settings, bounds: Bounds, task: Task, asked: Sequence[PageSetup]) -> Answers:
     """The answers of configurations of one device; a browser that fails or is late leaves the other's answers."""
     questions = {**task.questions, "model": "model", "dtype": task.variant, "stated": STATED}
     calls = [
@@ -175,7 +175,7 @@ def _ask(settings: Settings, bounds: Bounds, task: Task, asked: Sequence[Configu
     return {entry.name: _parts(entry, answer) for entry, answer in zip(asked, found, strict=True)}
 
 
-def _parts(asked: Configuration, answer: Mapping[str, Any]) -> Mapping[str, Any] | RuntimeFailure:
+def _parts(asked: PageSetup, answer: Mapping[str, Any]) -> Mapping[str, Any] | RuntimeFailure:
     """One configuration's answers; a failure if anything was complained about, or it was not run as it was asked."""
     problems, found = answer["problems"], answer["found"]
     if not problems and (found["given"] != asked.threads or not found["isolated"]):

@@ -1,0 +1,31 @@
+"""Sessions of onnxruntime on the processor, and the options that all of them share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+
+ERRORS = 3  # onnxruntime warns of inputs that have defaults and of kernels that it does not choose: both are meant
+# Waiting threads would burn the cores that others are measured on.
+NO_SPINNING = ("session.intra_op.allow_spinning", "0")
+
+
+def options(level: str | None = None, threads: int | None = None) -> onnxruntime.SessionOptions:
+    """Return options that log errors only.
+
+    `level` of graph optimizations is named as the recipe names it ("disable_all" to "enable_all"; onnxruntime's
+    default: all), `threads` are those within an operator (onnxruntime's default: all cores).
+    """
+    chosen = onnxruntime.SessionOptions()
+    chosen.log_severity_level = ERRORS
+    if level is not None:
+        chosen.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level.upper()}")
+    if threads is not None:
+        chosen.intra_op_num_threads = threads
+    return chosen
+
+
+def open_session(model: Path | bytes, chosen: onnxruntime.SessionOptions | None = None) -> onnxruntime.InferenceSession:
+    """Open a file or a serialized model; raises what onnxruntime raises for one that it cannot load."""
+    return onnxruntime.InferenceSession(model, chosen or options(), providers=["CPUExecutionProvider"])
