@@ -130,7 +130,7 @@ format: setup ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 test: setup ## run every test, on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean: ## remove the build directory and the caches, not .venv
 	rm -rf $(call quoted,$(BUILD)) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 # A busy machine is no failure (no deadline), and a red run must be red again when it is repeated (derandomize).
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
@@ -41,9 +42,20 @@ def stage() -> Stage:
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory, stage: Stage) -> Path:
-    """A build directory with the embedded model's source, fp32 and all variants. Tests must not change it."""
-    home = tmp_path_factory.mktemp("build")
-    stage("convert", EMBEDDED, "--build", home)
-    stage("quantize", EMBEDDED, "--build", home)
+def build(tmp_path_factory: pytest.TempPathFactory, worker_id: str, stage: Stage) -> Path:
+    """A build directory with the embedded model's source, fp32 and all variants. Tests must not change it.
+
+    The workers of one run share it: whoever needs it first builds it.
+    """
+    alone = worker_id == "master"
+    home = tmp_path_factory.mktemp("build") if alone else tmp_path_factory.getbasetemp().parent / "build"
+    with FileLock(f"{home}.lock"):
+        stage("convert", EMBEDDED, "--build", home)
+        stage("quantize", EMBEDDED, "--build", home)
     return home
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
