@@ -141,8 +141,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@command -v '$(PYTHON)' > /dev/null || { echo 'error: $(PYTHON) not found; install Python 3.11 or name it: make setup PYTHON=...' >&2; exit 2; }
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo 'error: $(PYTHON) is not Python 3.11; name one: make setup PYTHON=...' >&2; exit 2; }
 	'$(PYTHON)' -m venv '$(VENV)'
-	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); g = t["dependency-groups"]; print(*t["project"]["dependencies"], *(p for name in g if name != "peers" for p in g[name]), sep="\n")' > '$(VENV)/requirements.txt'
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r '$(VENV)/requirements.txt' -c constraints.txt
+	$(BIN)/python -m pipeline.install
 	touch '$@'
 
 # Scripts of packages are not run: onnxruntime-node's would download CUDA libraries. Without npm there is no stamp, so that
@@ -159,6 +158,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m verify.emulation
 
 $(VENV)/.peers: $(VENV)/.installed
-	$(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*t["dependency-groups"]["peers"], sep="\n")' > '$(VENV)/peers.txt'
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r '$(VENV)/peers.txt' -c constraints.txt
+	$(BIN)/python -m pipeline.install peers
 	touch '$@'

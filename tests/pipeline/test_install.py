@@ -1,0 +1,70 @@
+"""The installation: what is asked for, by which program, and that pip's settings reach uv."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pipeline import install
+from tests.conftest import ROOT
+
+TABLE = {"project": {"dependencies": ["a"]}, "dependency-groups": {"setup": ["uv"], "dev": ["b"], "peers": ["c"]}}
+
+
+@pytest.mark.parametrize(
+    ("groups", "names"), [([], ["a", "uv", "b"]), (["peers"], ["c"]), (["dev", "setup"], ["b", "uv"])]
+)
+def test_peers_are_installed_by_their_own_target_only(groups: list[str], names: list[str]) -> None:
+    assert install.requirements(TABLE, groups) == names
+
+
+def test_pips_settings_are_uvs_options() -> None:
+    pip = install.settings(
+        ["global.extra-index-url='file:///a/simple file:///b/simple'", ":env:.find-links='/wheels'", "no setting"]
+    )
+    assert pip == {"extra-index-url": ["file:///a/simple", "file:///b/simple"], "find-links": ["/wheels"]}
+    assert " ".join(install.options(pip)) == (
+        "--index file:///a/simple --index file:///b/simple --find-links /wheels --index-strategy unsafe-best-match"
+    )
+    assert list(install.options({})) == []
+    assert list(install.options({"no-index": ["true"]})) == ["--no-index"]
+    assert list(install.options({"no-index": ["false"]})) == []
+
+
+def test_pip_installs_where_uv_is_not() -> None:
+    assert install.installer(None, {"find-links": ["/wheels"]})[:4] == [*install.PIP, "install"][:4]
+    assert install.installer("/bin/uv", {})[:3] == ["/bin/uv", "pip", "install"]
+
+
+def test_uv_is_looked_for_before_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "uv"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert install.find_uv(["no-such-package-anywhere"]) == str(own)
+
+
+def test_it_is_none_where_pip_has_it_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(install, "PIP", ["false"])
+    false = tmp_path / "false"
+    false.write_text("#!/bin/sh\nexit 1\n")
+    false.chmod(0o755)
+    assert install.find_uv(["uv"]) is None
+
+
+def test_an_unknown_group_is_refused_by_name() -> None:
+    command = [sys.executable, "-m", "pipeline.install", "peer"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "no group 'peer' in pyproject.toml: name one of setup, accuracy" in result.stderr
+
+
+def test_uv_is_pinned_in_both_files() -> None:
+    (wanted,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["setup"]
+    assert wanted in install.CONSTRAINTS.read_text().splitlines()
