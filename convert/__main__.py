@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -20,7 +19,7 @@ from pipeline.command import say
 from pipeline.errors import PASSED, RecipeError
 from pipeline.recipe.recipe import Recipe, read_recipe
 
-TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "accelerate", "onnx", "onnx-ir", "tokenizers")
+TOOLS = ("torch", "transformers", "onnx", "onnx-ir", "tokenizers")
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -77,9 +76,9 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
 
     own = architecture.find(recipe.architecture)
     pickled, padded = recipe.source.allow_pickle, recipe.source.padded_vocabulary
-    with store.staging(target) as staged, tempfile.TemporaryDirectory(dir=staged.parent) as scratch:
+    with store.staging(target) as staged:
         (staged / "onnx").mkdir()
-        checked = CheckedSource(origin.path, own.config, config, dims, pickled, Path(scratch))
+        checked = CheckedSource(origin.path, own.config, config, dims, pickled)
         writer = own.fused if form == "fused" and own.fused is not None else own.standard
         model = writer.build(checked)
         contract_check.finish(model, dims, origin.path)

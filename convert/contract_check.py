@@ -62,7 +62,7 @@ def _require_ports(values: Iterable[ir.Value], wanted: tuple[Port, ...], where: 
 
 
 def _require_single_embedding(graph: ir.Graph, dims: Dimensions, where: Path) -> None:
-    """A tied embedding must not be there a second time as the transposed head."""
+    """A tied embedding must not be there a second time, as it is or transposed."""
     shapes = ((dims.vocabulary, dims.hidden), (dims.hidden, dims.vocabulary))
     tables = {
         str(name): value.const_value  # not its array: one table alone is compared with nothing, and is large
@@ -70,6 +70,6 @@ def _require_single_embedding(graph: ir.Graph, dims: Dimensions, where: Path) ->
         if value.const_value is not None and value.const_value.shape.numpy() in shapes
     }
     for (name, table), (copy, other) in itertools.combinations(tables.items() if dims.tied else (), 2):
-        if np.array_equal(table.numpy(), other.numpy().T):
-            hint = "install the pinned packages (make setup): without accelerate tied weights are stored twice"
+        if any(np.array_equal(table.numpy(), way) for way in (other.numpy(), other.numpy().T)):
+            hint = "report this: the architecture's file stores tied weights once"
             raise InputError(f"embedding stored twice, as {name} and as {copy}", where=where, hint=hint)

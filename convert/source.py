@@ -139,7 +139,7 @@ def _check_size(dims: Dimensions, buffers: int, where: Path) -> None:
         hint = "a single ONNX file holds less than 2 GiB; this pipeline does not write external data"
         raise InputError(f"{dims.parameters} parameters are {size} bytes in float32", where=where, hint=hint)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    needed = 6 * size + buffers  # PyTorch's weights, the traced copy, the file, and the cleaned graph, with room
+    needed = 6 * size + buffers  # PyTorch's weights where verify loads them, the graph, the file, with room
     if needed > memory:
         what = f"converting it takes {needed / 2**30:.1f} GiB of memory, this machine has {memory / 2**30:.1f}"
         raise InputError(what, where=where, hint="convert on a machine with more memory, if config.json is right")

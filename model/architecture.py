@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -78,12 +78,6 @@ class GraphSource(Protocol):
 
     def weights(self) -> Mapping[str, ir.TensorProtocol]:
         """Return the tensors by the names that `Configuration.tensors` gives: float32, read when they are written."""
-
-    def trace(self, prepare: Callable[[Any], None], exporter: Callable[[Any], Any]) -> ir.Model:
-        """Return the graph that Optimum traces of transformers' model, which `prepare` may change.
-
-        `exporter` makes Optimum's export config of the model.
-        """
 
 
 class Writer(Protocol):

@@ -120,11 +120,8 @@ class Builder:
         """The graph as a model; outputs get the types and axes of `ports`."""
         for value, port in zip(outputs, ports, strict=True):
             value.type, value.shape = ir.TensorType(DTYPES[port.dtype]), ir.Shape(port.axes)
-        graph = ir.Graph(
-            inputs,
-            outputs,
-            nodes=self._tape.nodes,
-            initializers=self._tape.initializers,
-            opset_imports={"": contract.OPSET, MICROSOFT: 1},
-        )
+        nodes = self._tape.nodes
+        versions = {"": contract.OPSET, MICROSOFT: 1}
+        used = {domain: versions[domain] for domain in versions if domain == "" or domain in {n.domain for n in nodes}}
+        graph = ir.Graph(inputs, outputs, nodes=nodes, initializers=self._tape.initializers, opset_imports=used)
         return ir.Model(graph, ir_version=contract.IR_VERSION)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import re
 import shutil
 import socket
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
-from onnx import numpy_helper
-from optimum.exporters.onnx import base
-from optimum.exporters.onnx.convert import export_pytorch
 from transformers import AutoTokenizer
 
-from convert import export
 from model import contract
+from model.architectures.gpt2.graph import GPT2
 from model.contract import Dimensions
 from pipeline import variants
 from pipeline.artifact.store import open_artifact
@@ -138,12 +135,6 @@ def test_names_and_axes_are_the_contract(model: onnx.ModelProto, artifact: Path)
 
 def test_graph_has_no_constants_duplicates_or_dead_ends(model: onnx.ModelProto, form: str) -> None:
     assert {"Constant", "Identity", "Gemm", "Dropout"} & {node.op_type for node in model.graph.node} == set()
-    # Two norms of a fresh model may hold the same numbers: the fused graph keeps every tensor of the checkpoint apart.
-    kept = model.graph.initializer if form == "standard" else []
-    ports = {port.name for port in model.graph.input}  # a default may equal a constant, but is none
-    tensors = [numpy_helper.to_array(tensor) for tensor in kept if tensor.name not in ports]
-    contents = Counter((array.dtype.str, array.shape, array.tobytes()) for array in tensors)
-    assert [key[:2] for key, times in contents.items() if times > 1] == []
     used = {name for node in model.graph.node for name in node.input} | {port.name for port in model.graph.output}
     made = {name for node in model.graph.node for name in node.output}
     names = [tensor.name for tensor in model.graph.initializer]
@@ -250,27 +241,17 @@ def test_chat_template_and_further_special_tokens_are_kept(checkpoint: Path, tmp
     assert table["sep_token"] == EOS
 
 
-def test_without_accelerate_the_embedding_is_stored_once_all_the_same(
-    artifact: Path, checkpoint: Path, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(base, "is_accelerate_available", lambda: False)
-    again = converted(checkpoint, tmp_path / "build", graph=form)
-    size = (again / "onnx" / "model.onnx").stat().st_size
-    assert size - (artifact / "onnx" / "model.onnx").stat().st_size < 500
-
-
 def test_an_embedding_that_is_stored_twice_is_refused(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def folding(*arguments: Any, do_constant_folding: bool, **options: Any) -> Any:
-        return export_pytorch(*arguments, do_constant_folding=not do_constant_folding, **options)
+    numbers = itertools.count()
 
-    monkeypatch.setattr(base, "is_accelerate_available", lambda: False)
-    monkeypatch.setattr(export, "export_pytorch", folding)
-    assert convert(checkpoint, tmp_path / "build", graph="standard") == 3
-    message = capsys.readouterr().err
-    assert re.search(r"embedding stored twice, as transformer\.wte\.weight and as \S+", message)
-    assert "without accelerate tied weights are stored twice" in message
+    def again(self: GPT2, module: str) -> ir.Value:
+        return self.graph.turned(f"{module}.{next(numbers)}", self.weights[f"{module}.weight"])
+
+    monkeypatch.setattr(GPT2, "_table", again)
+    assert convert(checkpoint, tmp_path / "build", graph=form) == 3
+    assert "embedding stored twice, as transformer.wte.0 and as transformer.wte.1" in capsys.readouterr().err
     assert not (tmp_path / "build" / "tiny" / "fp32").exists()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,3 @@ class RandomSource:
             name: ir.tensor(generator.standard_normal(shape).astype(np.float32), name=name)
             for name, shape in self.own.tensors(self.config).items()
         }
-
-    def trace(self, prepare: Callable[[Any], None], exporter: Callable[[Any], Any]) -> ir.Model:
-        raise NotImplementedError("there is no model to trace")

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from tests.conftest import Stage
-from tests.support.planted import store, weight
+from tests.support.initializers import store, weight
 from tests.support.short_recipe import SOURCE, shorter_recipe
 
 NODE = "transformer.h.3.ln_1/LayerNormalization"

@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from optimum.exporters.onnx import main_export
 
-from tests.support.planted import insert, store, weight
+from tests.support.initializers import insert, store, weight
 from tests.support.tiny_checkpoints import SIZES, converted, write_checkpoint
 from verify.candidate.input import Input
 from verify.explain.explanation import NODE, NOTHING, RUN, Explanation, lines
@@ -135,14 +136,23 @@ def test_a_cache_that_is_wrong_is_shown_in_two_calls(tiny: Any, reference: Refer
     assert found.step == 0, "the first call's present is wrong already"
 
 
-def test_the_standard_graph_is_located_by_scopes_parameters_and_values(
-    tiny: Any, reference: Reference, tmp_path: Path
+@pytest.fixture(scope="module")
+def traced(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Optimum's own export of the same checkpoint: nodes have the names that a tracer gives."""
+    home = tmp_path_factory.mktemp("traced")
+    task = "text-generation-with-past"
+    main_export(tiny["checkpoint"], home, task=task, opset=18, library_name="transformers", do_validation=False)
+    return home / "model.onnx"
+
+
+def test_a_traced_graph_is_located_by_scopes_parameters_and_values(
+    traced: Path, reference: Reference, tmp_path: Path
 ) -> None:
     for plant, node in (
-        (weight_of("transformer.h.1.attn.c_attn.bias", 7, 3.0), "/transformer/h.1/attn/c_attn/Add"),
+        (weight_of("transformer.h.1.attn.c_attn.bias", 7, 3.0), "/transformer/h.1/attn/c_attn/Gemm"),
         (_no_scale, "/transformer/h.1/attn/Mul"),
     ):
-        model = onnx.load(tiny["standard"])
+        model = onnx.load(traced)
         plant(model)
         assert explained(model, reference, tmp_path).node == node
 
@@ -188,9 +198,9 @@ def test_a_graph_that_stops_is_explained_by_the_node_that_stopped(
     assert (found.kind, found.node, found.op_type) == (RUN, "transformer.wpe/Gather", "Gather")
 
 
-def test_a_clean_graph_has_no_fault(tiny: Any, reference: Reference, tmp_path: Path) -> None:
-    """Nothing deviates, whatever the input; in both forms."""
-    for form in ("fused", "standard"):
+def test_a_clean_graph_has_no_fault(tiny: Any, traced: Path, reference: Reference, tmp_path: Path) -> None:
+    """Nothing deviates, whatever the input; in both forms, and in Optimum's."""
+    for path in (tiny["fused"], tiny["standard"], traced):
         for pieces in ((11,), (5, 3, 1)):
-            found = explained(onnx.load(tiny[form]), reference, tmp_path, pieces=pieces)
+            found = explained(onnx.load(path), reference, tmp_path, pieces=pieces)
             assert (found.kind, found.node, found.what[0][:9]) == (NOTHING, None, "each node")

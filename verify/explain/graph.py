@@ -150,17 +150,24 @@ def decoded(graph: Graph, anchored: Mapping[str, str]) -> frozenset[str]:
 def _scopes(graph: Graph) -> Iterator[tuple[str, str]]:
     """Outputs of whole modules in graphs whose node names are paths such as /model/layers.0/mlp/act/Mul_3.
 
-    What leaves a module's scope is the module's output, if it is one tensor only.
+    What leaves a module's scope, with the modules inside it, is the module's output, if it is one tensor only.
     """
     leaving: dict[str, list[str]] = defaultdict(list)
     for node in graph.model.graph.node:
-        scope = node.name.rpartition("/")[0]
         for name in node.output:
-            if scope and any(reader.name.rpartition("/")[0] != scope for reader in graph.readers.get(name, ())):
-                leaving[scope].append(name)
+            readers = [reader.name for reader in graph.readers.get(name, ())]
+            for scope in _enclosing(node.name):
+                if any(not reader.startswith(f"{scope}/") for reader in readers):
+                    leaving[scope].append(name)
     for scope, names in leaving.items():
         if len(names) == 1 and names[0] not in graph.constants:
             yield names[0], f"out.{scope.strip('/').replace('/', '.')}"
+
+
+def _enclosing(name: str) -> Iterator[str]:
+    """Scopes that a node stands in, the narrowest first: /model/mlp and /model for /model/mlp/Mul."""
+    while (name := name.rpartition("/")[0]) != "":
+        yield name
 
 
 def laid_open(graph: Graph) -> bytes:

@@ -1,33 +1,20 @@
-"""GPT-2 as a graph of fused operators, one node per idea, built from the checkpoint's tensors.
+"""GPT-2 with an operator of onnxruntime for the activation, which is one node then.
 
-    embeddings + norm
-    each layer: qkv -> attention -> projection -> residual + norm -> up -> gelu -> down -> residual + next norm
-    head
-
-A linear layer is MatMul + Add: a quantizer makes it one node, and onnxruntime moves the Add of a float one into the
-activation that follows. Residual and norm are two nodes: SkipLayerNormalization, which is both, is slower (decision
-0007). Attention is spelt out in operators of ONNX: MultiHeadAttention, which is all of it, is wrong on WebGPU adapters
-of small subgroups (docs/onnxruntime-webgpu-flash-attention). Causality and padding are one additive bias, made once
-for all layers. The vocabulary's table is stored as the head multiplies with it, [hidden, vocabulary], and the embedding
-looks up columns: one copy, and no Transpose to run or to fold. Operators of com.microsoft are onnxruntime's, defined
-in its docs/ContribOperators.md. Values carry the names of the PyTorch modules that compute them.
+Operators of com.microsoft are defined in onnxruntime's docs/ContribOperators.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from model import contract
 from model.architecture import GraphSource
 from model.builder import MICROSOFT, Builder
-from model.contract import Dimensions
 
-PARTS = ("query", "key", "value")  # of the joint projection, in its order
+from .graph import GPT2
+
 # Activation -> operator, its attributes, its domain. The first group is the tanh approximation of GELU, spelt
 # differently; Gelu is the exact one; QuickGelu is x * sigmoid(alpha x).
 TANH = ("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh")
@@ -52,105 +39,9 @@ def unsupported(config: Mapping[str, Any]) -> str | None:
 
 def build(source: GraphSource) -> ir.Model:
     """Return the model with the ports of the contract."""
-    return _GPT2(source.config, source.weights(), source.dims, Builder()).model()
+    operator, attributes, domain = ACTIVATIONS[source.config.get("activation_function", "gelu_new")]
 
+    def activation(graph: Builder, value: ir.Value, name: str) -> ir.Value:
+        return graph.op(operator, [value], name, attributes, domain=domain)
 
-@dataclass(frozen=True)
-class _GPT2:
-    config: Mapping[str, Any]
-    weights: Mapping[str, ir.TensorProtocol]
-    dims: Dimensions
-    graph: Builder
-
-    def model(self) -> ir.Model:
-        """The whole model, ports first."""
-        graph, dims = self.graph, self.dims
-        inputs = [graph.port(port) for port in contract.inputs(dims)]
-        ids, attention_mask, positions, *past = inputs
-        columns = graph.op("Gather", [self._table("transformer.wte"), ids], "transformer.wte.columns", {"axis": 1})
-        tokens = graph.op("Transpose", [columns], "transformer.wte", {"perm": [1, 2, 0]})
-        places = graph.op("Gather", [self._tensor("transformer.wpe.weight"), positions], "transformer.wpe")
-        bias = graph.attention_bias(ids, attention_mask)
-        residual, hidden = self._norm(tokens, places, "transformer.h.0.ln_1", "embeddings")
-        presents: list[ir.Value] = []
-        for layer in range(dims.layers):
-            cache = past[2 * layer : 2 * layer + 2]
-            residual, hidden, present = self._layer(layer, residual, hidden, bias, cache)
-            presents += present
-        keep = graph.constant(contract.LOGITS_TO_KEEP, np.array(0, np.int64))
-        head = self._table("transformer.wte" if dims.tied else "lm_head")
-        logits = graph.op("MatMul", [graph.last(hidden, keep), head], "logits")
-        return graph.model([*inputs, keep], [logits, *presents], contract.outputs(dims))
-
-    def _layer(
-        self, layer: int, residual: ir.Value, hidden: ir.Value, bias: ir.Value, past: list[ir.Value]
-    ) -> tuple[ir.Value, ir.Value, list[ir.Value]]:
-        """One transformer layer: residual stream and its norm in, the same of the next layer and the cache out."""
-        name = f"transformer.h.{layer}"
-        after = f"transformer.h.{layer + 1}.ln_1" if layer + 1 < self.dims.layers else "transformer.ln_f"
-        attended, present = self._attention(layer, self._linear(hidden, f"{name}.attn.c_attn"), bias, past)
-        projected = self._linear(attended, f"{name}.attn.c_proj")
-        residual, hidden = self._norm(projected, residual, f"{name}.ln_2", f"{name}.middle")
-        operator, attributes, domain = ACTIVATIONS[self.config.get("activation_function", "gelu_new")]
-        up = self._linear(hidden, f"{name}.mlp.c_fc")
-        inner = self.graph.op(operator, [up], f"{name}.mlp.act", attributes, domain=domain)
-        residual, hidden = self._norm(self._linear(inner, f"{name}.mlp.c_proj"), residual, after, name)
-        return residual, hidden, present
-
-    def _attention(
-        self, layer: int, joint: ir.Value, bias: ir.Value, past: list[ir.Value]
-    ) -> tuple[ir.Value, list[ir.Value]]:
-        """Attention over past and present: what the heads found, float32 [batch, sequence, hidden], and the cache."""
-        graph = self.graph
-        name = f"transformer.h.{layer}.attn"
-        query, *new = self._heads(name, joint)
-        ends = zip(past, new, ("key", "value"), strict=True)
-        keys, values = (graph.op("Concat", [old, one], f"present.{layer}.{end}", {"axis": 2}) for old, one, end in ends)
-        # onnxruntime's processor kernels read turned keys and the scale at no cost: both become a FusedMatMul's.
-        scaled = graph.op("Mul", [query, self._scale(layer)], f"{name}.query.scaled")
-        turned = graph.op("Transpose", [keys], f"{name}.keys.turned", {"perm": [0, 1, 3, 2]})
-        scores = graph.op("MatMul", [scaled, turned], f"{name}.scores")
-        masked = graph.op("Add", [scores, bias], f"{name}.scores.masked")
-        probabilities = graph.op("Softmax", [masked], f"{name}.probabilities", {"axis": -1})
-        context = graph.op("MatMul", [probabilities, values], f"{name}.context")
-        back = graph.op("Transpose", [context], f"{name}.context.turned", {"perm": [0, 2, 1, 3]})
-        return graph.op("Reshape", [back, graph.vector("heads_together", 0, 0, -1)], f"{name}.heads"), [keys, values]
-
-    def _heads(self, name: str, joint: ir.Value) -> Sequence[ir.Value]:
-        """Query, key and value of the joint projection, each float32 [batch, heads, sequence, width].
-
-        One Transpose for all three. The second Reshape changes nothing: it keeps onnxruntime's optimizer from moving
-        that Transpose behind the Split, where it would be three.
-        """
-        graph, heads, width = self.graph, self.dims.heads, self.dims.head_dim
-        apart = graph.op("Reshape", [joint, graph.vector("heads_apart", 0, 0, 3 * heads, width)], f"{name}.apart")
-        turned = graph.op("Transpose", [apart], f"{name}.turned", {"perm": [0, 2, 1, 3]})
-        stays = graph.op("Reshape", [turned, graph.vector("heads_first", 0, 3 * heads, -1, width)], f"{name}.joint")
-        sizes = graph.vector("heads_each", heads, heads, heads)
-        return graph.ops("Split", [stays, sizes], [f"{name}.{part}" for part in PARTS], {"axis": 1})
-
-    def _scale(self, layer: int) -> ir.Value:
-        """Return what one layer's queries are multiplied with, one constant for all layers if the config lets it be."""
-        scale = self.dims.head_dim**-0.5 if self.config.get("scale_attn_weights", True) else 1.0
-        if self.config.get("scale_attn_by_inverse_layer_idx", False):
-            return self.graph.constant(f"attention_scale.{layer}", np.array(scale / (layer + 1), np.float32))
-        return self.graph.constant("attention_scale", np.array(scale, np.float32))
-
-    def _norm(self, branch: ir.Value, residual: ir.Value, norm: str, total: str) -> tuple[ir.Value, ir.Value]:
-        """Residual + branch, and its layer norm."""
-        stream = self.graph.op("Add", [branch, residual], total)
-        inputs = [stream, self._tensor(f"{norm}.weight"), self._tensor(f"{norm}.bias")]
-        epsilon = float(self.config.get("layer_norm_epsilon", 1e-5))
-        return stream, self.graph.op("LayerNormalization", inputs, norm, {"axis": -1, "epsilon": epsilon})
-
-    def _linear(self, value: ir.Value, name: str) -> ir.Value:
-        product = self.graph.op("MatMul", [value, self._tensor(f"{name}.weight")], f"{name}.product")
-        return self.graph.op("Add", [product, self._tensor(f"{name}.bias")], name)
-
-    def _table(self, module: str) -> ir.Value:
-        """A table of the vocabulary as the head multiplies with it, float32 [hidden, vocabulary]."""
-        name = f"{module}.weight"
-        return self.graph.turned(name, self.weights[name])
-
-    def _tensor(self, name: str) -> ir.Value:
-        return self.graph.tensor(name, self.weights[name])
+    return GPT2(source.config, source.weights(), source.dims, activation).model()

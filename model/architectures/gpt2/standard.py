@@ -1,99 +1,124 @@
-"""GPT-2 as a graph of standard operators: how the model is traced.
-
-It differs from transformers' in two places, both through documented extension points: its linear layers (Conv1D) emit
-MatMul + Add, which every weight quantizer understands, instead of Gemm between two Reshapes; and attention is
-registered with transformers' AttentionInterface, honours the two scaling flags, and selects with Where and a finite
-constant, so that no row can become NaN in float16.
-"""
+"""GPT-2 with ONNX's own operators only, for runtimes that have no others: every activation is spelt out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 
-from model.builder import MASKED
+import numpy as np
+import onnx_ir as ir
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-    import torch
-    from optimum.exporters.onnx import OnnxConfig
-    from transformers import PreTrainedModel
+from model.architecture import GraphSource
+from model.builder import Builder
 
-    from model.architecture import GraphSource
+from .graph import GPT2
 
-ATTENTION = "pipeline_export"  # the name under which `attention` and `mask` are registered
+
+@dataclass(frozen=True)
+class Formula:
+    """Write an activation as nodes: `last` bears its name, those before it are numbered below that."""
+
+    graph: Builder
+    name: str
+    weights: Mapping[str, ir.TensorProtocol]
+    numbers: count[int] = field(default_factory=lambda: count(1))
+
+    def __call__(self, operator: str, *inputs: ir.Value | float, **attributes: float) -> ir.Value:
+        """Return a node's value; a number among the inputs is a float32 constant that all layers share."""
+        return self._op(f"{self.name}.{next(self.numbers)}", operator, inputs, attributes)
+
+    def last(self, operator: str, *inputs: ir.Value | float, **attributes: float) -> ir.Value:
+        """Return the value of the activation."""
+        return self._op(self.name, operator, inputs, attributes)
+
+    def weight(self) -> ir.Value:
+        """Return what the activation has learnt."""
+        name = f"{self.name}.weight"
+        return self.graph.tensor(name, self.weights[name])
+
+    def _op(
+        self, name: str, operator: str, inputs: tuple[ir.Value | float, ...], attributes: Mapping[str, float]
+    ) -> ir.Value:
+        values = [value if isinstance(value, ir.Value) else self._number(value) for value in inputs]
+        return self.graph.op(operator, values, name, attributes)
+
+    def _number(self, value: float) -> ir.Value:
+        return self.graph.constant(f"number_{value:.9g}", np.array(value, np.float32))
+
+
+def tanh_gelu(f: Formula, x: ir.Value) -> ir.Value:
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in the order that onnxruntime's optimizer knows as FastGelu."""
+    inner = f("Mul", f("Add", x, f("Mul", f("Pow", x, 3.0), 0.044715)), math.sqrt(2 / math.pi))
+    return f.last("Mul", f("Mul", x, 0.5), f("Add", f("Tanh", inner), 1.0))
+
+
+def gelu(f: Formula, x: ir.Value) -> ir.Value:
+    """0.5 x (1 + erf(x / sqrt(2))), in the order that onnxruntime's optimizer knows as Gelu."""
+    return f.last("Mul", _twice_gelu(f, x), 0.5)
+
+
+def gelu_10(f: Formula, x: ir.Value) -> ir.Value:
+    """The exact GELU within -10 and 10."""
+    return f.last("Clip", f("Mul", _twice_gelu(f, x), 0.5), -10.0, 10.0)
+
+
+def laplace(f: Formula, x: ir.Value) -> ir.Value:
+    """0.5 (1 + erf((x - 0.707107) / (0.282095 sqrt(2)))): the constants of transformers' LaplaceActivation."""
+    inner = f("Div", f("Sub", x, 0.707107), 0.282095 * math.sqrt(2))
+    return f.last("Mul", f("Add", f("Erf", inner), 1.0), 0.5)
+
+
+def sigmoid_times(factor: float) -> Callable[[Formula, ir.Value], ir.Value]:
+    """X sigmoid(factor x): SiLU for 1, transformers' QuickGELU for 1.702."""
+
+    def written(f: Formula, x: ir.Value) -> ir.Value:
+        return f.last("Mul", x, f("Sigmoid", x if factor == 1 else f("Mul", x, factor)))
+
+    return written
+
+
+def plain(operator: str, *inputs: float, **attributes: float) -> Callable[[Formula, ir.Value], ir.Value]:
+    """One operator of ONNX, with numbers and attributes."""
+    return lambda f, x: f.last(operator, x, *inputs, **attributes)
+
+
+def relu2(f: Formula, x: ir.Value) -> ir.Value:
+    """The square of max(x, 0)."""
+    kept = f("Relu", x)
+    return f.last("Mul", kept, kept)
+
+
+FORMULAS: Mapping[str, Callable[[Formula, ir.Value], ir.Value]] = {
+    **dict.fromkeys(("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh"), tanh_gelu),
+    **dict.fromkeys(("gelu", "gelu_python"), gelu),
+    "gelu_10": gelu_10,
+    "laplace": laplace,
+    "leaky_relu": plain("LeakyRelu", alpha=0.01),
+    "linear": plain("Identity"),
+    "mish": lambda f, x: f.last("Mul", x, f("Tanh", f("Softplus", x))),
+    "prelu": lambda f, x: f.last("PRelu", x, f.weight()),
+    "quick_gelu": sigmoid_times(1.702),
+    **dict.fromkeys(("silu", "swish"), sigmoid_times(1)),
+    "relu": plain("Relu"),
+    "relu2": relu2,
+    "relu6": plain("Clip", 0.0, 6.0),
+    "sigmoid": plain("Sigmoid"),
+    "tanh": plain("Tanh"),
+}
 
 
 def build(source: GraphSource) -> ir.Model:
-    """Return the traced graph."""
-    return source.trace(prepare, export_config)
+    """Return the model with the ports of the contract."""
+    weights = source.weights()
+    formula = FORMULAS[source.config.get("activation_function", "gelu_new")]
+
+    def activation(graph: Builder, value: ir.Value, name: str) -> ir.Value:
+        return formula(Formula(graph, name, weights), value)
+
+    return GPT2(source.config, weights, source.dims, activation).model()
 
 
-def linear(self: Any, x: torch.Tensor) -> torch.Tensor:
-    """Conv1D as one MatMul and one Add: float32 [..., in] -> [..., out]."""
-    import torch
-
-    product: torch.Tensor = torch.matmul(x, self.weight) + self.bias
-    return product
-
-
-def mask(*, cache_position: torch.Tensor, attention_mask: torch.Tensor, **_: object) -> torch.Tensor:
-    """Return where attention may look: bool [batch_size, 1, sequence, total]; causal by slot, and not at padding."""
-    import torch
-
-    slots = torch.arange(attention_mask.shape[-1], dtype=torch.int64)
-    causal = slots[None, :] <= cache_position[:, None]
-    return causal[None, None] & attention_mask[:, None, None, :].to(torch.bool)
-
-
-def attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    **_: object,
-) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention, float32 [batch, heads, length, head_dim]; scale as in transformers' eager GPT-2."""
-    import torch
-
-    scale = module.head_dim**-0.5 if module.scale_attn_weights else 1.0
-    if module.scale_attn_by_inverse_layer_idx:
-        scale /= module.layer_idx + 1
-    scores = torch.matmul(query * scale, key.transpose(-1, -2))
-    scores = torch.where(attention_mask, scores, torch.full((), MASKED))
-    return torch.matmul(torch.softmax(scores, dim=-1), value).transpose(1, 2), None
-
-
-def prepare(model: PreTrainedModel) -> None:
-    """Make the loaded model use the attention above. reorder_and_upcast_attn changes nothing in float32."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-
-    AttentionInterface.register(ATTENTION, attention)
-    AttentionMaskInterface.register(ATTENTION, mask)
-    model.config.reorder_and_upcast_attn = False
-    body: Any = model.transformer
-    for block in body.h:
-        block.attn.reorder_and_upcast_attn = False
-    model.set_attn_implementation(ATTENTION)
-
-
-def export_config(model: PreTrainedModel) -> OnnxConfig:
-    """Optimum's GPT-2 export config with our linear layers."""
-    from optimum.exporters.onnx.model_configs import GPT2OnnxConfig
-    from optimum.exporters.onnx.model_patcher import ModelPatcher
-    from transformers.pytorch_utils import Conv1D
-
-    class Patcher(ModelPatcher):  # type: ignore[misc]  # optimum is untyped
-        def __enter__(self) -> None:
-            super().__enter__()
-            self._forward = Conv1D.forward
-            Conv1D.forward = linear  # type: ignore[method-assign]
-
-        def __exit__(self, *exception: object) -> None:
-            Conv1D.forward = self._forward  # type: ignore[method-assign]
-            super().__exit__(*exception)
-
-    class Config(GPT2OnnxConfig):  # type: ignore[misc]  # optimum is untyped
-        _MODEL_PATCHER = Patcher
-
-    return Config(model.config, task="text-generation", use_past=True, use_past_in_inputs=True)
+def _twice_gelu(f: Formula, x: ir.Value) -> ir.Value:
+    return f("Mul", x, f("Add", f("Erf", f("Div", x, math.sqrt(2))), 1.0))
