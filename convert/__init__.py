@@ -1,1 +1,1 @@
-"""Stage one: a checkpoint becomes a float32 ONNX model. The only place that imports optimum."""
+"""Stage one: a checkpoint becomes a float32 ONNX model."""

@@ -69,8 +69,13 @@ def constant(folder: str, name: str, key: str, kind: type[T]) -> T:
     path = path if path.is_file() else ROOT / folder / name / "__init__.py"
     hint = f"assign a literal {kind.__name__} to {key} at the module's top level"
     body = ast.parse(path.read_bytes(), path).body
-    values = [one.value for one in body if isinstance(one, ast.Assign) and key in map(ast.unparse, one.targets)]
-    if not values:
+    values = [
+        one.value
+        for one in body
+        if (isinstance(one, ast.Assign) and key in map(ast.unparse, one.targets))
+        or (isinstance(one, ast.AnnAssign) and ast.unparse(one.target) == key)
+    ]
+    if not values or values[-1] is None:
         raise RecipeError(f"{key} is missing", where=path, hint=hint)
     try:
         literal = ast.literal_eval(values[-1])

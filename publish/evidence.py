@@ -21,7 +21,8 @@ from publish import webgpu
 from publish.tree import REPORT, Publishable
 
 CHECKS = "verify/checks"
-OWN_TWIN = "twin"  # what a check says that looks at a file beside the variant: that variant is its own twin
+OWN_TWIN = "twin"  # JUDGES of a check that holds a file beside the built variant: never asked of built variants
+SHOWN = 5  # failures that a refusal names
 
 
 def gather(recipe: Recipe, home: Path, repository: str) -> Publishable:
@@ -108,7 +109,9 @@ def _about_others(recipe: Recipe, report: Artifact, source: Artifact, variants: 
 def _not_passed(recipe: Recipe, report: Mapping[str, Any], variants: Mapping[str, Artifact]) -> str | None:
     """Return why the report's content is no pass of every variant; None if it is."""
     if report["verdict"] != "passed":
-        return f"the verdict is {report['verdict']!r}"
+        failed = [f"{entry['variant']}: {_which(entry)}" for entry in report["results"] if not entry["passed"]]
+        found = "; ".join(list(dict.fromkeys(failed))[:SHOWN]) or "see report/report.md"
+        return f"the verdict is {report['verdict']!r} ({found})"
     if not report["complete"] or report["not_judged"]:
         return f"the report is incomplete: {', '.join(report['not_judged']) or 'part of it was left out'}"
     lacking = not_run(report)
@@ -152,12 +155,20 @@ def _required(recipe: Recipe) -> list[str]:
     return [*checks, *recipe.verify.runtimes.require, *(recipe.publish.require if recipe.publish else ())]
 
 
+def _which(result: Mapping[str, Any]) -> str:
+    """Return which check, where and how, such as "logits in browser, webgpu" or "cache at enable_all"."""
+    check, level = str(result["check"]), result.get("level")
+    if level in (None, "any"):
+        return check
+    return f"{check} at {level}" if result.get("runtime") is None else f"{check} in {result['runtime']}, {level}"
+
+
 def _not_run_on(
     required: Sequence[str], variant: str, results: Sequence[Mapping[str, Any]], excused: AbstractSet[str]
 ) -> str | None:
     for result in results:
         if not result["passed"]:
-            return f"{variant}: {result['check']} did not pass"
+            return f"{variant}: {_which(result)} did not pass"
     ran = {result.get(key) for result in results for key in ("check", "runtime")}
     ran |= {f"{result.get('runtime')}, {result.get('level')}" for result in results}
     ran |= excused

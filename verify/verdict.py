@@ -33,7 +33,7 @@ class Result:
 
     variant: str
     check: str
-    level: str
+    level: str  # of a check the optimization level, or "any"; of a runtime its configuration
     measures: tuple[Judged, ...]
     failure: str | None = None
     series: Mapping[str, Any] = field(default_factory=dict)

@@ -17,9 +17,9 @@ FOLDER = "verify/runtimes"
 
 @dataclass(frozen=True)
 class Extent:
-    """State how many tokens the longest prompt has that is read in one pass, and the longest that is also read padded.
+    """State what is asked: the most tokens of a prompt read in one pass, and of one that is also read beside a shorter.
 
-    `texts`: how many of the texts are continued, the first ones; the last is those that are continued together.
+    `texts`: how many groups of texts are continued, from the first: each of `prompts` is one, `batch` is the last.
     """
 
     longest: int = sys.maxsize

@@ -23,7 +23,7 @@ CALIBRATED = False
 LARGEST = 65504.0
 SUFFIX = {ir.DataType.FLOAT16: "/float16", ir.DataType.FLOAT: "/float32"}
 TYPE_BLIND = ("Shape", "Size")  # they read no elements, so they need no cast
-FUSED = ("FastGelu", "FusedMatMul", "MultiHeadAttention")  # of onnxruntime, in fused graphs
+FUSED = ("FastGelu", "QuickGelu")  # of onnxruntime, in fused graphs
 FLOAT32_OPERATORS = (
     "Add",
     "CumSum",
@@ -34,7 +34,6 @@ FLOAT32_OPERATORS = (
     "Gelu",
     "LayerNormalization",
     "Mul",
-    "MultiHeadAttention",
     "Pow",
     "ReduceMean",
     "Softmax",

@@ -132,7 +132,7 @@ def search(slots: Sequence[Slot], budget: Budget, context: Context) -> Plan:
 
 
 class Room:
-    """Hold what the sum over tensors may come to, corrected by what whole graphs measure."""
+    """Hold the budget that is given to the sum over tensors, corrected after each whole graph is measured."""
 
     def __init__(self, limit: Limit, budget: Budget, rest: int) -> None:
         self.limit = limit

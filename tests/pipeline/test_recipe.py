@@ -91,6 +91,8 @@ def test_registry_knows_what_has_a_file(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ("a.py", "B = False\nA: int = 3\nB = True\nraise SystemExit  # never run", None),
         ("a/__init__.py", "B = C = True", None),
+        ("a.py", "B: bool = True", None),
+        ("a.py", "B: bool", "B is missing"),
         ("a.py", "def f():\n    B = True", "B is missing"),
         ("a.py", "B = not False", "B is no literal"),
         ("a.py", "B = 1", "expected bool, found int 1"),

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from transformers.activations import ACT2FN
 
 from verify.candidate.session import Candidate
 from verify.candidate.subgraph import Cuts, entries_of, rows_of
 from verify.check import Case, NotApplicable
 from verify.checks import twin, weights
+from verify.scoring import module_probes
 from verify.scoring.module_probes import Module
 
 NOBODY: Any = None  # no measure here asks the reference
@@ -148,3 +150,11 @@ def test_a_scale_shows_in_its_standard_errors_before_it_shows_in_the_blocks_erro
 def test_the_twin_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(NotApplicable, match="no variant"):
         twin.judge(graph(tmp_path / "m.onnx", "fused"), SimpleNamespace(facts={}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["gelu_new", "relu2", "mish"])
+def test_an_activations_rounding_is_measured_against_what_it_takes_and_gives(name: str) -> None:
+    """A square is larger than what it is made of: float32's own rounding of it must stay within the bound."""
+    found = module_probes._function("act", ACT2FN[name], None)
+    error = np.abs(found["act.answer"].astype(np.float64)) * 2.0**-24
+    assert (error / found["act.size"]).max() < 1e-7

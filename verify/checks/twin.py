@@ -43,7 +43,7 @@ EXPLAINING: Explaining | None = None
 
 @dataclass(frozen=True)
 class Settings:
-    """Row lengths of the left-padded batch, and the sizes of the pieces in which the whole context is read."""
+    """Row lengths of the left-padded batch, and how many tokens are decoded after it and up to the context's end."""
 
     batch: tuple[int, ...] = (9, 3, 14)
     steps: int = 4  # tokens decoded one by one after the batch

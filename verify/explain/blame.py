@@ -212,7 +212,7 @@ def _precision(between: int, entries: Mapping[str, Row], *, direct: bool) -> str
     return f"one of {between + 1} nodes between known tensors, {what} ({known} of {len(entries)} tensors are known)"
 
 
-def first_module(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def known_tensors(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The whole run layer by layer: each known float tensor with its error, in the graph's order."""
     return [
         {"tensor": entry["tensor"], "known_as": entry["known_as"], **entry["whole"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from verify.explain import truth
-from verify.explain.blame import Blame, blame, first_module, is_twin
+from verify.explain.blame import Blame, blame, is_twin, known_tensors
 from verify.explain.failure import Failure, Trial
 from verify.sandbox.worker import CandidateError
 
@@ -58,7 +58,7 @@ def probe(trial: Trial, place: Folders, failure: Failure) -> Findings:
             if "error" in table:
                 found.stopped = table["error"]
                 return found
-            found.twin, found.layers = is_twin(table["nodes"]), first_module(table["nodes"])
+            found.twin, found.layers = is_twin(table["nodes"]), known_tensors(table["nodes"])
             found.blame = blame(table["nodes"])
             if found.blame is not None:
                 found.step, found.mode = number, mode

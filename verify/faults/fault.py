@@ -17,7 +17,7 @@ from pipeline import plugins
 
 FOLDER = "verify/faults/families"
 VARIANTS = ("fp32", "fp16", "q8", "q4")
-EVERY = "every"  # runtime
+EVERY = "every"  # of Fault.runtime: each runtime must catch it, besides the checks
 GRAPH, FILES, BUILD = "graph", "files", "build"  # where a fault is planted
 Role = Callable[[Landmarks], str | None]  # what a part of the model is called; None where the model has no such part
 

@@ -100,7 +100,7 @@ def _examine(bench: Bench, worker: Worker, entry: Fault, variant: str, place: Pa
             return None
         while bad - good > 1:
             middle = (good + bad) // 2
-            if middle not in smaller:  # what a larger one did not bring out, a smaller one will not
+            if middle not in smaller:  # only checks that caught the next larger one are asked
                 left = smaller[max(step for step in smaller if step < middle)]
                 smaller[middle] = caught(default / float(2**middle), with_needs(bench, left))
             good, bad = (middle, bad) if checks & smaller[middle].keys() else (good, middle)

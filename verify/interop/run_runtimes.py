@@ -137,8 +137,8 @@ def ask(
     outcome.not_run += [entry for runtime in ready for entry in (*_absent(runtime), *_unsupported(runtime, targets))]
     outcome.not_run += [entry for runtime in ready for entry in _fewer(runtime, table, targets, questions)]
     count = len(ready) * len(targets)
-    beside = threading.current_thread() is not threading.main_thread()  # what asks several at a time shows its own
-    with tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval(), disable=beside) as progress:
+    nested = threading.current_thread() is not threading.main_thread()  # verify.faults' threads: it shows its own
+    with tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval(), disable=nested) as progress:
         inquiry = _Inquiry(targets, questions.asked(), table, progress)
         for runtime, found in inquiry.answers(ready):
             for target, answers in found:

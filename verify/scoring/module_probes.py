@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # torch takes seconds to load
 
 SMALL = np.float32(2.0**-14)  # the smallest normal float16: below it, errors are measured against it
 PROBES = 8  # rows of random numbers that a norm is asked about, at the scale of 1 and at that of its epsilon
-SAMPLED = 16  # of so many inputs of a tied head one is asked about: at least one of every block
+SAMPLED = 16  # a tied head is asked with every 16th unit vector: 16 is the smallest block, so each block is hit
 STEEP = np.linspace(-10, 10, 4001, dtype=np.float32)
 FAR = np.geomspace(10, 100, 41, dtype=np.float32)[1:]  # where few texts come: a clipped or overflowing activation
 # What PyTorch's own classes are; an architecture adds its own, and all others are activations or norms.
@@ -109,9 +109,8 @@ def _function(name: str, layer: Any, epsilon: float | None) -> dict[str, Array]:
     """
     import torch
 
-    if epsilon is None:
-        question, size = CURVE[None], np.abs(CURVE[None])
-    else:
+    question, size = CURVE[None], np.abs(CURVE[None])
+    if epsilon is not None:
         bias: Any = getattr(layer, "bias", None)
         signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (PROBES, len(layer.weight)))
         question = np.concatenate([np.zeros_like(signs[:1]), signs, signs * np.float32(np.sqrt(epsilon))])
@@ -119,4 +118,6 @@ def _function(name: str, layer: Any, epsilon: float | None) -> dict[str, Array]:
         size = np.broadcast_to(layer.weight.detach().abs().numpy() + added, question.shape)
     with torch.inference_mode():
         answer = layer(torch.from_numpy(question)).numpy()
+    if epsilon is None:
+        size = np.maximum(size, np.abs(answer))  # a square is larger than what it is made of
     return {f"{name}.question": question, f"{name}.answer": answer, f"{name}.size": np.maximum(size, SMALL)}
