@@ -26,12 +26,17 @@ class Extent:
     padded: int = sys.maxsize
     texts: int = sys.maxsize
 
+    @property
+    def nothing(self) -> bool:
+        """Whether nothing is asked at all."""
+        return self.longest == 0 and self.texts == 0
+
 
 @dataclass(frozen=True)
 class Fewer:
     """State where a runtime that is slow is asked fewer of the prompts that are read in one pass (0: none), and why.
 
-    `texts`: it also continues fewer of the texts, the first ones.
+    `texts`: it also continues fewer of the texts, the first ones. With `longest` and `texts` 0 it is not run at all.
     `configurations` are beginnings of their names; none of them stands for all, as does no variant.
     """
 
@@ -137,5 +142,8 @@ def _check_fewer(runtimes: Runtimes, where: str) -> None:
                 raise RecipeError(f"{variant!r} is not a variant", where=where, hint=did_you_mean(variant, FILES))
         if min(entry.longest, entry.padded, entry.texts) < 0:
             raise RecipeError("a negative number", where=where, hint="write 0 where none is to be read")
+        if Extent(entry.longest, entry.padded, entry.texts).nothing and not entry.configurations:
+            hint = "name the configurations that are not to be run, or take the runtime out of run"
+            raise RecipeError("nothing is asked", where=where, hint=hint)
         if not entry.reason.strip():
             raise RecipeError("no reason", where=where, hint="say why fewer prompts are asked")

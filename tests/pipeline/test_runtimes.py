@@ -44,6 +44,7 @@ def test_the_embedded_recipe_requires_the_loaders() -> None:
         ({"run": ["optimum"], "fewer": [{**FEWER, "reason": " "}]}, "no reason"),
         ({"run": ["optimum"], "fewer": [{**FEWER, "padded": -1}]}, "a negative number"),
         ({"run": ["optimum"], "fewer": [{**FEWER, "texts": -1}]}, "a negative number"),
+        ({"run": ["optimum"], "fewer": [{**FEWER, "longest": 0, "texts": 0}]}, "nothing is asked"),
         ({"run": "optimum"}, "run"),
         (5, "expected a table"),
     ],

@@ -111,7 +111,7 @@ def test_another_activation_in_the_standard_graph_is_caught(standard_files: Path
     """erf(x / sqrt 2) in the place of the tanh: differs from gelu_new by less than 5e-4."""
     path = standard_files / model_file("fp32")
     model = onnx.load(path)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(2**-0.5), "root"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(2**-0.5, np.float32), "root"))
     for node in [node for node in model.graph.node if node.op_type == "Tanh"]:
         activation = node.output[0].rpartition(".")[0]
         up = next(n.input[0] for n in model.graph.node if n.op_type == "Pow" and n.output[0].startswith(activation))

@@ -218,6 +218,7 @@ def test_what_is_left_out_is_said_with_its_reason() -> None:
         Fewer("optimum", "it is slow", longest=129, padded=33, variants=("q4", "q8")),
         Fewer("browser", "so is this", longest=200, texts=1, configurations=("plain",)),
         Fewer("optimum", "longer than any", longest=400),
+        Fewer("browser", "minutes", longest=0, texts=0, configurations=("webgpu",), variants=("q4",)),
     )
     table = Runtimes(("optimum", "browser"), fewer=entries)
     targets = [Target(variant, Path()) for variant in ("fp32", "q4")]
@@ -230,6 +231,8 @@ def test_what_is_left_out_is_said_with_its_reason() -> None:
     assert said == {
         ("optimum: prompts of 65+32, 129+64, 257, 257+128, 297, 297+148 tokens to q4", "it is slow"),
         ("browser; plain: prompts of 257, 257+128, 297, 297+148 tokens; 2 of 3 texts", "so is this"),
+        ("browser, webgpu: q4", "minutes"),
+        ("browser, webgpu, subgroups hidden: q4", "minutes"),
     }
     assert table.extent("optimum", "q4", "any") == Extent(129, 33)
     assert table.extent("optimum", "fp32", "any").longest == 400

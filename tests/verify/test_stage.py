@@ -19,6 +19,7 @@ from benchmarks.cost.derived import without_browser
 from pipeline.artifact.store import intact, open_artifact
 from pipeline.recipe.recipe import read_recipe
 from tests.conftest import EMBEDDED, ROOT, Stage
+from tests.support.asking import quick
 from verify.report import FILES, history
 
 # The recipe does not require them, and they have tests of their own, as has the browser.
@@ -84,6 +85,26 @@ def test_a_killed_verification_leaves_no_half_report_and_no_process(own: Path, d
     while any(_running(worker) for worker in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_an_interrupted_verification_waits_for_no_runtime(own: Path, tmp_path: Path) -> None:
+    """The program that stands for Node takes five minutes: it is ended at once, and so is the run."""
+    recipe, node, begun = quick(tmp_path, webgpu=True), tmp_path / "node", tmp_path / "begun"
+    node.write_text(f"#!/bin/sh\ntouch {begun}\nsleep 300\n")
+    node.chmod(0o755)
+    table = f'[verify.runtimes]\nrun = ["transformersjs"]\ntransformersjs = {{ node = "{node}" }}\n\n[tolerances]\n'
+    recipe.write_text(recipe.read_text().replace("[tolerances]\n", table, 1))
+    command = [sys.executable, "-m", "verify", str(recipe), "--variant", "fp32", "--build", str(own)]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not begun.exists():
+        assert time.monotonic() < deadline, "the runtime was never asked"
+        assert child.poll() is None
+        time.sleep(0.1)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(timeout=30) == 130
+    assert not (own / "embedded" / "report").exists()
 
 
 def _running(process: str) -> bool:

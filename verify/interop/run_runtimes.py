@@ -28,6 +28,7 @@ from verify.interop.questions import BATCH, Questions, ask_reference
 from verify.interop.runtime import Answers, Bounds, Missing, Runtime, RuntimeFailure, Task, load
 from verify.reference.corpus import Corpus
 from verify.run_checks import AT_A_TIME, Target, interval
+from verify.sandbox.launch import end_children
 from verify.settings import require_lengths
 from verify.verdict import Judged, Result, judge
 
@@ -81,17 +82,33 @@ def plan(recipe: Recipe, variants: Sequence[str]) -> tuple[Planned, ...]:
             for check, figure in FIGURES[part]:
                 for variant in variants:
                     recipe.limit(check, figure, variant)
+        _refuse_nothing(table, name, module, where)
         runtimes.append(Planned(name, module, settings, module.missing(settings), partial(table.requires, name)))
     return tuple(runtimes)
 
 
 def _require_configurations(required: Sequence[str], name: str, module: Runtime, settings: Any, where: str) -> None:
     """RecipeError for a required configuration that the runtime, by its settings, does not have."""
-    known = module.configurations(settings) if hasattr(module, "configurations") else {}
+    known = _configurations(module, settings)
     for entry in required:
         runtime, _, configuration = entry.partition(", ")
         if runtime == name and configuration and configuration not in known:
             raise RecipeError(f"no configuration {entry!r}", where=where, hint=did_you_mean(configuration, known))
+
+
+def _configurations(module: Runtime, settings: Any) -> Mapping[str, Any]:
+    """Return the configurations of a runtime that runs them one by one, by name; of another none."""
+    return module.configurations(settings) if hasattr(module, "configurations") else {}
+
+
+def _refuse_nothing(table: Runtimes, name: str, module: Runtime, where: str) -> None:
+    """RecipeError where nothing is to be asked of a runtime whose configurations are not run one by one."""
+    entries = [entry for entry in table.fewer if entry.runtime == name and entry.longest == 0 and entry.texts == 0]
+    if entries and not hasattr(module, "configurations"):
+        hint = "let texts be 1 or more, or take the runtime out of run"
+        raise RecipeError(
+            f"{name} runs all of its configurations, so it must be asked something", where=where, hint=hint
+        )
 
 
 def versions(runtimes: Sequence[Planned]) -> dict[str, str]:
@@ -178,7 +195,16 @@ def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questio
         left = [name_of(rows) for rows in lengths.prompts if rows not in asked]
         less = [f"prompts of {', '.join(left)} tokens"] if left else []
         less += [f"{texts - entry.texts} of {texts} texts"] if entry.texts < texts else []
-        if entry.runtime == runtime.name and variants and less:
+        if entry.runtime != runtime.name:
+            continue
+        if entry.longest == 0 and entry.texts == 0:
+            known = [
+                name
+                for name in runtime.module.configurations(runtime.settings)
+                if name.startswith(entry.configurations)
+            ]
+            yield from (NotRun(f"{runtime.name}, {name}: {v}", entry.reason) for name in known for v in variants)
+        elif variants and less:
             where = "; ".join((runtime.name, *entry.configurations))
             to = f" to {', '.join(variants)}" if entry.variants else ""
             yield NotRun(f"{where}: {'; '.join(less)}{to}", entry.reason)
@@ -199,8 +225,10 @@ class _Inquiry:
         with ThreadPoolExecutor(AT_A_TIME) as threads:
             try:
                 yield from zip(runtimes, threads.map(lambda runtime: list(self._of(runtime)), runtimes), strict=True)
-            finally:
-                self.stopped.set()  # an interrupted run waits for the present variants only
+            except BaseException:
+                self.stopped.set()
+                end_children()  # nobody will read what they are at, and it may take `timeout_s` yet
+                raise
 
     def _of(self, runtime: Planned) -> Iterator[tuple[Target, Reply]]:
         bounds = Bounds(self.table.timeout_s, self.table.memory_gb)
@@ -243,7 +271,7 @@ def _judged(recipe: Recipe, runtime: Planned, target: Target, answers: Reply, ju
         own = replace(judgement, extent=recipe.verify.runtimes.extent(name, variant, configuration))
         found: dict[tuple[str, str], list[Measure]] = {}
         try:
-            for part in runtime.module.PARTS:
+            for part in _asked(runtime.module.PARTS, own.extent):
                 for check, measures in own.judge(part, parts[part]).items():
                     found.setdefault((check, _place(configuration, part)), []).extend(measures)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -254,6 +282,11 @@ def _judged(recipe: Recipe, runtime: Planned, target: Target, answers: Reply, ju
             judged = tuple(_held(recipe, check, variant, measure) for measure in measures)
             results.append(Result(variant, check, place, judged, runtime=name))
     return results
+
+
+def _asked(parts: Sequence[str], extent: Extent) -> list[str]:
+    """Return the parts of the questions that were asked: with no text to continue, the texts were not."""
+    return [part for part in parts if part != "texts" or extent.texts]
 
 
 def _place(configuration: str, part: str) -> str:

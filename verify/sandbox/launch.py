@@ -5,12 +5,15 @@ The bounds are the kernel's, so they hold from the program's first instruction, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 from pipeline.plugins import ROOT
 from verify.interop.runtime import Bounds, RuntimeFailure
@@ -43,6 +46,13 @@ def launch(command: Sequence[str | Path], bounds: Bounds, environment: Mapping[s
     if child.returncode != 0:
         raise RuntimeFailure(f"exit code {child.returncode}: {(err or out).strip()[-LAST_WORDS:]}")
     return out
+
+
+def end_children() -> None:
+    """Kill every process that this one has started, and theirs: whoever waits for one is told that it died."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def _end(child: subprocess.Popen[str]) -> None:

@@ -152,6 +152,7 @@ def running(settings: Settings, bounds: Bounds) -> Iterator[Ask]:
 
     def ask(task: Task) -> Answers:
         without = {*unsupported(task.repository / model_file(task.variant), settings), *absent(settings)}
+        without |= {name for name in configurations(settings) if task.extent(name).nothing}
         answers: dict[str, Mapping[str, Any] | RuntimeFailure] = {}
         for device in GRAPHICS:
             own = [c for name, c in configurations(settings).items() if c.device == device and name not in without]
