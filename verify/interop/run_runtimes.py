@@ -198,11 +198,8 @@ def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questio
         if entry.runtime != runtime.name:
             continue
         if entry.longest == 0 and entry.texts == 0:
-            known = [
-                name
-                for name in runtime.module.configurations(runtime.settings)
-                if name.startswith(entry.configurations)
-            ]
+            every = _configurations(runtime.module, runtime.settings)
+            known = [name for name in every if name.startswith(entry.configurations)]
             yield from (NotRun(f"{runtime.name}, {name}: {v}", entry.reason) for name in known for v in variants)
         elif variants and less:
             where = "; ".join((runtime.name, *entry.configurations))
