@@ -18,7 +18,7 @@ from verify import run_checks, verdict
 from verify.bounds.notices import notices
 from verify.emulation.emulator import Emulator
 from verify.interop import run_runtimes
-from verify.interop.run_runtimes import NotRun, Planned
+from verify.interop.planned import NotRun, Planned
 from verify.reference.corpus import Corpus, read_text
 from verify.report import document, forms, history
 from verify.run_checks import Examination, Target

@@ -17,8 +17,8 @@ from verify.candidate.untrusted.inspector import Inspector
 from verify.check import load
 from verify.checks.tokenizer import beside
 from verify.environment import environment
-from verify.interop import run_runtimes
-from verify.interop.run_runtimes import NO_FILES, NOT_THIS_TIME, NotRun, Planned
+from verify.interop import planned
+from verify.interop.planned import NO_FILES, NOT_THIS_TIME, NotRun, Planned
 from verify.report import history
 from verify.run import Manner, Order, Report, judge, making, manifest_of, with_verdict
 from verify.run_checks import Target
@@ -33,8 +33,8 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
     """
     origin, artifacts = lineage.open_built(recipe, chosen, home)
     known = ["fp32", *recipe.variants]
-    programs = run_runtimes.plan(recipe, [*artifacts])
-    place = {**environment(manner.emulator), "runtimes": run_runtimes.versions(programs)}
+    programs = planned.plan(recipe, [*artifacts])
+    place = {**environment(manner.emulator), "runtimes": planned.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
     wanted = manifest_of(recipe, origin.manifest.source, parents, place, complete=not missing and manner.runtimes)
@@ -86,7 +86,7 @@ def candidate(
     else:
         weights = checkpoint.inspect(directory, allow_pickle=recipe.source.allow_pickle).weight_files
         source = {"origin": "directory", "digest": digest({name: file_digest(directory / name) for name in weights})}
-    checks, programs = list(recipe.verify.checks), run_runtimes.plan(recipe, [variant])
+    checks, programs = list(recipe.verify.checks), planned.plan(recipe, [variant])
     not_run: list[NotRun] = []
     alone = beside(path) is None
     for check in [name for name in checks if alone and load(name).JUDGES == "files"]:
@@ -94,9 +94,9 @@ def candidate(
         checks.remove(check)
         not_run.append(NotRun(check, "no tokenizer or config lies beside the candidate"))
     beside_it = next((twin(recipe, variant, home, directory, check) for check in checks if needs_twin(check)), None)
-    place = {**environment(manner.emulator), "runtimes": run_runtimes.versions(programs)}
+    place = {**environment(manner.emulator), "runtimes": planned.versions(programs)}
     if alone or not manner.runtimes:
-        not_run += run_runtimes.left_out(programs, NO_FILES) if alone else _left_out(programs, manner)
+        not_run += planned.left_out(programs, NO_FILES) if alone else _left_out(programs, manner)
         programs = ()
     skipped = [asdict(entry) for entry in not_run]
     header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
@@ -130,7 +130,7 @@ def twin(recipe: Recipe, variant: str, home: Path, source: Path, check: str) -> 
 def _left_out(programs: Sequence[Planned], manner: Manner) -> list[NotRun]:
     """The runtimes that the command line leaves out."""
     reason = NOT_THIS_TIME if manner.emulator is None else NOT_THERE
-    return [] if manner.runtimes else run_runtimes.left_out(programs, reason)
+    return [] if manner.runtimes else planned.left_out(programs, reason)
 
 
 def _remember(home: Path, made: Report, artifact: store.Artifact, *, unless: Sequence[history.Run] = ()) -> None:

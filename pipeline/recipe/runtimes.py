@@ -28,7 +28,7 @@ class Extent:
 
     @property
     def nothing(self) -> bool:
-        """Whether nothing is asked at all."""
+        """Return whether nothing is asked at all."""
         return self.longest == 0 and self.texts == 0
 
 

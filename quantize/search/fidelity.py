@@ -1,4 +1,4 @@
-"""How near a quantized graph's next-token distributions are to the fp32 graph's."""
+"""Say how near a quantized graph's next-token distributions are to the fp32 graph's."""
 
 from __future__ import annotations
 

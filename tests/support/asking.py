@@ -16,7 +16,7 @@ from pipeline.recipe.runtimes import Runtimes
 from pipeline.variants import model_file
 from tests.conftest import EMBEDDED
 from tests.support.short_recipe import without_runtimes
-from verify.interop import run_runtimes
+from verify.interop import planned, run_runtimes
 from verify.interop.run_runtimes import Outcome
 from verify.reference.corpus import Corpus
 from verify.reference.model import Reference
@@ -31,7 +31,7 @@ def shorter(runtime: str, **settings: Any) -> Recipe:
 
 
 def outcome(recipe: Recipe, reference: Reference, targets: Sequence[Target]) -> Outcome:
-    runtimes = run_runtimes.plan(recipe, [target.variant for target in targets])
+    runtimes = planned.plan(recipe, [target.variant for target in targets])
     missing = [runtime.missing for runtime in runtimes if runtime.missing is not None]
     if missing and not os.environ.get("PIPELINE_CI"):
         pytest.skip(f"{missing[0].what} is not installed")

@@ -19,10 +19,10 @@ from pipeline.recipe.recipe import read_recipe
 from pipeline.recipe.runtimes import Extent, Fewer, Runtimes
 from tests.conftest import EMBEDDED
 from verify.check import Array
-from verify.interop import lengths, run_runtimes
+from verify.interop import lengths, planned
 from verify.interop.lengths import GIVEN, Lengths
 from verify.interop.likeliest import STATED, best_of, errors, top_of
-from verify.interop.run_runtimes import Planned
+from verify.interop.planned import Planned
 from verify.run_checks import Target
 
 CONTEXT, VOCABULARY = 300, 20
@@ -154,7 +154,7 @@ def test_every_length_is_read_by_every_runtime_of_the_recipes(name: str) -> None
     corpus: Any = Text()
     given = lengths.ask(reference, corpus, table, name)
     every = {33, 65, 129, context - GIVEN} | ({257} if context > 260 else set())
-    for runtime in run_runtimes.plan(recipe, []):
+    for runtime in planned.plan(recipe, []):
         places = configurations(runtime)
         for entry in table.fewer:
             named = entry.configurations if entry.runtime == runtime.name else ()
@@ -225,8 +225,8 @@ def test_what_is_left_out_is_said_with_its_reason() -> None:
     questions: Any = SimpleNamespace(lengths=asked(), groups=(None, None, None))
     said = {
         (entry.what, entry.reason)
-        for runtime in run_runtimes.plan(recipe, [])
-        for entry in run_runtimes._fewer(runtime, table, targets, questions)
+        for runtime in planned.plan(recipe, [])
+        for entry in planned._fewer(runtime, table, targets, questions)
     }
     assert said == {
         ("optimum: prompts of 65+32, 129+64, 257, 257+128, 297, 297+148 tokens to q4", "it is slow"),

@@ -21,8 +21,9 @@ from tests.support.asking import failures, files, outcome, quick, shorter
 from verify.emulation import emulator
 from verify.emulation.emulator import Emulator, Wanted, present
 from verify.faults.__main__ import sample
-from verify.interop import run_runtimes
-from verify.interop.run_runtimes import NotRun, Outcome
+from verify.interop import planned, run_runtimes
+from verify.interop.planned import NotRun
+from verify.interop.run_runtimes import Outcome
 from verify.interop.runtime import Bounds, Missing, RuntimeFailure, Task
 from verify.processor import HOST, instruction_sets
 from verify.reference.corpus import Batch, Corpus
@@ -131,7 +132,7 @@ def test_what_is_not_installed_is_not_run_each_by_its_command(
     corpus = Corpus(recipe.text_path, reference.tokenizer, 0)
 
     def found() -> list[NotRun]:
-        runtimes = run_runtimes.plan(recipe, ["fp32"])
+        runtimes = planned.plan(recipe, ["fp32"])
         return run_runtimes.examine(recipe, runtimes, reference, corpus, []).not_run
 
     monkeypatch.setattr(emulator, "ARM64", tmp_path)

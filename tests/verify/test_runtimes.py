@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.support.asking import failures, files, outcome, shorter
 from verify.check import Measure
-from verify.interop import run_runtimes
+from verify.interop import planned, run_runtimes
 from verify.reference.corpus import Corpus
 from verify.reference.model import Reference
 from verify.report import document
@@ -117,8 +117,8 @@ def test_a_fault_is_caught(
 
 def test_what_is_required_and_not_installed_gives_no_pass(reference: Reference, build: Path) -> None:
     recipe = shorter("transformersjs", node="no-such-node")
-    runtimes = run_runtimes.plan(recipe, ["fp32"])
-    assert run_runtimes.versions(runtimes) == {"transformersjs": "not installed"}
+    runtimes = planned.plan(recipe, ["fp32"])
+    assert planned.versions(runtimes) == {"transformersjs": "not installed"}
     corpus = Corpus(recipe.text_path, reference.tokenizer, 0)
     found = run_runtimes.examine(recipe, runtimes, reference, corpus, files(build, ["fp32"]))
     (entry,) = found.not_run

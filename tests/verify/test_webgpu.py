@@ -16,7 +16,7 @@ from pipeline.recipe.recipe import Recipe
 from tests.conftest import EMBEDDED, ROOT, Stage
 from tests.support.asking import failures, files, outcome, shorter
 from tests.support.one_operator_attention import with_one_operator
-from verify.interop import run_runtimes
+from verify.interop import planned
 from verify.interop.runtime import RuntimeFailure
 from verify.reference.model import Reference
 from verify.report import document
@@ -213,4 +213,4 @@ def test_what_cannot_be_required_is_refused(settings: dict[str, Any], require: s
     recipe = shorter("browser", **settings)
     runtimes = replace(recipe.verify.runtimes, require=(require,))
     with pytest.raises(RecipeError, match=message):
-        run_runtimes.plan(replace(recipe, verify=replace(recipe.verify, runtimes=runtimes)), ["fp32"])
+        planned.plan(replace(recipe, verify=replace(recipe.verify, runtimes=runtimes)), ["fp32"])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from verify.faults.fault import EVERY, Fault
-from verify.interop import run_runtimes
+from verify.interop import planned, run_runtimes
+from verify.interop.planned import Planned
 from verify.interop.questions import Questions, ask_reference
-from verify.interop.run_runtimes import Planned
 from verify.reference.corpus import Corpus
 from verify.run_checks import Target
 from verify.verdict import Result
@@ -48,7 +48,7 @@ def prepare(recipe: Recipe, faults: Sequence[Fault], reference: Reference, corpu
     table = recipe.verify.runtimes
     fewer = replace(table, run=tuple(names), require=(), prompts=(6,), batch=(9, 4), new_tokens=4)
     own = replace(recipe, verify=replace(recipe.verify, runtimes=fewer))
-    runtimes = run_runtimes.plan(own, ["fp32", *recipe.variants])
+    runtimes = planned.plan(own, ["fp32", *recipe.variants])
     for runtime in runtimes:
         if runtime.missing is not None:
             hint = f"{runtime.missing.command}; or leave what runtimes are asked about out with --no-runtimes"

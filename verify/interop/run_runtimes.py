@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,18 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from pipeline.command import say
-from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.runtimes import Extent, Runtimes
-from pipeline.typed import build, did_you_mean
 from pipeline.variants import model_file
 from verify.check import Measure
 from verify.checks.tokenizer import beside
-from verify.interop.comparator import FIGURES, Judgement
-from verify.interop.lengths import name_of
+from verify.interop.comparator import Judgement
+from verify.interop.planned import NotRun, Planned, not_run
 from verify.interop.questions import BATCH, Questions, ask_reference
-from verify.interop.runtime import Answers, Bounds, Missing, Runtime, RuntimeFailure, Task, load
+from verify.interop.runtime import Answers, Bounds, RuntimeFailure, Task
 from verify.reference.corpus import Corpus
 from verify.run_checks import AT_A_TIME, Target, interval
 from verify.sandbox.launch import end_children
@@ -36,29 +33,7 @@ if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
 
 SHARES = ("greedy_near_ties", "sampling_near_ties")  # of steps; the recipe's bound is for a larger sample than this one
-NOT_THIS_TIME = "left out by --no-runtimes"
 Reply = Answers | RuntimeFailure
-NO_FILES = "no tokenizer or config lies beside the candidate, so no runtime loads it"
-
-
-@dataclass(frozen=True)
-class NotRun:
-    """State what was not run, why, and whether the recipe gives no pass without it."""
-
-    what: str
-    reason: str
-    required: bool = False
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A runtime of the recipe: its module, its settings, and what it lacks on this machine."""
-
-    name: str
-    module: Runtime
-    settings: Any
-    missing: Missing | None
-    required: Callable[[str | None], bool]  # whether there is no pass without one of its configurations; None: any
 
 
 @dataclass
@@ -67,61 +42,6 @@ class Outcome:
 
     results: list[Result] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
-
-
-def plan(recipe: Recipe, variants: Sequence[str]) -> tuple[Planned, ...]:
-    """The recipe's runtimes, settings read and checked; RecipeError, before any work, also for a missing tolerance."""
-    table = recipe.verify.runtimes
-    runtimes = []
-    for name in table.run:
-        module, where = load(name), f"{recipe.path}: verify.runtimes.{name}"
-        settings = build(module.Settings, table.settings.get(name, {}), where=where)
-        settings.check(where)
-        _require_configurations(table.require, name, module, settings, f"{recipe.path}: verify.runtimes.require")
-        for part in module.PARTS:
-            for check, figure in FIGURES[part]:
-                for variant in variants:
-                    recipe.limit(check, figure, variant)
-        _refuse_nothing(table, name, module, where)
-        runtimes.append(Planned(name, module, settings, module.missing(settings), partial(table.requires, name)))
-    return tuple(runtimes)
-
-
-def _require_configurations(required: Sequence[str], name: str, module: Runtime, settings: Any, where: str) -> None:
-    """RecipeError for a required configuration that the runtime, by its settings, does not have."""
-    known = _configurations(module, settings)
-    for entry in required:
-        runtime, _, configuration = entry.partition(", ")
-        if runtime == name and configuration and configuration not in known:
-            raise RecipeError(f"no configuration {entry!r}", where=where, hint=did_you_mean(configuration, known))
-
-
-def _configurations(module: Runtime, settings: Any) -> Mapping[str, Any]:
-    """Return the configurations of a runtime that runs them one by one, by name; of another none."""
-    return module.configurations(settings) if hasattr(module, "configurations") else {}
-
-
-def _refuse_nothing(table: Runtimes, name: str, module: Runtime, where: str) -> None:
-    """RecipeError where nothing is to be asked of a runtime whose configurations are not run one by one."""
-    entries = [entry for entry in table.fewer if entry.runtime == name and entry.longest == 0 and entry.texts == 0]
-    if entries and not hasattr(module, "configurations"):
-        hint = "let texts be 1 or more, or take the runtime out of run"
-        raise RecipeError(
-            f"{name} runs all of its configurations, so it must be asked something", where=where, hint=hint
-        )
-
-
-def versions(runtimes: Sequence[Planned]) -> dict[str, str]:
-    """Return what each runtime is on this machine, for the report's environment."""
-    return {
-        runtime.name: runtime.module.version(runtime.settings) if runtime.missing is None else "not installed"
-        for runtime in runtimes
-    }
-
-
-def left_out(runtimes: Sequence[Planned], reason: str) -> list[NotRun]:
-    """All of the runtimes as not run, none of them required: the report is incomplete, and says so."""
-    return [NotRun(runtime.name, reason) for runtime in runtimes]
 
 
 def examine(
@@ -150,9 +70,7 @@ def ask(
     """Ask what the reference has answered, and hold every answer to the recipe's tolerances."""
     table, outcome = recipe.verify.runtimes, Outcome()
     ready = [runtime for runtime in runtimes if runtime.missing is None]
-    outcome.not_run += [_missing(runtime, lacks) for runtime in runtimes if (lacks := runtime.missing) is not None]
-    outcome.not_run += [entry for runtime in ready for entry in (*_absent(runtime), *_unsupported(runtime, targets))]
-    outcome.not_run += [entry for runtime in ready for entry in _fewer(runtime, table, targets, questions)]
+    outcome.not_run += not_run(runtimes, table, targets, questions)
     count = len(ready) * len(targets)
     nested = threading.current_thread() is not threading.main_thread()  # verify.faults' threads: it shows its own
     with tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval(), disable=nested) as progress:
@@ -164,47 +82,6 @@ def ask(
                 judgement = Judgement(questions, reference, error, runtime.module.UNREADABLE, rows)
                 outcome.results += _judged(recipe, runtime, target, answers, judgement)
     return outcome
-
-
-def _missing(runtime: Planned, lacks: Missing, configuration: str | None = None) -> NotRun:
-    """A runtime, or one configuration of it, that is not installed, said loudly."""
-    what = ", ".join(filter(None, (runtime.name, configuration)))
-    say(f"{what}: NOT RUN: {lacks.reason}")
-    return NotRun(what, lacks.reason, runtime.required(configuration))
-
-
-def _absent(runtime: Planned) -> Iterator[NotRun]:
-    lacking = runtime.module.absent(runtime.settings) if hasattr(runtime.module, "absent") else {}
-    for configuration, lacks in lacking.items():
-        yield _missing(runtime, lacks, configuration)
-
-
-def _unsupported(runtime: Planned, targets: Sequence[Target]) -> Iterator[NotRun]:
-    for target in targets:
-        for configuration, reason in runtime.module.unsupported(target.path, runtime.settings).items():
-            what = f"{runtime.name}, {configuration}: {target.variant}"
-            yield NotRun(what, f"not supported by this runtime: {reason}")
-
-
-def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questions: Questions) -> Iterator[NotRun]:
-    """Prompts and texts that the recipe leaves out of what a runtime is asked."""
-    lengths, texts = questions.lengths, len(questions.groups)
-    for entry in table.fewer:
-        variants = [target.variant for target in targets if not entry.variants or target.variant in entry.variants]
-        asked = lengths.of(Extent(entry.longest, entry.padded))
-        left = [name_of(rows) for rows in lengths.prompts if rows not in asked]
-        less = [f"prompts of {', '.join(left)} tokens"] if left else []
-        less += [f"{texts - entry.texts} of {texts} texts"] if entry.texts < texts else []
-        if entry.runtime != runtime.name:
-            continue
-        if entry.longest == 0 and entry.texts == 0:
-            every = _configurations(runtime.module, runtime.settings)
-            known = [name for name in every if name.startswith(entry.configurations)]
-            yield from (NotRun(f"{runtime.name}, {name}: {v}", entry.reason) for name in known for v in variants)
-        elif variants and less:
-            where = "; ".join((runtime.name, *entry.configurations))
-            to = f" to {', '.join(variants)}" if entry.variants else ""
-            yield NotRun(f"{where}: {'; '.join(less)}{to}", entry.reason)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def _attended(number: int) -> Role:
 
 
 def _scores(at: Landmarks) -> str:
-    """What is wrong first where scores are: they themselves, or what one operator makes of them."""
+    """Return what is wrong first where scores are: they themselves, or what one operator makes of them."""
     return at.layer(1).scores or at.layer(1).attended
 
 
@@ -99,7 +99,7 @@ def key_and_value_swapped(subject: Subject) -> None:
 
 @fault(node=_attended(3), magnitude=0.2)
 def one_head_too_weak(subject: Subject, magnitude: float) -> None:
-    """What the last head of one layer found counts for less."""
+    """One layer adds less of what its last head found."""
     dims = subject.dims
     factor = np.ones(dims.heads * dims.head_dim, np.float32)
     factor[-dims.head_dim :] -= magnitude

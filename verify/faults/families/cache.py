@@ -23,7 +23,7 @@ PRESENT = _present(2, "value")
 
 
 def _following(graft: Graft) -> str:
-    """Whether there is a past."""
+    """Return whether there is a past."""
     return graft.op("Greater", graft.past(), graft.number([0], np.int64))
 
 

@@ -10,7 +10,7 @@ from verify.faults.surgery import Graft, rewire, scaled_if
 
 
 def block(at: Landmarks) -> str:
-    """What block 2 leaves in the residual stream, float32 in every variant."""
+    """Return what block 2 leaves in the residual stream, float32 in every variant."""
     return at.layer(2).block
 
 

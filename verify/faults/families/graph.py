@@ -88,7 +88,7 @@ def last_logits_first(subject: Subject) -> None:
 
 @fault(node=lambda at: at.norm_after(3))
 def layer_dropped(subject: Subject) -> None:
-    """What block 3 computes is not added: block 4 reads what block 3 read."""
+    """The output of block 3 is not added: block 4 reads what block 3 read."""
     layer = subject.at.layer(3)
     node = must_make(subject.model, layer.block)
     node.input[0] = _zeros(subject.model, node.input[0])

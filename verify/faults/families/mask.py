@@ -71,7 +71,7 @@ def window_of_half_the_context(subject: Subject) -> None:
 
 @fault(node="attention_bias", magnitude=0.01)
 def masked_score_too_high(subject: Subject, magnitude: float) -> None:
-    """What is masked keeps this much weight beside a token of equal score: -4.6 in the place of -10000."""
+    """Masked positions keep this much weight beside a token of equal score: -4.6 in the place of -10000."""
     write(subject.model, "masked", np.log(np.asarray(magnitude)))
 
 
@@ -114,5 +114,5 @@ def end_token_masked(subject: Subject) -> None:
 
 @fault(node="attention_bias")
 def masked_score_of_minus_fifteen(subject: Subject) -> None:
-    """What is masked keeps 3e-7 of the weight that it would have: padding is nearly nothing, and not nothing."""
+    """Masked positions keep 3e-7 of the weight that they would have: padding is nearly nothing, and not nothing."""
     write(subject.model, "masked", np.asarray(-15.0))

@@ -1,0 +1,150 @@
+"""Which runtimes a recipe asks for, what they lack on this machine, and what of the questions they are not asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pipeline.command import say
+from pipeline.errors import RecipeError
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.runtimes import Extent, Runtimes
+from pipeline.typed import build, did_you_mean
+from verify.interop.comparator import FIGURES
+from verify.interop.lengths import name_of
+from verify.interop.questions import Questions
+from verify.interop.runtime import Missing, Runtime, load
+from verify.run_checks import Target
+
+NOT_THIS_TIME = "left out by --no-runtimes"
+NO_FILES = "no tokenizer or config lies beside the candidate, so no runtime loads it"
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """State what was not run, why, and whether the recipe gives no pass without it."""
+
+    what: str
+    reason: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A runtime of the recipe: its module, its settings, and what it lacks on this machine."""
+
+    name: str
+    module: Runtime
+    settings: Any
+    missing: Missing | None
+    required: Callable[[str | None], bool]  # whether there is no pass without one of its configurations; None: any
+
+
+def plan(recipe: Recipe, variants: Sequence[str]) -> tuple[Planned, ...]:
+    """The recipe's runtimes, settings read and checked; RecipeError, before any work, also for a missing tolerance."""
+    table = recipe.verify.runtimes
+    runtimes = []
+    for name in table.run:
+        module, where = load(name), f"{recipe.path}: verify.runtimes.{name}"
+        settings = build(module.Settings, table.settings.get(name, {}), where=where)
+        settings.check(where)
+        _require_configurations(table.require, name, module, settings, f"{recipe.path}: verify.runtimes.require")
+        for part in module.PARTS:
+            for check, figure in FIGURES[part]:
+                for variant in variants:
+                    recipe.limit(check, figure, variant)
+        _refuse_nothing(table, name, module, where)
+        runtimes.append(Planned(name, module, settings, module.missing(settings), partial(table.requires, name)))
+    return tuple(runtimes)
+
+
+def _require_configurations(required: Sequence[str], name: str, module: Runtime, settings: Any, where: str) -> None:
+    """RecipeError for a required configuration that the runtime, by its settings, does not have."""
+    known = _configurations(module, settings)
+    for entry in required:
+        runtime, _, configuration = entry.partition(", ")
+        if runtime == name and configuration and configuration not in known:
+            raise RecipeError(f"no configuration {entry!r}", where=where, hint=did_you_mean(configuration, known))
+
+
+def _configurations(module: Runtime, settings: Any) -> Mapping[str, Any]:
+    """Return the configurations of a runtime that runs them one by one, by name; of another none."""
+    return module.configurations(settings) if hasattr(module, "configurations") else {}
+
+
+def _refuse_nothing(table: Runtimes, name: str, module: Runtime, where: str) -> None:
+    """RecipeError where nothing is to be asked of a runtime whose configurations are not run one by one."""
+    entries = [entry for entry in table.fewer if entry.runtime == name and entry.longest == 0 and entry.texts == 0]
+    if entries and not hasattr(module, "configurations"):
+        hint = "let texts be 1 or more, or take the runtime out of run"
+        raise RecipeError(
+            f"{name} runs all of its configurations, so it must be asked something", where=where, hint=hint
+        )
+
+
+def versions(runtimes: Sequence[Planned]) -> dict[str, str]:
+    """Return what each runtime is on this machine, for the report's environment."""
+    return {
+        runtime.name: runtime.module.version(runtime.settings) if runtime.missing is None else "not installed"
+        for runtime in runtimes
+    }
+
+
+def left_out(runtimes: Sequence[Planned], reason: str) -> list[NotRun]:
+    """All of the runtimes as not run, none of them required: the report is incomplete, and says so."""
+    return [NotRun(runtime.name, reason) for runtime in runtimes]
+
+
+def not_run(
+    runtimes: Sequence[Planned], table: Runtimes, targets: Sequence[Target], questions: Questions
+) -> Iterator[NotRun]:
+    """Yield what is not run or not asked, and why: runtimes that are missing first."""
+    ready = [runtime for runtime in runtimes if runtime.missing is None]
+    yield from (_missing(runtime, lacks) for runtime in runtimes if (lacks := runtime.missing) is not None)
+    for runtime in ready:
+        yield from (*_absent(runtime), *_unsupported(runtime, targets))
+    for runtime in ready:
+        yield from _fewer(runtime, table, targets, questions)
+
+
+def _missing(runtime: Planned, lacks: Missing, configuration: str | None = None) -> NotRun:
+    """A runtime, or one configuration of it, that is not installed, said loudly."""
+    what = ", ".join(filter(None, (runtime.name, configuration)))
+    say(f"{what}: NOT RUN: {lacks.reason}")
+    return NotRun(what, lacks.reason, runtime.required(configuration))
+
+
+def _absent(runtime: Planned) -> Iterator[NotRun]:
+    lacking = runtime.module.absent(runtime.settings) if hasattr(runtime.module, "absent") else {}
+    for configuration, lacks in lacking.items():
+        yield _missing(runtime, lacks, configuration)
+
+
+def _unsupported(runtime: Planned, targets: Sequence[Target]) -> Iterator[NotRun]:
+    for target in targets:
+        for configuration, reason in runtime.module.unsupported(target.path, runtime.settings).items():
+            what = f"{runtime.name}, {configuration}: {target.variant}"
+            yield NotRun(what, f"not supported by this runtime: {reason}")
+
+
+def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questions: Questions) -> Iterator[NotRun]:
+    """Prompts and texts that the recipe leaves out of what a runtime is asked."""
+    lengths, texts = questions.lengths, len(questions.groups)
+    for entry in table.fewer:
+        variants = [target.variant for target in targets if not entry.variants or target.variant in entry.variants]
+        asked = lengths.of(Extent(entry.longest, entry.padded))
+        left = [name_of(rows) for rows in lengths.prompts if rows not in asked]
+        less = [f"prompts of {', '.join(left)} tokens"] if left else []
+        less += [f"{texts - entry.texts} of {texts} texts"] if entry.texts < texts else []
+        if entry.runtime != runtime.name:
+            continue
+        if entry.longest == 0 and entry.texts == 0:
+            every = _configurations(runtime.module, runtime.settings)
+            known = [name for name in every if name.startswith(entry.configurations)]
+            yield from (NotRun(f"{runtime.name}, {name}: {v}", entry.reason) for name in known for v in variants)
+        elif variants and less:
+            where = "; ".join((runtime.name, *entry.configurations))
+            to = f" to {', '.join(variants)}" if entry.variants else ""
+            yield NotRun(f"{where}: {'; '.join(less)}{to}", entry.reason)
