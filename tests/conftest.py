@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,14 +46,14 @@ def stage() -> Stage:
 def build(tmp_path_factory: pytest.TempPathFactory, worker_id: str, stage: Stage) -> Path:
     """A build directory with the embedded model's source, fp32 and all variants. Tests must not change it.
 
-    The workers of one run share it: whoever needs it first builds it.
+    Whichever worker of a run needs it first builds it; each has a copy of its own.
     """
-    alone = worker_id == "master"
-    home = tmp_path_factory.mktemp("build") if alone else tmp_path_factory.getbasetemp().parent / "build"
-    with FileLock(f"{home}.lock"):
-        stage("convert", EMBEDDED, "--build", home)
-        stage("quantize", EMBEDDED, "--build", home)
-    return home
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "built"
+    with FileLock(f"{shared}.lock"):
+        stage("convert", EMBEDDED, "--build", shared)
+        stage("quantize", EMBEDDED, "--build", shared)
+    return Path(shutil.copytree(shared, tmp_path_factory.mktemp("build"), dirs_exist_ok=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
