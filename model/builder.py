@@ -110,12 +110,6 @@ class Builder:
         start = self.op("Unsqueeze", [self.op("Neg", [keep], "first"), self.vector("axis_0", 0)], "first_kept")
         return self.op("Slice", [hidden, start, self.vector("end", END), self.vector("axis_1", 1)], "kept")
 
-    def insert(self, graph: ir.Graph, *, before: ir.Node) -> None:
-        """Put what was written into an existing graph, in front of a node of it."""
-        for value in self._constants.values():
-            graph.register_initializer(value)
-        graph.insert_before(before, self._tape.nodes)
-
     def model(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], ports: Sequence[Port]) -> ir.Model:
         """The graph as a model; outputs get the types and axes of `ports`."""
         for value, port in zip(outputs, ports, strict=True):

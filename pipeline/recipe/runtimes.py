@@ -48,6 +48,11 @@ class Fewer:
     configurations: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
 
+    @property
+    def extent(self) -> Extent:
+        """Return what is still asked."""
+        return Extent(self.longest, self.padded, self.texts)
+
 
 @dataclass(frozen=True)
 class Runtimes:
@@ -142,7 +147,7 @@ def _check_fewer(runtimes: Runtimes, where: str) -> None:
                 raise RecipeError(f"{variant!r} is not a variant", where=where, hint=did_you_mean(variant, FILES))
         if min(entry.longest, entry.padded, entry.texts) < 0:
             raise RecipeError("a negative number", where=where, hint="write 0 where none is to be read")
-        if Extent(entry.longest, entry.padded, entry.texts).nothing and not entry.configurations:
+        if entry.extent.nothing and not entry.configurations:
             hint = "name the configurations that are not to be run, or take the runtime out of run"
             raise RecipeError("nothing is asked", where=where, hint=hint)
         if not entry.reason.strip():

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.command import say
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.runtimes import Extent, Runtimes
+from pipeline.recipe.runtimes import Runtimes
 from pipeline.typed import build, did_you_mean
 from verify.interop.comparator import FIGURES
 from verify.interop.lengths import name_of
@@ -76,7 +76,7 @@ def _configurations(module: Runtime, settings: Any) -> Mapping[str, Any]:
 
 def _refuse_nothing(table: Runtimes, name: str, module: Runtime, where: str) -> None:
     """RecipeError where nothing is to be asked of a runtime whose configurations are not run one by one."""
-    entries = [entry for entry in table.fewer if entry.runtime == name and entry.longest == 0 and entry.texts == 0]
+    entries = [entry for entry in table.fewer if entry.runtime == name and entry.extent.nothing]
     if entries and not hasattr(module, "configurations"):
         hint = "let texts be 1 or more, or take the runtime out of run"
         raise RecipeError(
@@ -134,13 +134,13 @@ def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questio
     lengths, texts = questions.lengths, len(questions.groups)
     for entry in table.fewer:
         variants = [target.variant for target in targets if not entry.variants or target.variant in entry.variants]
-        asked = lengths.of(Extent(entry.longest, entry.padded))
+        asked = lengths.of(entry.extent)
         left = [name_of(rows) for rows in lengths.prompts if rows not in asked]
         less = [f"prompts of {', '.join(left)} tokens"] if left else []
         less += [f"{texts - entry.texts} of {texts} texts"] if entry.texts < texts else []
         if entry.runtime != runtime.name:
             continue
-        if entry.longest == 0 and entry.texts == 0:
+        if entry.extent.nothing:
             every = _configurations(runtime.module, runtime.settings)
             known = [name for name in every if name.startswith(entry.configurations)]
             yield from (NotRun(f"{runtime.name}, {name}: {v}", entry.reason) for name in known for v in variants)
