@@ -64,6 +64,9 @@ class Reference:
             hint = "fetch the checkpoint again; transformers would have made these up or dropped them"
             raise InputError(f"tensors do not match the config: {', '.join(problems)}", where=directory, hint=hint)
         self.model.eval()
+        self._end = self.model.generation_config.eos_token_id
+        # A repetition penalty of the source's is a caller's choice, not the model; generate() would take it from here.
+        self.model.generation_config = GenerationConfig(eos_token_id=self._end)
 
     @functools.cached_property
     def architecture(self) -> Architecture:
@@ -101,11 +104,10 @@ class Reference:
     @property
     def end(self) -> int | None:
         """Token id that ends a text, if there is one; InputError if there are several, which no check could follow."""
-        end = self.model.generation_config.eos_token_id
-        if isinstance(end, list):
+        if isinstance(self._end, list):
             hint = "name one eos_token_id in generation_config.json"
-            raise InputError(f"several end tokens: {end}", where=self.directory, hint=hint)
-        return None if end is None else int(end)
+            raise InputError(f"several end tokens: {self._end}", where=self.directory, hint=hint)
+        return None if self._end is None else int(self._end)
 
     @torch.inference_mode()
     def forward(self, ids: Array, mask: Array, positions: Array, cache: Any = None, *, keep: int = 0) -> Answer:
@@ -117,11 +119,11 @@ class Reference:
             input_ids=torch.from_numpy(np.asarray(ids)),
             attention_mask=torch.from_numpy(np.asarray(mask)),
             position_ids=torch.from_numpy(np.asarray(positions)),
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
             logits_to_keep=keep,
         )
-        return Answer(result.logits.numpy(), result.past_key_values)
+        return Answer(result.logits.numpy(), result.cache)
 
     @torch.inference_mode()
     def greedy(self, ids: Array, mask: Array, new_tokens: int) -> tuple[Array, Array]:
@@ -153,6 +155,5 @@ class Reference:
             input_ids=torch.from_numpy(np.asarray(ids)),
             attention_mask=torch.from_numpy(np.asarray(mask)),
             generation_config=plain,
-            use_model_defaults=False,  # a repetition penalty of the source's is a caller's choice, not the model
         )
         return result.sequences[:, ids.shape[1] :].numpy(), torch.stack(result.logits, dim=1).numpy()
