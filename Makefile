@@ -1,6 +1,8 @@
 # Every command of the project; `make` alone lists them.
 
-PYTHON  = python3.11
+# The newest Python that the project supports and that runs here.
+PYTHONS = python3.13 python3.12 python3.11
+PYTHON  = $(firstword $(foreach name,$(PYTHONS),$(shell $(name) -c '' 2> /dev/null && echo $(name))))
 VENV    = .venv
 RECIPE  = recipes/gpt-2-70m.toml
 BUILD   = build
@@ -19,11 +21,16 @@ EXPLAIN =
 SEEDS   =
 PROCESSOR =
 SAMPLE  =
+EXTRAS  =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 BIN      = $(VENV)/bin
+# Optimum needs an older transformers than the project, so it has an environment of its own.
+OPTIMUM  = .venv-optimum/.installed
+# What tests, formatting, lint and types need beside the project's own libraries (groups of pyproject.toml).
+TESTING  = $(addprefix $(VENV)/.extra-,accuracy dev fleet signing)
 # Folders with Node packages: two of verify's runtimes, and the page that publish makes.
 NODE     = verify/runtimes/transformersjs verify/runtimes/browser publish/page
 # A value as one word of the shell, whatever it holds.
@@ -59,10 +66,11 @@ help: ## print this list
 	@echo '  REPOSITORY=ID publish there, as OWNER/NAME (where the recipe says)'
 	@echo '  PORT=N        where hub or serve listens on 127.0.0.1 (hub: any that is free; serve: 8000)'
 	@echo '  BUILD=DIR     where artifacts are kept ($(BUILD))'
-	@echo '  PYTHON=FILE   the Python 3.11 that setup makes the environment with ($(PYTHON))'
+	@echo '  PYTHON=FILE   the Python, 3.11 to 3.13, that setup makes the environments with (the newest that runs here)'
+	@echo '  EXTRAS=NAMES  what setup installs besides: fleet (reconvert on Ray), accuracy (benchmarks-accuracy), signing (publish), dev'
 	@echo '  VENV=DIR      the environment ($(VENV))'
 
-setup: $(VENV)/.installed $(NODE:%=%/node_modules/.installed) ## install the pinned libraries into .venv, and Node's where npm is, when they changed
+setup: $(VENV)/.installed $(EXTRAS:%=$(VENV)/.extra-%) $(OPTIMUM) $(NODE:%=%/node_modules/.installed) ## install the pinned libraries into .venv, Optimum's into .venv-optimum, and Node's where npm is, when they changed
 
 demo: RECIPE = recipes/embedded.toml
 demo: convert quantize verify ## convert, quantize and verify the small model that comes with the project
@@ -106,42 +114,52 @@ bench-web: setup ## measure what was built in onnxruntime-web's wasm, in Node: b
 releases: setup ## run what was built in every release of its loaders that users may have, and keep the table in docs (installs 8 GB)
 	$(BIN)/python -m benchmarks.releases $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ONLY),--only $(ONLY),--keep)
 
-benchmarks-accuracy: setup ## the source card's six benchmarks, DATA=... (a directory), LIMIT=...; an interrupted run continues
+benchmarks-accuracy: setup $(VENV)/.extra-accuracy ## the source card's six benchmarks, DATA=... (a directory), LIMIT=...; an interrupted run continues
 	$(BIN)/python -m benchmarks.accuracy $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) --data $(call quoted,$(DATA)) $(variants) $(if $(LIMIT),--limit '$(LIMIT)')
 
 bounds: setup ## print the recipe's tolerances: derived, or measured by verify here and with PROCESSOR=SET
 	$(BIN)/python -m verify.bounds $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD))
 
-fuzz: setup ## read FILES=10000 mutated files: every one must be read or refused
+fuzz: setup $(VENV)/.extra-dev ## read FILES=10000 mutated files: every one must be read or refused
 	$(BIN)/python -m tests.fuzz $(if $(FILES),--files '$(FILES)')
 
 arm64: .venv-arm64/.installed ## set up an arm64 Python with onnxruntime, for verify on that processor (Debian 12, qemu-user; 400 MB)
 
-peers: $(VENV)/.peers ## install the engines that bench compares with (compiles llama.cpp: minutes)
+peers: setup $(VENV)/.extra-peers ## install the engines that bench compares with (compiles llama.cpp: minutes)
 
-check: setup ## formatting, lint, types and import rules
+check: setup $(TESTING) ## formatting, lint, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: setup ## format the code and mend what ruff can mend
+format: setup $(TESTING) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## run every test, on two cores
+test: setup $(TESTING) ## run every test, on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean: ## remove the build directory and the caches, not .venv
 	rm -rf $(call quoted,$(BUILD)) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
-	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path "./.venv*" -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The project itself is not installed (see pyproject.toml), only what it names. The stamp is written last.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@command -v '$(PYTHON)' > /dev/null || { echo 'error: $(PYTHON) not found; install Python 3.11 or name it: make setup PYTHON=...' >&2; exit 2; }
-	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo 'error: $(PYTHON) is not Python 3.11; name one: make setup PYTHON=...' >&2; exit 2; }
+	@test -n '$(PYTHON)' || { echo 'error: no Python from 3.11 to 3.13 found; install one or name it: make setup PYTHON=...' >&2; exit 2; }
+	@command -v '$(PYTHON)' > /dev/null || { echo 'error: $(PYTHON) not found; install Python 3.11, 3.12 or 3.13, or name it: make setup PYTHON=...' >&2; exit 2; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo 'error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make setup PYTHON=...' >&2; exit 2; }
 	'$(PYTHON)' -m venv '$(VENV)'
-	$(BIN)/python -m pipeline.install
+	$(BIN)/python -m pipeline.install setup runtimes
+	touch '$@'
+
+$(VENV)/.extra-%: pyproject.toml constraints.txt | $(VENV)/.installed
+	$(BIN)/python -m pipeline.install $*
+	touch '$@'
+
+$(OPTIMUM): verify/runtimes/optimum/requirements.txt | $(VENV)/.installed
+	$(BIN)/python -m venv --clear $(@D)
+	$(BIN)/python -m pipeline.install --into $(@D) $<
 	touch '$@'
 
 # Scripts of packages are not run: onnxruntime-node's would download CUDA libraries. Without npm there is no stamp, so that
@@ -156,7 +174,3 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 .venv-arm64/.installed: constraints.txt | $(VENV)/.installed
 	$(BIN)/python -m verify.emulation
-
-$(VENV)/.peers: $(VENV)/.installed
-	$(BIN)/python -m pipeline.install peers
-	touch '$@'

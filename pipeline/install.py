@@ -1,7 +1,9 @@
-"""Install what pyproject.toml names into the environment that runs this: `python -m pipeline.install [GROUP...]`.
+"""Install the pinned libraries into an environment, by uv: `python -m pipeline.install [GROUP...]`.
 
-By uv, which takes half a minute where pip takes three: the one on the path, else a pinned one that pip brings in. Where
-there is none for this machine, pip itself installs. uv is told pip's settings, because it reads none of them.
+Into the environment that runs this go what the project needs and the named groups of pyproject.toml; `--into DIR FILE`
+installs what a file lists into another one. uv takes half a minute where pip takes three: the one on the path, else a
+pinned one that pip brings in. Where there is none for this machine, pip itself installs. uv is told pip's settings,
+because it reads none of them. On Linux torch comes without CUDA where such a build can be had (2 GB of libraries less).
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from pipeline.plugins import ROOT
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 CONSTRAINTS = ROOT / "constraints.txt"
-SETUP, LATER = "setup", ("peers",)  # the group that holds uv itself, and what is installed by its own target only
+SETUP = "setup"  # the group that holds uv itself
+BACKEND = "UV_TORCH_BACKEND"  # whoever sets it says which build of torch is wanted: cpu, cu130, auto
 # pip's settings, by the option of uv that means the same; each may hold several values.
 OPTIONS = {
     "index-url": "--default-index",
@@ -34,10 +37,11 @@ OPTIONS = {
 
 
 def requirements(table: Mapping[str, Any], groups: Sequence[str]) -> list[str]:
-    """Return what these groups of a pyproject.toml name; without a group the project's own and all but LATER."""
-    known = table["dependency-groups"]
-    own = [] if groups else table["project"]["dependencies"]
-    return [*own, *(entry for name in groups or known if groups or name not in LATER for entry in known[name])]
+    """Return what a pyproject.toml names for the project itself and for these groups."""
+    return [
+        *table["project"]["dependencies"],
+        *(entry for name in groups for entry in table["dependency-groups"][name]),
+    ]
 
 
 def settings(listed: Iterable[str]) -> dict[str, list[str]]:
@@ -61,11 +65,29 @@ def options(pip: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield from ("--index-strategy", "unsafe-best-match")
 
 
-def installer(uv: str | None, pip: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the command that installs, up to what it is to install."""
+def installer(uv: str | None, pip: Mapping[str, Sequence[str]], python: str = sys.executable) -> list[str]:
+    """Return the command that installs into the environment of `python`, up to what it is to install."""
     if uv is None:
-        return [*PIP, "install", "--progress-bar", "off"]
-    return [uv, "pip", "install", "--python", sys.executable, *options(pip)]
+        return [python, *PIP[1:], "install", "--progress-bar", "off"]
+    return [uv, "pip", "install", "--python", python, *options(pip)]
+
+
+def without_cuda(command: Sequence[str], wanted: Iterable[str], environment: Mapping[str, str]) -> list[str]:
+    """Return the options with which uv's `command` installs a torch without CUDA; a line on stderr if there is none.
+
+    None are needed where whoever runs this has chosen a build, where only one exists, and where an index or a directory
+    that is configured has a build for CPU: uv prefers it.
+    """
+    torch = [name for name in wanted if name.startswith("torch==")]
+    if not torch or sys.platform != "linux" or BACKEND in environment:
+        return []
+    for name, more in ((f"{torch[0]}+cpu", []), (torch[0], ["--torch-backend", "cpu"])):
+        trial = [*command, "--dry-run", "--quiet", "--no-deps", *more, name]
+        quick = {**environment, "UV_HTTP_RETRIES": "0"}
+        if subprocess.run(trial, env=quick, check=False, stderr=subprocess.DEVNULL).returncode == 0:
+            return more
+    say("no torch without CUDA can be had from here: the registry's build is installed (some GB)")
+    return []
 
 
 def find_uv(wanted: Sequence[str]) -> str | None:
@@ -79,12 +101,20 @@ def find_uv(wanted: Sequence[str]) -> str | None:
 def main(arguments: Sequence[str]) -> int:
     """Run the installer; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.install", description="Install the pinned libraries.")
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help="of pyproject.toml (all but the peers)")
-    groups = parser.parse_args(arguments).groups
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="of pyproject.toml, beside the project's own")
+    parser.add_argument("--into", nargs=2, metavar=("DIR", "FILE"), help="another environment, and what it is to have")
+    chosen = parser.parse_args(arguments)
     table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    unknown = [name for name in groups if name not in table["dependency-groups"]]
+    unknown = [name for name in chosen.groups if name not in table["dependency-groups"]]
     if unknown:
         parser.error(f"no group {unknown[0]!r} in pyproject.toml: name one of {', '.join(table['dependency-groups'])}")
+    if chosen.into:
+        python, listed = str(Path(chosen.into[0]) / "bin" / "python"), Path(chosen.into[1])
+        return _install(table, listed.read_text(encoding="utf-8").splitlines(), python, pinned=True)
+    return _install(table, requirements(table, chosen.groups), sys.executable)
+
+
+def _install(table: Mapping[str, Any], wanted: Sequence[str], python: str, *, pinned: bool = False) -> int:
     uv = find_uv(table["dependency-groups"][SETUP])
     if uv is None:
         say("uv cannot be installed here, so pip installs: that takes some minutes")
@@ -93,10 +123,13 @@ def main(arguments: Sequence[str]) -> int:
     environment = dict(os.environ)
     if "cert" in pip:
         environment.setdefault("SSL_CERT_FILE", pip["cert"][0])
+    command = installer(uv, pip, python)
+    if uv is not None:
+        command += without_cuda(command, wanted, environment)
     with tempfile.TemporaryDirectory() as scratch:
         names = Path(scratch) / "requirements.txt"
-        names.write_text("\n".join(requirements(table, groups)) + "\n", encoding="utf-8")
-        command = [*installer(uv, pip), "-r", str(names), "-c", str(CONSTRAINTS)]
+        names.write_text("\n".join(wanted) + "\n", encoding="utf-8")
+        command += ["-r", str(names), *([] if pinned else ["-c", str(CONSTRAINTS)])]
         return subprocess.run(command, env=environment, check=False).returncode
 
 

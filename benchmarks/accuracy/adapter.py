@@ -87,7 +87,7 @@ class Pytorch:
 
     def crop(self, past: Any, length: int) -> Any:
         """In place: the longer cache is not needed again."""
-        past.crop(length)
+        past.crop(length - past.get_seq_length())  # a count below zero: how many tokens go
         return past
 
 

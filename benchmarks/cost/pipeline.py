@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.cost.usage import Usage, timed
-from pipeline.errors import CHECK_FAILED, PASSED, InputError
+from pipeline.errors import CHECK_FAILED, PASSED
 from pipeline.recipe.recipe import Recipe
+from verify.runtimes.optimum.environment import program
 
 PYTHON = Path(sys.executable)
 
@@ -22,9 +23,7 @@ def convert(recipe: Path, source: Path, build: Path, log: Path) -> Usage:
 
 def optimum(source: Path, target: Path, log: Path) -> Usage:
     """`optimum-cli export onnx` of the same checkpoint, as its documentation has it."""
-    command = PYTHON.parent / "optimum-cli"
-    if not command.is_file():
-        raise InputError("not found", where=command, hint="run: make setup")
+    command = program("optimum-cli")
     task = ("--task", "text-generation-with-past")
     return timed([command, "export", "onnx", "--model", source, *task, target], log)
 

@@ -16,9 +16,9 @@ TABLE = {"project": {"dependencies": ["a"]}, "dependency-groups": {"setup": ["uv
 
 
 @pytest.mark.parametrize(
-    ("groups", "names"), [([], ["a", "uv", "b"]), (["peers"], ["c"]), (["dev", "setup"], ["b", "uv"])]
+    ("groups", "names"), [([], ["a"]), (["peers"], ["a", "c"]), (["dev", "setup"], ["a", "b", "uv"])]
 )
-def test_peers_are_installed_by_their_own_target_only(groups: list[str], names: list[str]) -> None:
+def test_a_group_is_installed_where_it_is_named(groups: list[str], names: list[str]) -> None:
     assert install.requirements(TABLE, groups) == names
 
 
@@ -63,6 +63,48 @@ def test_an_unknown_group_is_refused_by_name() -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "no group 'peer' in pyproject.toml: name one of setup, accuracy" in result.stderr
+
+
+def fake_uv(tmp_path: Path, can_be_had: str) -> Path:
+    """A program that succeeds only for what can be had, and keeps what it was asked."""
+    path = tmp_path / "uv"
+    path.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ncase "$*" in {can_be_had}) exit 0;; *) exit 1;; esac\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch has one build")
+@pytest.mark.parametrize(
+    ("can_be_had", "more", "said"),
+    [
+        ("*torch==2+cpu", [], False),  # a directory or an index that is configured has it
+        ("*--torch-backend?cpu*", ["--torch-backend", "cpu"], False),  # torch's own index has it
+        ("nothing", [], True),
+    ],
+)
+def test_torch_comes_without_cuda_where_it_can(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], can_be_had: str, more: list[str], said: bool
+) -> None:
+    command = [str(fake_uv(tmp_path, can_be_had)), "pip", "install"]
+    assert install.without_cuda(command, ["numpy", "torch==2"], {}) == more
+    assert ("no torch without CUDA" in capsys.readouterr().err) == said
+    assert "--dry-run" in (tmp_path / "asked").read_text()
+
+
+def test_whoever_names_a_build_of_torch_gets_it(tmp_path: Path) -> None:
+    command = [str(fake_uv(tmp_path, "*"))]
+    assert install.without_cuda(command, ["torch==2"], {install.BACKEND: "cu130"}) == []
+    assert install.without_cuda(command, ["numpy"], {}) == []
+    assert not (tmp_path / "asked").exists(), "nothing was tried"
+
+
+def test_optimums_environment_has_the_projects_onnxruntime_and_torch() -> None:
+    """It is to be judged with the kernels that the other runtimes have, and numpy's arrays pass between the two."""
+    listed = (ROOT / "verify" / "runtimes" / "optimum" / "requirements.txt").read_text().splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for name in ("numpy", "onnx", "onnxruntime", "torch"):
+        (pinned,) = [line for line in project if line.startswith(f"{name}==")]
+        assert pinned in listed
 
 
 def test_uv_is_pinned_in_both_files() -> None:

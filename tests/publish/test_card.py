@@ -29,7 +29,9 @@ from publish import card
 from publish.markdown import without_html
 from publish.tree import CARD, DOCUMENT, Publishable
 from tests.conftest import ROOT
+from tests.support import stock_export
 from tests.support.publication import MEASURES, REPOSITORY, assembled, entries
+from verify.runtimes.optimum import environment
 
 COMMIT = "0" * 40
 NODE_MODULES = ("verify/runtimes/transformersjs/node_modules", "publish/page/node_modules")
@@ -243,11 +245,13 @@ def test_no_text_is_html_in_the_end(text: str) -> None:
 
 
 @pytest.mark.slow
+@stock_export.missing
 def test_snippet_for_optimum_writes_what_pytorch_writes(
     snippets: dict[str, str], hub_cache: Path, expected: str, tmp_path: Path
 ) -> None:
     (tmp_path / "snippet.py").write_text(snippets["Optimum"])
-    assert run([sys.executable, "snippet.py"], {"HF_HOME": str(hub_cache)}, tmp_path) == expected
+    python = str(environment.program("python"))
+    assert run([python, "snippet.py"], {"HF_HOME": str(hub_cache)}, tmp_path) == expected
 
 
 @pytest.mark.slow

@@ -154,8 +154,8 @@ def deviation(model: Any, session: onnxruntime.InferenceSession, lengths: Sequen
         )
         with torch.no_grad():
             tensors = {name: torch.from_numpy(value.copy()) for name, value in feed.items()}
-            wanted = model(**tensors, past_key_values=cache, use_cache=True, return_dict=True)
-        cache = wanted.past_key_values
+            wanted = model(**tensors, cache=cache, use_cache=True, return_dict=True)
+        cache = wanted.cache
         real = mask[:, at:end] == 1
         worst = max(worst, np.abs(outputs["logits"] - wanted.logits.numpy())[real].max(initial=0))
         past = {name.replace("present", "past_key_values"): outputs[name] for name in outputs if name != "logits"}

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from optimum.exporters.onnx import main_export
 
+from tests.support import stock_export
 from tests.support.initializers import insert, store, weight
 from tests.support.tiny_checkpoints import SIZES, converted, write_checkpoint
 from verify.candidate.input import Input
@@ -139,12 +139,10 @@ def test_a_cache_that_is_wrong_is_shown_in_two_calls(tiny: Any, reference: Refer
 @pytest.fixture(scope="module")
 def traced(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Optimum's own export of the same checkpoint: nodes have the names that a tracer gives."""
-    home = tmp_path_factory.mktemp("traced")
-    task = "text-generation-with-past"
-    main_export(tiny["checkpoint"], home, task=task, opset=18, library_name="transformers", do_validation=False)
-    return home / "model.onnx"
+    return stock_export.export(tiny["checkpoint"], tmp_path_factory.mktemp("traced"))
 
 
+@stock_export.missing
 def test_a_traced_graph_is_located_by_scopes_parameters_and_values(
     traced: Path, reference: Reference, tmp_path: Path
 ) -> None:
@@ -198,6 +196,7 @@ def test_a_graph_that_stops_is_explained_by_the_node_that_stopped(
     assert (found.kind, found.node, found.op_type) == (RUN, "transformer.wpe/Gather", "Gather")
 
 
+@stock_export.missing
 def test_a_clean_graph_has_no_fault(tiny: Any, traced: Path, reference: Reference, tmp_path: Path) -> None:
     """Nothing deviates, whatever the input; in both forms, and in Optimum's."""
     for path in (tiny["fused"], tiny["standard"], traced):

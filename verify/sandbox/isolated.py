@@ -9,26 +9,25 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from verify.emulation.emulator import Emulator
 from verify.interop.runtime import Answers, Ask, Bounds, RuntimeFailure, Task
 from verify.sandbox import limits
-from verify.sandbox.spawned import NoAnswerError, Spawned, answer_all, describe
+from verify.sandbox.spawned import NoAnswerError, Python, Spawned, answer_all, describe
 
 
 @contextlib.contextmanager
-def isolated(module: str, settings: Any, bounds: Bounds, emulator: Emulator | None = None) -> Iterator[Ask]:
+def isolated(module: str, settings: Any, bounds: Bounds, python: Python | None = None) -> Iterator[Ask]:
     """Give a function that lets `module.answer(task, settings)` answer in a child, started anew after a failure.
 
-    `emulator` is of the processor that the child runs on, if it is not this machine's.
+    `python` is what the child runs with, if it is not this Python: an emulator, another environment.
     """
-    with _Child(module, settings, bounds, emulator) as child:
+    with _Child(module, settings, bounds, python) as child:
         yield child.ask
 
 
 class _Child(Spawned):
-    def __init__(self, module: str, settings: Any, bounds: Bounds, emulator: Emulator | None) -> None:
+    def __init__(self, module: str, settings: Any, bounds: Bounds, python: Python | None) -> None:
         self._module, self._settings, self._bounds = module, settings, bounds
-        self._emulator, self._memory_gb = emulator, bounds.memory_gb
+        self._python, self._memory_gb = python, bounds.memory_gb
 
     def ask(self, task: Task) -> Answers:
         try:

@@ -1,4 +1,4 @@
-"""A Python process at the end of a pipe, started when first needed and ended at once; on another processor if asked."""
+"""A Python process at the end of a pipe, started when first needed and ended at once; by another Python if asked."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ import multiprocessing
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from verify.emulation.emulator import Emulator
 from verify.sandbox import limits
 
 CHILD = "import sys; sys.path[:0] = {path!r}; from verify.sandbox.spawned import obey; obey({pipe})"
+
+
+class Python(Protocol):
+    """A Python other than this one: of another environment, or on an emulated processor."""
+
+    @property
+    def command(self) -> Sequence[str]:
+        """Return what runs it, before Python's own arguments."""
+
+    @property
+    def path(self) -> Sequence[str]:
+        """Return where it finds the project, and what its own directories lack, before its own modules."""
 
 
 class NoAnswerError(Exception):
@@ -30,8 +41,8 @@ class NoAnswerError(Exception):
 class Spawned:
     """Owns such a process; `stop` may be called at any time, and the next `_spawn` starts anew."""
 
-    _emulator: Emulator | None = None  # of another processor than this machine's
-    _memory_gb: float | None = None  # set on an emulator from outside: it ignores what the process in it sets
+    _python: Python | None = None  # another than this one
+    _memory_gb: float | None = None  # set on it from outside: an emulator ignores what the process in it sets
     _process: subprocess.Popen[bytes] | None = None
     _pipe: Connection | None = None
 
@@ -65,13 +76,13 @@ class Spawned:
     def _spawn(self, serve: Callable[..., None], *arguments: Any) -> Connection:
         """Return the pipe to `serve(pipe, *arguments)`, which runs until the pipe is closed."""
         if self._pipe is None:
-            python = [sys.executable] if self._emulator is None else self._emulator.command
-            path = sys.path if self._emulator is None else self._emulator.path
+            python = [sys.executable] if self._python is None else self._python.command
+            path = sys.path if self._python is None else list(self._python.path)
             self._pipe, child = multiprocessing.Pipe()
             with child:  # a fork would inherit the parent's memory and thread pools
                 command = [*python, "-c", CHILD.format(path=path, pipe=child.fileno())]
                 self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[child.fileno()])
-            if self._emulator is not None and self._memory_gb is not None:
+            if self._python is not None and self._memory_gb is not None:
                 limits.bound_data(int(self._memory_gb * 2**30), self._process.pid)
             with contextlib.suppress(ConnectionError):  # it has died, as whoever uses the pipe is told
                 self._pipe.send((serve, arguments))

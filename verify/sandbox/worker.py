@@ -39,7 +39,7 @@ class Worker(Spawned):
         self, path: Path, level: str, *, timeout_s: float, memory_gb: float, emulator: Emulator | None = None
     ) -> None:
         self._timeout_s = timeout_s if emulator is None else timeout_s * SLOWER
-        self._memory_gb, self._emulator = memory_gb, emulator
+        self._memory_gb, self._emulator, self._python = memory_gb, emulator, emulator
         self._aims = itertools.count()
         self.aim(path, level)
 

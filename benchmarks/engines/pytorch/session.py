@@ -39,7 +39,7 @@ class PyTorchRunner:
         """The forward pass; the last position's logits only, unless every one is asked for."""
         tensor = torch.from_numpy(ids)
         begin = time.perf_counter()
-        self._forward(input_ids=tensor, past_key_values=DynamicCache(), logits_to_keep=0 if every else 1)
+        self._forward(input_ids=tensor, cache=DynamicCache(), logits_to_keep=0 if every else 1)
         return time.perf_counter() - begin
 
     @torch.inference_mode()
@@ -48,21 +48,18 @@ class PyTorchRunner:
         rows = torch.from_numpy(prompt[None]).repeat(batch, 1)
         context = self._model.config.max_position_embeddings
         cache = StaticCache(self._model.config, max_cache_len=context) if self._compiled else DynamicCache()
-        places = torch.arange(len(prompt))
-        result = self._model(input_ids=rows, past_key_values=cache, cache_position=places, logits_to_keep=1)
-        places = places[-1:]
+        result = self._model(input_ids=rows, cache=cache, logits_to_keep=1)
         begin = time.perf_counter()
         for _ in range(steps):
-            places = places + 1
             tokens = result.logits[:, -1:].argmax(-1)
-            result = self._forward(input_ids=tokens, past_key_values=cache, cache_position=places, logits_to_keep=1)
+            result = self._forward(input_ids=tokens, cache=cache, logits_to_keep=1)
         return time.perf_counter() - begin
 
     @torch.inference_mode()
     def logits(self, ids: Array) -> Array:
         """Logits float32 [length, vocabulary] of int64 ids [length]."""
         tensor = torch.from_numpy(np.array(ids[None]))
-        return np.asarray(self._forward(input_ids=tensor, past_key_values=DynamicCache()).logits[0].numpy())
+        return np.asarray(self._forward(input_ids=tensor, cache=DynamicCache()).logits[0].numpy())
 
     def rest(self) -> None:
         """Nothing: PyTorch gives memory back when a tensor dies."""

@@ -1,65 +1,29 @@
-"""Optimum: ORTModelForCausalLM on the directory as it is, with transformers' own generate()."""
+"""Answer the questions in Optimum's environment: with its model and tokenizer, and transformers' generate()."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version as installed
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from optimum.onnxruntime import ORTModelForCausalLM
+from transformers import AutoTokenizer, GenerationConfig
 
+from model.session import NO_SPINNING, options
 from pipeline.variants import FILES
 from verify.check import Array
 from verify.interop import lengths
 from verify.interop.likeliest import top_of
-from verify.interop.questions import SURROGATE
-from verify.interop.runtime import Answers, Bounds, Missing, Running, Task
-from verify.sandbox.isolated import isolated
+from verify.interop.runtime import Answers, Task
 
-PARTS = ("texts", "strings", "sampling", "beams", "lengths")
-UNREADABLE = SURROGATE.pattern  # half a surrogate pair is no text in Python's tokenizers
-
-
-@dataclass(frozen=True)
-class Settings:
-    """None."""
-
-    def check(self, where: str) -> None:
-        """Nothing to refuse."""
-
-
-def missing(settings: Settings) -> Missing | None:
-    """The library, where a verdict is asked for without the converter's libraries."""
-    return None if find_spec("optimum") and find_spec("optimum.onnxruntime") else Missing("optimum-onnx", "make setup")
-
-
-def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
-    """Nothing that is known."""
-    return {}
-
-
-def version(settings: Settings) -> str:
-    """Of the loader and of the libraries that it generates with."""
-    return ", ".join(f"{name} {installed(name)}" for name in ("optimum", "optimum-onnx", "transformers", "onnxruntime"))
-
-
-def running(settings: Settings, bounds: Bounds) -> Running:
-    """See verify/interop/runtime.py."""
-    return isolated(__name__, settings, bounds)
+if TYPE_CHECKING:
+    from verify.runtimes.optimum import Settings
 
 
 def answer(task: Task, settings: Settings) -> Answers:
     """Greedy, sampled and beam-searched text, and the tokens of hard strings."""
-    import torch
-    from optimum.onnxruntime import ORTModelForCausalLM
-    from transformers import AutoTokenizer
-
-    from model.session import NO_SPINNING, options
-
     quiet = options()
     quiet.add_session_config_entry(*NO_SPINNING)
     loader: Any = AutoTokenizer
@@ -98,8 +62,6 @@ def _greedy(model: Any, tokenizer: Any, texts: Sequence[str], questions: Mapping
 
 def _forward(model: Any, ids: Array, mask: Array, positions: Array, cache: Any) -> tuple[Array, Any]:
     """One call of the model, as generate() makes it."""
-    import torch
-
     feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
     output = model(**{name: torch.from_numpy(array) for name, array in feeds.items()}, past_key_values=cache)
     return np.asarray(output.logits.to(torch.float32)), output.past_key_values
@@ -119,9 +81,6 @@ def _generate(
     model: Any, tokenizer: Any, texts: Sequence[str], questions: Mapping[str, Any], **rules: Any
 ) -> dict[str, Any]:
     """The prompts' ids without padding, new tokens by row, logits float32 [rows, steps, vocabulary]."""
-    import torch
-    from transformers import GenerationConfig
-
     inputs = tokenizer(list(texts), return_tensors="pt", padding=len(texts) > 1)
     config = GenerationConfig(
         eos_token_id=questions["end"],
