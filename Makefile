@@ -43,7 +43,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify faults noise bounds publish reconvert hub serve bench bench-cost bench-web releases benchmarks-accuracy fuzz arm64 peers check format test clean
+.PHONY: help setup demo convert quantize verify faults noise bounds publish reconvert hub serve bench bench-cost bench-web releases benchmarks-accuracy fuzz advisories arm64 peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -60,7 +60,7 @@ help: ## print this list
 	@echo '  SEEDS=N       how many copies of each variant noise measures (10), how many clean runs of each faults judges (20)'
 	@echo '  PROCESSOR=SET verify and faults run the candidates on an emulated processor, such as AVX2 or SSE4.2 (qemu-user)'
 	@echo '  SAMPLE=N      faults plants only N of the catalogue, at their default magnitudes'
-	@echo '  DATA=DIR      where the data of benchmarks-accuracy lies; LIMIT=N: the first N items of each'
+	@echo '  DATA=DIR      where the data of benchmarks-accuracy, or the advisories, lie; LIMIT=N: the first N items of each'
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
 	@echo '  WAY=HOW       push: publish; pr: open a pull request; for publish, offline: plan without the Hub (show the plan)'
 	@echo '  REPOSITORY=ID publish there, as OWNER/NAME (where the recipe says)'
@@ -122,6 +122,9 @@ bounds: setup ## print the recipe's tolerances: derived, or measured by verify h
 
 fuzz: setup $(VENV)/.extra-dev ## read FILES=10000 mutated files: every one must be read or refused
 	$(BIN)/python -m tests.fuzz $(if $(FILES),--files '$(FILES)')
+
+advisories: setup ## audit the pinned Python packages without a network, by the advisories in DATA=DIR (OSV's, for PyPI)
+	$(BIN)/python -m tests.advisories $(call quoted,$(DATA))
 
 arm64: .venv-arm64/.installed ## set up an arm64 Python with onnxruntime, for verify on that processor (Debian 12, qemu-user; 400 MB)
 

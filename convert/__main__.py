@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
+
 from convert.hub import COMMIT
 from model import architecture, contract
 from model.checkpoint import read_config
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None) -> int:
 def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifact:
     dims = Dimensions(**origin.manifest.facts["dimensions"])
     config = read_config(origin.path / "config.json")
+    _warn_if_newer(config)
     form = _form(recipe, config)
     wanted = Manifest(
         kind="model",
@@ -86,6 +89,17 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
         complete = repository.with_defaults(own.config.complete(config), recipe.defaults)
         repository.write(origin.path, staged, complete, dims, allow_padded_vocabulary=padded)
         return store.seal(staged, target, wanted)
+
+
+def _warn_if_newer(config: Mapping[str, Any]) -> None:
+    """Say so when a newer transformers than this one wrote the checkpoint: it may mean something else by it."""
+    try:
+        written = Version(str(config["transformers_version"]))
+    except (KeyError, InvalidVersion):
+        return
+    own = version("transformers")
+    if written.release > Version(own).release:
+        say(f"WARNING: transformers {written} wrote this checkpoint; {own} reads it here, and verify judges by that")
 
 
 def _form(recipe: Recipe, config: Mapping[str, Any]) -> str:

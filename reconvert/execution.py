@@ -12,7 +12,14 @@ from pathlib import Path
 
 from pipeline.plugins import ROOT
 
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # the client reads the second too
+# Tokens, and what the client gets one with in CI (OIDC, a trusted publisher): it reads all of these.
+SECRETS = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_OIDC_RESOURCE",
+    "HF_OIDC_ID_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+)
 PATIENCE = 10.0  # seconds that a stage has to clean up when the run is stopped
 
 

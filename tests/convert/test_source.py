@@ -300,3 +300,14 @@ def test_what_the_inspection_accepts_the_library_opens(tmp_path: Path, content: 
         assert {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()} == {  # noqa: SIM118
             name: tensor.shape for name, tensor in tensors.items()
         }
+
+
+@pytest.mark.parametrize(
+    ("written", "warned"), [("99.1.0", True), ("4.57.6", False), ("5.0.0.dev0", False), ("", False), (None, False)]
+)
+def test_a_checkpoint_of_a_newer_transformers_is_named(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str], written: str | None, warned: bool
+) -> None:
+    edit_config(checkpoint, transformers_version=written)
+    assert convert(checkpoint, tmp_path / "build") == 0
+    assert ("WARNING: transformers 99.1.0 wrote this checkpoint" in capsys.readouterr().err) == warned

@@ -1,6 +1,6 @@
-"""Logits and greedy tokens of a checkpoint by the transformers of Optimum's environment: `SOURCE END QUESTIONS ANSWERS`.
+"""Write what the transformers of Optimum's environment says of a checkpoint: `SOURCE END QUESTIONS ANSWERS`.
 
-A program for that environment; questions and answers are .npz files.
+Logits and greedy tokens. A program for that environment; questions and answers are .npz files.
 """
 
 from __future__ import annotations

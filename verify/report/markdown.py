@@ -10,6 +10,8 @@ from verify.report.document import bound_text, column, failed, moved, overview, 
 from verify.report.headroom import grouped, percent
 from verify.report.sentence import sentence, verdict
 
+BIGGEST_SUMMARY = 1024 * 1024  # bytes: GitHub refuses a longer summary of a job
+BIGGEST_COMMENT = 65_536  # characters: GitHub refuses a longer comment
 MEASURES = ["check", "level", "measure", "required", "allowed", "compared", "holds", "detail"]
 
 
@@ -34,6 +36,22 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines += [f"Text: {text['tokens']} tokens, sha256 `{text['sha256']}`; seed {seed}.", ""]
     lines += ["## Again", "", "```console", *report["reproduce"]["commands"], "```", ""]
     return "\n".join(lines)
+
+
+def comment(report: Mapping[str, Any]) -> str:
+    """Verdict, overview, and what failed, moved or was not run: short enough for a comment on a pull request."""
+    heads, rows = overview(report)
+    lines = [f"### {_text(report['name'])}: {_text(verdict(report))}", ""]
+    lines += [f"Verdict: {_text(sentence(report))}.", "", *_table(heads, rows), ""]
+    lines += _section("Failed", failed(report))
+    for entry in report["explanations"]:
+        lines += _section(f"Where the fault of {entry['variant']} is", entry["lines"])
+    lines += _section("Not run", [f"{entry['what']}: {entry['reason']}" for entry in report["not_run"]])
+    lines += _section("Moved since the run before, and still within bounds", moved(report))
+    lines += ["Again:", "", "```console", *report["reproduce"]["commands"], "```", ""]
+    text = "\n".join(lines)
+    cut = "\n\n... (the rest is in the report)\n"
+    return text if len(text) <= BIGGEST_COMMENT else text[: BIGGEST_COMMENT - len(cut)] + cut
 
 
 def _headroom(report: Mapping[str, Any]) -> list[str]:
