@@ -1,6 +1,6 @@
 """The contract of the converted model: dimensions, graph inputs and outputs, versions, file names.
 
-Source of the names and limits: the loaders (Transformers.js 4.3.1, Optimum 2.1.0); see docs/decisions/0002.
+Source of the names and limits: the loaders (Transformers.js 4.3.2, Optimum 2.1.0); see docs/decisions/0002.
 """
 
 from __future__ import annotations
