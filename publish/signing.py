@@ -136,5 +136,5 @@ def _library(module: str) -> Any:
     try:
         return importlib.import_module(f"model_signing.{module}")
     except ImportError as error:
-        hint = "run: make setup, which installs it, or unset the key"
+        hint = "run: make setup EXTRAS=signing, or unset the key"
         raise RecipeError(f"model-signing is not installed: {error}", where=KEY, hint=hint) from error

@@ -126,7 +126,11 @@ async def _cycle(
     from reconvert.retry import Patience
     from reconvert.task import Opener, Options
 
-    opener: Opener = importlib.import_module(f"reconvert.executors.{arguments.executor}").open_executor
+    try:
+        opener: Opener = importlib.import_module(f"reconvert.executors.{arguments.executor}").open_executor
+    except ModuleNotFoundError as error:
+        hint = "run: make setup EXTRAS=fleet, or leave --executor out"
+        raise RecipeError(f"{error.name} is not installed", where="--executor", hint=hint) from error
     async with opener(Options(arguments.address)) as executor:
         job = Job(
             arguments.build,

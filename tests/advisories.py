@@ -1,8 +1,8 @@
 """python -m tests.advisories DIR: which pinned Python packages have published advisories, without a network.
 
-DIR holds advisories in OSV's form, one JSON file each, as OSV's archive of the ecosystem PyPI unpacks. stdout has a line
-for each finding. Exit code 0: none, 1: some, 3: there is nothing to audit with. Node's packages are not in it: `npm
-audit` asks the registry.
+DIR holds advisories in OSV's form, one JSON file each, as OSV's archive of the ecosystem PyPI unpacks. stdout has a
+line for each finding. Exit code 0: none, 1: some, 3: there is nothing to audit with. Node's packages are not in it:
+`npm audit` asks the registry.
 """
 
 from __future__ import annotations

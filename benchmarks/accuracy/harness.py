@@ -24,7 +24,7 @@ def version() -> str:
     try:
         return importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError as error:
-        hint = "run: make setup"
+        hint = "run: make setup EXTRAS=accuracy"
         raise InputError("lm-evaluation-harness is not installed", where=DISTRIBUTION, hint=hint) from error
 
 
