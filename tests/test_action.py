@@ -19,7 +19,7 @@ import yaml
 
 from tests.conftest import ROOT, Stage
 from tests.support.asking import quick
-from verify.report.annotations import MOST, annotations
+from verify.report.annotations import MOST, commands
 
 ACTION = ROOT / "action.yml"
 WORKFLOW = ROOT / "docs" / "deploy" / "reconvert.yml"
@@ -125,12 +125,12 @@ def test_annotations_are_escaped_and_limited() -> None:
     case = '<testcase name="a: b, c" classname="q4.logits"><failure message="10% off&#10;at 3"/></testcase>'
     skipped = '<testcase name="genai" classname="runtime"><skipped message="is not installed"/></testcase>'
     passed = '<testcase name="fine" classname="q4.logits"/>'
-    one = annotations(f"<testsuites><testsuite name='q4'>{case}{skipped}{passed}</testsuite></testsuites>")
+    one = commands(f"<testsuites><testsuite name='q4'>{case}{skipped}{passed}</testsuite></testsuites>")
     assert one == [
         "::error title=q4.logits%3A a%3A b%2C c::10%25 off%0Aat 3",
         "::warning title=runtime%3A genai::is not installed",
     ]
-    many = annotations(f"<testsuites><testsuite name='q4'>{case * 25}</testsuite></testsuites>")
+    many = commands(f"<testsuites><testsuite name='q4'>{case * 25}</testsuite></testsuites>")
     assert len(many) == MOST
     assert many[-1] == "::error title=and 16 more::See the report."
 

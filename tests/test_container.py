@@ -40,7 +40,7 @@ def test_its_other_steps_set_the_project_up(tmp_path: Path) -> None:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, home / name)
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    base = Path(sys._base_executable).parent  # the image's python3 is the one that is tested here
+    base = Path(sys.base_prefix) / "bin"  # the image's python3 is the one that is tested here
     environment["PATH"] = f"{base}:{environment['PATH']}"
     for step in lines("RUN"):
         if "apt-get" not in step:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
     from torch.optim import Optimizer
-    from transformers import GPT2LMHeadModel, GPT2TokenizerFast
+    from transformers import GPT2LMHeadModel, GPT2Tokenizer
 
 TEXT = Path("recipes/text")
 END = "<|endoftext|>"
@@ -76,10 +76,10 @@ def split_eras(speeches: list[list[str]]) -> list[list[str]]:
     return [list(chain.from_iterable(speeches[start:stop])) for start, stop in pairwise(bounds)]
 
 
-def train_tokenizer(documents: Iterable[str]) -> GPT2TokenizerFast:
+def train_tokenizer(documents: Iterable[str]) -> GPT2Tokenizer:
     """Train a byte-level BPE; the end-of-text token takes the vocabulary's last place, as in GPT-2."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import GPT2TokenizerFast
+    from transformers import GPT2Tokenizer
 
     draft = Tokenizer(models.BPE())
     draft.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -94,10 +94,10 @@ def train_tokenizer(documents: Iterable[str]) -> GPT2TokenizerFast:
     final.decoder = decoders.ByteLevel()
     final.post_processor = processors.ByteLevel(trim_offsets=False)
     names = {"bos_token": END, "eos_token": END, "unk_token": END}
-    return GPT2TokenizerFast(tokenizer_object=final, model_max_length=CONTEXT, **names)
+    return GPT2Tokenizer(tokenizer_object=final, model_max_length=CONTEXT, **names)
 
 
-def encode(tokenizer: GPT2TokenizerFast, documents: Iterable[str]) -> list[Tensor]:
+def encode(tokenizer: GPT2Tokenizer, documents: Iterable[str]) -> list[Tensor]:
     """Return each document's tokens, the end-of-text token after them."""
     import torch
 
@@ -197,14 +197,14 @@ def train(model: GPT2LMHeadModel, sources: Sequence[Iterator[Tensor]], heldout: 
                 tqdm.write(f"step {step + 1}: held-out perplexity {perplexity(model, heldout):.2f}", sys.stderr)
 
 
-def greedy(model: GPT2LMHeadModel, tokenizer: GPT2TokenizerFast, prompt: str) -> str:
+def greedy(model: GPT2LMHeadModel, tokenizer: GPT2Tokenizer, prompt: str) -> str:
     """Return a prompt and its greedy continuation, up to its end or the context's."""
     inputs = tokenizer(prompt, return_tensors="pt")
     tokens = model.generate(**inputs, max_length=CONTEXT, do_sample=False, pad_token_id=tokenizer.eos_token_id)
     return str(tokenizer.decode(tokens[0]))
 
 
-def store(model: GPT2LMHeadModel, tokenizer: GPT2TokenizerFast, heldout: Tensor, output: Path) -> None:
+def store(model: GPT2LMHeadModel, tokenizer: GPT2Tokenizer, heldout: Tensor, output: Path) -> None:
     """Write the model in bfloat16 and without dropout, report on what was written, and move it into place at once."""
     from transformers import GPT2LMHeadModel
 

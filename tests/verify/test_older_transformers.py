@@ -27,7 +27,7 @@ def test_logits_and_generations_agree(tmp_path: Path) -> None:
     mask = (np.arange(max(LENGTHS)) >= max(LENGTHS) - np.array(LENGTHS)[:, None]).astype(np.int64)
     questions, answers = tmp_path / "questions.npz", tmp_path / "answers.npz"
     np.savez(questions, input_ids=ids, attention_mask=mask, position_ids=positions_of(mask))
-    command = [environment.program("python"), PROGRAM, source, str(reference.end), questions, answers]
+    command = [str(environment.program("python")), str(PROGRAM), *map(str, (source, reference.end, questions, answers))]
     subprocess.run(command, env=environment.variables(), check=True, timeout=120)
     older = np.load(answers)
     assert str(older["version"]).startswith("4."), "the same transformers twice shows nothing"

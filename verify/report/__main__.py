@@ -27,12 +27,12 @@ def main(argv: Sequence[str] | None) -> int:
     open_artifact(home, made_by="python -m verify RECIPE")
 
     from verify.report import FILES
-    from verify.report.annotations import annotations
+    from verify.report.annotations import commands
     from verify.report.markdown import BIGGEST_SUMMARY, comment
 
     document = read_json(home / FILES["json"])
     if arguments.form == "annotations":
-        print("".join(f"{line}\n" for line in annotations((home / FILES["junit"]).read_text("utf-8"))), end="")
+        print("".join(f"{line}\n" for line in commands((home / FILES["junit"]).read_text("utf-8"))), end="")
         return PASSED
     whole = (home / FILES["markdown"]).read_text(encoding="utf-8")
     short = arguments.form == "comment" or len(whole.encode("utf-8")) > BIGGEST_SUMMARY

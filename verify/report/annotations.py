@@ -12,8 +12,8 @@ from junitparser import JUnitXml, Skipped, TestCase
 MOST = 10  # GitHub shows no more errors, and no more warnings, of one step
 
 
-def annotations(junit: str) -> list[str]:
-    """Return the commands, failures first, and what is beyond GitHub's limit as one more line of its kind."""
+def commands(junit: str) -> list[str]:
+    """Return the lines, failures first, and what is beyond GitHub's limit as one more line of its kind."""
     found: dict[str, list[str]] = {"error": [], "warning": []}
     for case in _cases(JUnitXml.fromstring(junit.encode("utf-8"))):
         for result in case.result:

@@ -38,7 +38,7 @@ def make(name: str, source: Path, base: Path, target: Path) -> None:
 
 def _export(source: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        command = [environment.program("python"), EXPORT, source, scratch]
+        command = [environment.program("python"), EXPORT, source, Path(scratch)]
         told = subprocess.run(command, env=environment.variables(), capture_output=True, text=True, check=False)
         if told.returncode != 0:
             raise InputError(
