@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 import torch
@@ -245,7 +245,7 @@ def test_published_it_takes_the_library_from_the_cdn_and_checks_it(seen: dict[st
 
 
 def test_server_answers_files_ranges_and_nothing_else(address: str, files: Tree) -> None:
-    with httpx.Client(base_url=address) as client:
+    with httpx2.Client(base_url=address) as client:
         index = client.get("/")
         assert index.headers["content-type"] == "text/html; charset=utf-8"
         assert index.headers["cross-origin-opener-policy"] == "same-origin"
