@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -9,13 +10,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
-from huggingface_hub import get_session, hf_raise_for_status, set_client_factory
+from huggingface_hub import constants, get_session, hf_raise_for_status, set_client_factory
 from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined] # public, by its documentation
 
 from pipeline.errors import RecipeError
 
 TRANSIENT = (408, 425, 429)  # HTTP: may pass by itself, as does what is the server's own fault: 5xx
-UNASKED = "/api/agent-harnesses"  # which programs drive the client: a list that it fetches daily to name ours
 LIMITS = ("connect", "read", "write", "pool")
 _setting = threading.Lock()  # a client that is replaced is closed, whoever is using it
 
@@ -36,8 +36,6 @@ class Once(httpx2.Client):
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """As in httpx2, but LostError without an answer, and HfHubHTTPError for one that says to try later."""
-        if request.url.path.endswith(UNASKED):
-            raise httpx2.RequestError("not sent: nobody asked for it", request=request)
         # A time-out of None that the Hub's client passes on is meant for ever, not for this client's own.
         limits = request.extensions.get("timeout", {})
         limits = {kind: self.patience if limits.get(kind) is None else limits[kind] for kind in LIMITS}
@@ -57,8 +55,12 @@ class Once(httpx2.Client):
 def use(patience: float) -> None:
     """Make this process's Hub client send every request once, and end it after this many seconds without a byte.
 
-    Raises RecipeError when no client can be made, because of certificates or a proxy in the environment.
+    It then tells the Hub neither which packages are installed nor which program drives it, does not fetch the list of
+    such programs (/api/agent-harnesses), which it would do daily, and hf-xet reports no transfer. Raises RecipeError
+    when no client can be made, because of certificates or a proxy in the environment.
     """
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # read whenever a request is made
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # hf-xet knows no other way
     with _setting:
         try:
             before = get_session()

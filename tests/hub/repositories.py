@@ -51,6 +51,19 @@ async def delete(request: Request) -> Response:
     return JSONResponse({})
 
 
+async def move(request: Request) -> Response:
+    """POST /api/repos/move {fromRepo, toRepo}: requests to the old name lead to the new one."""
+    require_write(request)
+    table = await request.json()
+    moved = store(request).repository(table["fromRepo"])
+    del store(request).repositories[moved.name]
+    moved.former.append(moved.name)
+    moved.name = table["toRepo"]
+    store(request).repositories[moved.name] = moved
+    store(request).save()
+    return JSONResponse({})
+
+
 async def create_tag(request: Request) -> Response:
     """POST /api/models/{id}/tag/{rev} {tag}."""
     repository = writable(request)
