@@ -1,4 +1,4 @@
-"""What the Hub's client does by itself, and what the publisher makes of answers that are none, ask to wait, or lead on."""
+"""What the Hub's client does by itself, and what the publisher makes of answers that are none or lead elsewhere."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from tests.support.rehearsing import FIRST, LocalHub, Publisher
 
 server, hub, publish = rehearsing.server, rehearsing.hub, rehearsing.publish
 COMMIT = "/commit/"
+PAGE = "HTTP/1.1 200 OK\r\nConnection: close\r\n"
 STRANGE = {
     "no HTTP": "SSH-2.0-nothing\r\n",
-    "cut short": "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
-    "a login page": "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: 6\r\n\r\n<html>",
-    "not packed as it says": "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno",
+    "cut short": f"{PAGE}Content-Length: 100\r\n\r\n{{",
+    "a login page": f"{PAGE}Content-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+    "not packed as it says": f"{PAGE}Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nno",
 }
 
 
