@@ -148,7 +148,7 @@ class Hub:
         if head is None:
             hint = "look at its name; if it is private, use a token that may see it"
             raise RefusedError("no such repository", where=self.redact(f"{self.endpoint} {repository}"), hint=hint)
-        # By its commit: where a branch cannot be asked for, the client takes what lies in the directory for all of it.
+        # By its commit: a branch may move before it is tried again, and two trees would be mixed.
         self._read(
             f"{repository}@{revision}",
             lambda: huggingface_hub.snapshot_download(

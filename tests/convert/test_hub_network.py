@@ -53,6 +53,18 @@ def test_what_is_no_answer_may_be_better_next_time(hub: Hub, monkeypatch: pytest
     assert len(hub.requests) == 1
 
 
+@pytest.mark.parametrize("kind", ["none", "cut", "garbage", "page", "silent"])
+def test_a_listing_that_does_not_come_is_asked_for_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    """The client's own loop would ask six times, and wait for ever for one that never comes."""
+    monkeypatch.setattr("convert.hub.PATIENCE", 0.5)
+    hub.faults["tree"] = kind
+    with pytest.raises(UnavailableError, match="download failed"):
+        download(REPOSITORY, FIRST, PATTERNS, tmp_path / "files")
+    assert asked(hub, "/tree/") == 1
+
+
 def test_nobody_listens_or_speaks_tls(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     for address in ("http://127.0.0.1:9", hub.address.replace("http:", "https:"), "http://hub.invalid"):
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)

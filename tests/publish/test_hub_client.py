@@ -107,15 +107,17 @@ def test_a_gated_repository_is_neither_missing_nor_a_bad_token(
     assert "accept the repository's terms" in publish(code=3)
 
 
-def test_a_download_that_fails_once_is_not_taken_for_whole(
+def test_a_download_that_is_tried_again_is_of_the_same_commit(
     hub: LocalHub, publish: Publisher, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The client takes a directory that holds something for the repository where it cannot ask for a branch."""
     publish("--push")
+    hub.fault("interpose", "/tree/")
     hub.fault("fail", "/resolve/.*README.md", times=2)
-    hub.fault("fail", "/revision/main", skip=1, times=1)
     assert command.run(main, ["--check", publish.repository]) == 0
-    assert "provenance: holds" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "trying again" in said
+    assert "provenance: holds" in said
+    assert len(hub.history(publish.repository)) == 2
 
 
 def test_large_files_go_by_lfs_and_nothing_is_sent_that_nobody_asked_for(

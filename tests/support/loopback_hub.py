@@ -132,8 +132,12 @@ class Answer(BaseHTTPRequestHandler):
 
     def list(self, files: Mapping[str, bytes]) -> None:
         """All of a commit's files, as `?recursive=true` asks for them."""
-        if "tree" in self.server.faults:
-            self.send(int(self.server.faults["tree"]), b"", self.server.fault_headers)
+        fault = self.server.faults.get("tree")
+        if fault is not None:
+            if fault.isdecimal():
+                self.send(int(fault), b"", self.server.fault_headers)
+            else:
+                self.answer(fault)
             return
         rows = []
         for name, content in files.items():
