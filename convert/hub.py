@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-RETRIED = (408, 429, 500, 502, 503, 504)  # HTTP: too slow, too often, or the server's own fault
 PATIENCE = 30.0  # seconds without an answer; the client alone would wait for ever
 WAYS_OUT = (
     "either restore the network (and log in with HF_TOKEN if the repository is private), "
@@ -60,13 +61,11 @@ def _ask(repository: str, revision: str, *, files: bool) -> ModelInfo:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
 
-    where = f"{repository}@{revision}"
     try:
-        return HfApi().model_info(repository, revision=revision, timeout=PATIENCE, files_metadata=files)
+        with _failures(f"{repository}@{revision}"):
+            return HfApi().model_info(repository, revision=revision, timeout=PATIENCE, files_metadata=files)
     except HFValidationError as error:
         raise RecipeError(str(error), where="source.repository", hint="write it as owner/name") from error
-    except (OSError, KeyError, TypeError) as error:  # every failure of the connection is an OSError
-        raise _kind(error)(_reason(error), where=where, hint=WAYS_OUT) from error
 
 
 def _commit(info: ModelInfo, where: str) -> str:
@@ -82,49 +81,87 @@ def download(repository: str, commit: str, patterns: list[str], directory: Path)
     """
     from huggingface_hub import snapshot_download
 
-    where = f"{repository}@{commit}"
-    try:
+    with _failures(f"{repository}@{commit}", "download failed: "):
         snapshot_download(
             repository, revision=commit, local_dir=directory, allow_patterns=patterns, ignore_patterns=["*/*"]
         )
-    except (OSError, RuntimeError) as error:  # RuntimeError: the client's own transfer library, hf-xet
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault, not the network's
-        raise _kind(error)(f"download failed: {_reason(error)}", where=where, hint=WAYS_OUT) from error
     shutil.rmtree(directory / ".cache", ignore_errors=True)  # the client's bookkeeping, which holds times
+
+
+@contextmanager
+def _failures(where: str, prefix: str = "") -> Iterator[None]:
+    """Turn the client's errors into ours, but not the disk's, nor what it says of a repository's name."""
+    from httpx2 import HTTPError, InvalidURL
+    from huggingface_hub.errors import DeviceCodeError, HFValidationError, OIDCError
+
+    from model import hub_client
+
+    hub_client.use(PATIENCE)
+    try:
+        yield
+    except HFValidationError:
+        raise
+    # A request that fails is an HTTPError, hf-xet's errors are RuntimeErrors and OSErrors, no token comes of OIDC or of
+    # a device code, and an answer that is none of the Hub's is one of the last three.
+    except (
+        HTTPError, OSError, RuntimeError, InvalidURL, OIDCError, DeviceCodeError, KeyError, TypeError, ValueError
+    ) as error:  # fmt: skip
+        network = isinstance(error, HTTPError | ConnectionError | TimeoutError)
+        if isinstance(error, OSError) and error.errno is not None and not network:
+            raise
+        raise _kind(error)(f"{prefix}{_reason(error)}", where=where, hint=WAYS_OUT) from error
 
 
 def _kind(error: Exception) -> type[PipelineError]:
     """UnavailableError if trying again may help; InputError for an answer that will be the same next time."""
+    from httpx2 import HTTPError
     from huggingface_hub.errors import OfflineModeIsEnabled
-    from requests.exceptions import RequestException
 
-    chain = (error, error.__cause__)  # the client wraps what happened in a LocalEntryNotFoundError
-    if any(isinstance(link, KeyError | TypeError | OfflineModeIsEnabled) for link in chain):
+    from model.hub_client import is_transient
+
+    error = _happened(error)
+    if isinstance(error, OfflineModeIsEnabled):
         return InputError
-    answers = [link.response for link in chain if isinstance(link, RequestException) and link.response is not None]
-    # No answer, or one that broke off, may be better next time; so may a server's own fault.
-    return InputError if any(answer.status_code not in RETRIED for answer in answers) else UnavailableError
+    response = getattr(error, "response", None)
+    if response is not None:
+        return UnavailableError if is_transient(response.status_code) else InputError
+    # No answer, one that broke off, or a login page of the network's may be better next time.
+    passing = HTTPError | OSError | RuntimeError | JSONDecodeError | UnicodeDecodeError
+    return UnavailableError if isinstance(error, passing) else InputError
+
+
+def _happened(error: Exception) -> Exception:
+    """What went wrong where the client says only that it has no file of its own either."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
+    return cause if isinstance(cause, Exception) else error
 
 
 def _reason(error: Exception) -> str:
+    from httpx2 import TransportError
     from huggingface_hub import errors
-    from requests.exceptions import ConnectionError as Unreachable
-    from requests.exceptions import Timeout
 
+    from model.hub_client import seconds_asked
+
+    error = _happened(error)
     known = {
         errors.OfflineModeIsEnabled: "the Hub's client is switched off by HF_HUB_OFFLINE",
         errors.GatedRepoError: "the Hub asks to accept the repository's terms, or for a token",
         errors.RepositoryNotFoundError: "the Hub has no such repository, or it is private",
         errors.RevisionNotFoundError: "the Hub's repository has no such revision",
         errors.LocalEntryNotFoundError: "the Hub cannot be reached",
+        JSONDecodeError: "the Hub's answer is no JSON: it may be another server's, such as a login page",
+        UnicodeDecodeError: "the Hub's answer is no text: it may be another server's",
     }
     for kind, reason in known.items():
         if isinstance(error, kind):
             return reason
     lines = str(error).strip().splitlines()
     if isinstance(error, errors.HfHubHTTPError):
-        return f"the Hub refused: {lines[0] if lines else type(error).__name__}"
-    if isinstance(error, Unreachable | Timeout) or not lines:
-        return f"the Hub cannot be reached ({type(error).__name__})"
+        asked = seconds_asked(error.response.headers)
+        wait = "" if asked is None else f"; it asks to wait for {asked:.0f} s"
+        return f"the Hub refused: {lines[0] if lines else type(error).__name__}{wait}"
+    if isinstance(error, TransportError) or not lines:
+        return f"the Hub cannot be reached ({type(error.__cause__ or error).__name__})"
     return f"{lines[0]} ({type(error).__name__})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None) -> int:
     """Run the stage; prints build/<name>/repo, or REPOSITORY@COMMIT (@refs/pr/N) once that is on the Hub."""
     arguments = _arguments(argv)
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # before the client is imported: it reads this once
 
     from publish import check
     from publish.hub import Hub

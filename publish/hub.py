@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx2
 import huggingface_hub
-import requests
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
+from model import hub_client
 from pipeline.command import say
 from pipeline.errors import InputError, PipelineError, UnavailableError
 from publish.plan import HubFile
@@ -22,8 +24,8 @@ from publish.plan import HubFile
 T = TypeVar("T")
 ATTEMPTS = 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between attempts, doubled each time
+LONGEST_ASKED = 300.0  # seconds; the window of the Hub's rate limits. A Hub that asks for more is left alone
 PATIENCE = 300.0  # seconds without an answer; the client alone would wait for ever
-TRANSIENT = (408, 425, 429)  # and whatever says that it is the server's own fault: 5xx
 REGULAR = 10 * 2**20  # bytes; the Hub takes nothing larger but as a large file
 DAMAGED = (400, 422)  # a storage's answers to an upload whose digest is not the one announced
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
@@ -36,7 +38,12 @@ class RefusedError(InputError):
 
 
 class UnreachableError(UnavailableError):
-    """No answer, or one that says to try later. Whether a request was applied is not known."""
+    """No answer, or one that says to try later. Whether a request was applied is not known.
+
+    `asked` is how many seconds the Hub wants to be left alone, if it says so.
+    """
+
+    asked: float | None = None
 
 
 class DamagedError(InputError):
@@ -56,25 +63,17 @@ class Head:
     private: bool
 
 
-class Patient(requests.Session):
-    """A session whose requests end when the server says nothing for a long time."""
-
-    def request(self, *arguments: Any, **options: Any) -> requests.Response:
-        """As in requests, with a time-out where the client sets none; HF_HUB_OFFLINE still switches it off."""
-        if huggingface_hub.constants.HF_HUB_OFFLINE:
-            raise errors.OfflineModeIsEnabled("switched off")
-        if options.get("timeout") is None:
-            options["timeout"] = PATIENCE
-        return super().request(*arguments, **options)
-
-
 class Hub:
     """One Hub, asked with one token (None: as anybody). Reading is tried again after a failure of the network."""
 
     def __init__(self) -> None:
         self.endpoint = huggingface_hub.constants.ENDPOINT
-        self.token = huggingface_hub.get_token()
-        huggingface_hub.configure_http_backend(Patient)
+        self.token: str | None = None
+        hub_client.use(PATIENCE)
+        # By LFS, wherever hf-xet is installed: docs/decisions/0024-hub-client.md. The client reads this at each upload.
+        huggingface_hub.constants.HF_HUB_DISABLE_XET = True
+        with self._failures("the token"):  # that of a trusted publisher (OIDC) is asked for
+            self.token = huggingface_hub.get_token()
         self._api = HfApi(endpoint=self.endpoint, token=self.token or False)
 
     def namespace(self) -> str:
@@ -90,8 +89,7 @@ class Hub:
             info = self._read(where, lambda: self._api.model_info(repository, revision=revision, files_metadata=True))
         except RefusedError as error:
             # To somebody without a token the Hub says 401 of what is not there.
-            missing = isinstance(error.__cause__, errors.RepositoryNotFoundError)
-            if missing and (self.token is None or _status(error.__cause__) == 404):
+            if _missing(error.__cause__) and (self.token is None or _status(error.__cause__) == 404):
                 return None
             raise
         files = {
@@ -146,10 +144,15 @@ class Hub:
 
     def download(self, repository: str, revision: str, directory: Path) -> None:
         """Every file of a revision, with progress."""
+        head = self.head(repository, revision)
+        if head is None:
+            hint = "look at its name; if it is private, use a token that may see it"
+            raise RefusedError("no such repository", where=self.redact(f"{self.endpoint} {repository}"), hint=hint)
+        # By its commit: a branch may move before it is tried again, and two trees would be mixed.
         self._read(
             f"{repository}@{revision}",
             lambda: huggingface_hub.snapshot_download(
-                repository, revision=revision, local_dir=directory, endpoint=self.endpoint, token=self.token or False
+                repository, revision=head.commit, local_dir=directory, endpoint=self.endpoint, token=self.token or False
             ),
         )
 
@@ -162,7 +165,7 @@ class Hub:
                     f"{repository}/{path}", lambda: huggingface_hub.hf_hub_download(repository, path, **where)
                 )
             except RefusedError as error:
-                if isinstance(error.__cause__, errors.EntryNotFoundError | errors.RepositoryNotFoundError):
+                if isinstance(error.__cause__, errors.RemoteEntryNotFoundError) or _missing(error.__cause__):
                     return None
                 raise
             return Path(found).read_bytes()
@@ -173,16 +176,16 @@ class Hub:
         return USER.sub("//", TOKEN.sub("[token]", text))
 
     def retrying(self, kinds: tuple[type[Exception], ...]) -> Retrying:
-        """Attempts with growing waits in between, each said on stderr."""
+        """Attempts with growing waits in between, or those that the Hub asks for; each is said on stderr."""
+        growing = wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)
 
         def tell(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            say(f"{getattr(error, 'what', error)}; trying again")
+            say(f"{getattr(_failure(state), 'what', _failure(state))}; trying again")
 
         return Retrying(
             retry=retry_if_exception_type(kinds),
-            wait=wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT),
-            stop=stop_after_attempt(ATTEMPTS),
+            wait=lambda state: max(growing(state), _asked(state)),
+            stop=lambda state: stop_after_attempt(ATTEMPTS)(state) or _asked(state) > LONGEST_ASKED,
             before_sleep=tell,
             reraise=True,
         )
@@ -202,13 +205,13 @@ class Hub:
         """Turn the client's errors into ours."""
         try:
             yield
-        except OSError as error:
-            if error.errno is not None and not isinstance(error, requests.RequestException):
+        except (OSError, httpx2.HTTPError) as error:
+            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, httpx2.HTTPError):
                 raise  # the disk's fault, not the network's
             raise self._error(error, where) from error
         except RuntimeError as error:  # what went wrong with an upload comes wrapped
             cause = error.__cause__
-            if not isinstance(cause, requests.RequestException):
+            if not isinstance(cause, httpx2.HTTPError):
                 raise self._error(error, where) from error
             if _status(cause) in DAMAGED:
                 hint = "run it again; if it stays so, look for a broken proxy or memory"
@@ -216,20 +219,26 @@ class Hub:
                     f"{self.redact(str(error))} It did not arrive as it was sent", where=where, hint=hint
                 ) from cause
             raise self._error(cause, where) from cause
-        except ValueError as error:  # what the Hub says of a card, or in its answer to a batch of uploads
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:  # of a network's login page, say
+            raise self._error(httpx2.DecodingError(f"its answer is no JSON: {error}"), where) from error
+        # What the Hub says of a card, or in its answer to a batch of uploads; an address that is none; no token got.
+        except (ValueError, httpx2.InvalidURL, errors.OIDCError, errors.DeviceCodeError) as error:
             raise self._error(error, where) from error
 
     def _error(self, error: Exception, where: str) -> PipelineError:
+        if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # what happened; the client only looked whether it has the file already
         where = self.redact(f"{self.endpoint} {where}")
         lines = self.redact(str(error)).strip().splitlines() or [type(error).__name__]
         status = _status(error)
         if status == 412:
             return MovedError("somebody else has committed in the meantime", where=where, hint="run it again")
-        if status in TRANSIENT or (status or 0) >= 500 or (status is None and isinstance(error, OSError)):
-            offline = isinstance(error, errors.OfflineModeIsEnabled)
-            kind = RefusedError if offline else UnreachableError
-            what = "the client is switched off by HF_HUB_OFFLINE" if offline else f"the Hub does not answer: {lines[0]}"
-            return kind(what, where=where, hint="run it again when the Hub can be reached")
+        lost = status is None and isinstance(error, OSError | httpx2.HTTPError)
+        if lost or (status is not None and hub_client.is_transient(status)):
+            return _unreachable(error, lines[0], where)
+        if isinstance(error, errors.GatedRepoError):
+            hint = "accept its terms on the Hub with the account that the token belongs to; " + LOG_IN
+            return RefusedError("the Hub asks to accept the repository's terms, or for a token", where=where, hint=hint)
         if status == 401:
             return RefusedError(
                 "the Hub does not accept the token: it is invalid or has expired", where=where, hint=LOG_IN
@@ -252,6 +261,34 @@ def add(path: str, place: Path) -> CommitOperationAdd:
 def delete(path: str) -> CommitOperationDelete:
     """The operation that deletes a file."""
     return CommitOperationDelete(path, is_folder=False)
+
+
+def _unreachable(error: Exception, line: str, where: str) -> PipelineError:
+    """The error for what may be better later, and for a client that is switched off."""
+    hint = "run it again when the Hub can be reached"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return RefusedError("the client is switched off by HF_HUB_OFFLINE", where=where, hint=hint)
+    response = getattr(error, "response", None)
+    asked = None if response is None else hub_client.seconds_asked(response.headers)
+    if asked is not None:
+        hint = f"{hint}; it asks to wait for {asked:.0f} s"
+    result = UnreachableError(f"the Hub does not answer: {line}", where=where, hint=hint)
+    result.asked = asked
+    return result
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _asked(state: RetryCallState) -> float:
+    """Seconds that the Hub asked to wait in the last attempt's answer; 0 if it did not."""
+    return getattr(_failure(state), "asked", None) or 0.0
+
+
+def _missing(error: BaseException | None) -> bool:
+    """Return whether the Hub says that there is no such repository; it says so of gated ones in other words."""
+    return isinstance(error, errors.RepositoryNotFoundError) and not isinstance(error, errors.GatedRepoError)
 
 
 def _status(error: BaseException | None) -> int | None:

@@ -131,7 +131,7 @@ def test_answer_that_is_no_commit(client: Client, hub: Hub) -> None:
 def test_nobody_listens(client: Client, hub: Hub) -> None:
     hub.shutdown()
     hub.server_close()
-    assert "the Hub cannot be reached (ConnectionError)" in client.refused(code=69)
+    assert "the Hub cannot be reached (ConnectError)" in client.refused(code=69)
 
 
 @pytest.mark.parametrize(("status", "code"), [(503, 69), (429, 69), (401, 3), (403, 3)])

@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None) -> int:
         listening = stack.enter_context(listen(arguments.port))
         port = listening.getsockname()[1]
         say(f"repositories of {access.OWNER}/ below {directory}; stop with Ctrl-C; then, in another shell:")
-        print(f"export HF_ENDPOINT=http://{ADDRESS}:{port} HF_TOKEN={access.WRITE}", flush=True)
+        # Without Xet, which this Hub does not speak; `publish` goes without by itself.
+        print(f"export HF_ENDPOINT=http://{ADDRESS}:{port} HF_TOKEN={access.WRITE} HF_HUB_DISABLE_XET=1", flush=True)
         settings = uvicorn.Config(
             app,
             log_level="warning",

@@ -37,9 +37,15 @@ def require_write(request: Request) -> None:
 
 
 def readable(request: Request) -> Repository:
-    """The repository that the path names, if whoever asks may see it."""
+    """The repository that the path names, if whoever asks may see it; by an old name, the way to the new one."""
     name, known = f"{request.path_params['owner']}/{request.path_params['name']}", role(request) is not None
-    repository = store(request).repositories.get(name)
+    repositories = store(request).repositories
+    repository = repositories.get(name)
+    renamed = next((found for found in repositories.values() if name in found.former), None)
+    if repository is None and renamed is not None and (known or not renamed.private):
+        path = request.scope["path"].replace(name, renamed.name, 1)  # not decoded: a revision may hold %2F
+        query = f"?{request.url.query}" if request.url.query else ""
+        raise Refusal(307, "Moved", location=f"{path}{query}")
     if repository is None or (repository.private and not known):
         raise no_repository(404 if known else 401)
     return repository

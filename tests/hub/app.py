@@ -18,6 +18,7 @@ ROUTES = (
     ("GET", "/api/whoami-v2", access.whoami),
     ("POST", "/api/repos/create", repositories.create),
     ("DELETE", "/api/repos/delete", repositories.delete),
+    ("POST", "/api/repos/move", repositories.move),
     ("POST", "/api/validate-yaml", commit.validate_yaml),
     ("GET", MODEL, describe.info),
     ("GET", MODEL + "/revision/{revision}", describe.info),

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.typed import build
 from tests.hub.commit import add_file
 
-Kind = Literal["fail", "cut", "drop", "slow", "corrupt", "interpose", "hold", "hold_applied"]
+Kind = Literal["fail", "cut", "drop", "slow", "corrupt", "interpose", "hold", "hold_applied", "strange"]
 KINDS = get_args(Kind)
 ADMIN = "/-/"  # no owner has this name
 PATIENCE = 60.0  # seconds after which a request that is held goes on, so that nobody waits for ever
@@ -27,9 +27,11 @@ PATIENCE = 60.0  # seconds after which a request that is held goes on, so that n
 class Fault:
     """What happens to requests whose method and path match: the first `skip` pass, the next `times` are hit.
 
-    fail: answered `status`, not applied. cut: the connection breaks, not applied. drop: applied, then the connection
-    breaks. slow: after `seconds`. corrupt: a byte of the body changes on its way. interpose: somebody else commits
-    first. hold, hold_applied: waits before or after it is applied until faults are cleared, then as cut or drop.
+    fail: answered `status`, with `error_code` and `retry_after` where they are given, not applied. strange: answered
+    `message` as it is, which need be no HTTP, not applied. cut: the connection breaks, not applied. drop: applied, then
+    the connection breaks. slow: after `seconds`. corrupt: a byte of the body changes on its way. interpose: somebody
+    else commits first. hold, hold_applied: waits before or after it is applied until faults are cleared, then as cut or
+    drop.
     """
 
     kind: Kind
@@ -41,6 +43,8 @@ class Fault:
     message: str = "a planned fault"
     file: str = "README.md"  # what somebody else changes
     seconds: float = 0.0
+    error_code: str | None = None
+    retry_after: str | None = None
 
     def hits(self, method: str, path: str) -> bool:
         """Whether this request is hit; counts it."""
@@ -77,7 +81,7 @@ class Faults:
             return
         self.requests.append(f"{method} {path}")
         for fault in [fault for fault in self.planned if fault.hits(method, path)]:
-            if fault.kind in ("fail", "cut", "hold", "drop", "hold_applied"):
+            if fault.kind in ("fail", "strange", "cut", "hold", "drop", "hold_applied"):
                 await self._break(fault, scope, receive, send)
                 return
             if fault.kind == "slow":
@@ -92,7 +96,12 @@ class Faults:
         transport = _transport(receive)
         replay = _replay(await _body(receive), receive)
         if fault.kind == "fail":
-            headers = {"X-Error-Message": fault.message}
+            named = {
+                "X-Error-Message": fault.message,
+                "X-Error-Code": fault.error_code,
+                "Retry-After": fault.retry_after,
+            }
+            headers = {name: value for name, value in named.items() if value is not None}
             await JSONResponse({"error": fault.message}, fault.status, headers)(scope, replay, send)
             return
         if fault.kind in ("drop", "hold_applied"):
@@ -103,7 +112,11 @@ class Faults:
                 await asyncio.wait_for(self.released.wait(), PATIENCE)
             finally:
                 self.held -= 1
-        transport.abort()
+        if fault.kind == "strange":
+            transport.write(fault.message.encode())
+            transport.close()
+        else:
+            transport.abort()
         while (await receive())["type"] != "http.disconnect":
             pass
 

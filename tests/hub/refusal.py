@@ -7,11 +7,11 @@ from starlette.responses import JSONResponse, Response
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, which a server gives, not an error of the server
-    """An answer other than success. `code` is the Hub's name for the reason, X-Error-Code."""
+    """An answer other than success. `code` is the Hub's name for the reason, X-Error-Code; `location` where to go."""
 
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+    def __init__(self, status: int, message: str, code: str | None = None, location: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.message, self.code = status, message, code
+        self.status, self.message, self.code, self.location = status, message, code, location
 
 
 def answer(_: Request, refusal: Exception) -> Response:
@@ -20,7 +20,8 @@ def answer(_: Request, refusal: Exception) -> Response:
         raise refusal
     # A header has one line, and no letters beyond Latin 1.
     line = " ".join(refusal.message.split()).encode("latin-1", "replace").decode("latin-1")
-    headers = {"X-Error-Message": line, **({"X-Error-Code": refusal.code} if refusal.code else {})}
+    named = {"X-Error-Message": line, "X-Error-Code": refusal.code, "Location": refusal.location}
+    headers = {name: value for name, value in named.items() if value}
     return JSONResponse({"error": refusal.message}, refusal.status, headers)
 
 

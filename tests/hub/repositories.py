@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import unquote
 
 from starlette.requests import Request
@@ -18,7 +19,10 @@ NAME = re.compile(r"[\w.-]{1,96}", re.ASCII)
 
 
 async def create(request: Request) -> Response:
-    """POST /api/repos/create {name, organization, type, private}: in the token's own namespace, like the Hub."""
+    """POST /api/repos/create {name, organization, type, visibility}: in the token's own namespace, like the Hub.
+
+    Older clients send `private` instead.
+    """
     require_write(request)
     table = await request.json()
     owner, name = table.get("organization") or OWNER, table["name"]
@@ -30,7 +34,7 @@ async def create(request: Request) -> Response:
     url = f"{request.base_url}{identity}"
     if identity in store(request).repositories:
         return JSONResponse({"error": "You already created this model repo", "url": url}, 409)
-    made = Repository(identity, private=bool(table.get("private")))
+    made = Repository(identity, private=_private(table))
     first_commit(store(request), made)
     store(request).repositories[identity] = made
     store(request).save()
@@ -43,6 +47,19 @@ async def delete(request: Request) -> Response:
     table = await request.json()
     name = store(request).repository(f"{table.get('organization') or OWNER}/{table['name']}").name
     del store(request).repositories[name]
+    store(request).save()
+    return JSONResponse({})
+
+
+async def move(request: Request) -> Response:
+    """POST /api/repos/move {fromRepo, toRepo}: requests to the old name lead to the new one."""
+    require_write(request)
+    table = await request.json()
+    moved = store(request).repository(table["fromRepo"])
+    del store(request).repositories[moved.name]
+    moved.former.append(moved.name)
+    moved.name = table["toRepo"]
+    store(request).repositories[moved.name] = moved
     store(request).save()
     return JSONResponse({})
 
@@ -71,6 +88,14 @@ async def delete_branch(request: Request) -> Response:
     if revision(request) == "main":
         raise Refusal(403, "The default branch cannot be deleted")
     return _delete(request, f"refs/heads/{revision(request)}")
+
+
+def _private(table: dict[str, Any]) -> bool:
+    """What a client of either age asks for; refused if it is neither word, as public would be a guess."""
+    visibility = table.get("visibility", "private" if table.get("private") else "public")
+    if visibility not in ("private", "public"):
+        raise Refusal(400, f"Invalid visibility {visibility!r}")
+    return bool(visibility == "private")
 
 
 def _create(request: Request, repository: Repository, reference: str, commit: str) -> Response:

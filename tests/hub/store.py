@@ -71,6 +71,7 @@ class Repository:
     refs: dict[str, str] = field(default_factory=dict)  # refs/heads/..., refs/tags/..., refs/pr/... -> commit
     commits: dict[str, Commit] = field(default_factory=dict)
     discussions: list[Discussion] = field(default_factory=list)
+    former: list[str] = field(default_factory=list)  # names that it had before
 
     def resolve(self, revision: str) -> str:
         """The commit that a branch, a tag, a full reference or a commit id names."""

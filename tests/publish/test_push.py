@@ -132,9 +132,10 @@ def test_hub_that_stays_away(hub: LocalHub, publish: Publisher) -> None:
     published(hub, publish, 2)
 
 
-def test_hub_that_never_answers(hub: LocalHub, publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", [COMMIT, "/revision/"])
+def test_hub_that_never_answers(hub: LocalHub, publish: Publisher, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr("publish.hub.PATIENCE", 0.5)
-    hub.fault("slow", COMMIT, seconds=1.5)
+    hub.fault("slow", path, seconds=1.5)
     assert "the Hub does not answer" in publish("--push")
     published(hub, publish, 1)
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +39,9 @@ class Hub(ThreadingHTTPServer):
         self.faults: dict[str, str] = {}
         self.requests: list[str] = []
         self.credentials: set[str | None] = set()
+        self.agents: set[str] = set()
+        self.fault_headers: dict[str, str] = {}
+        self.moved: dict[str, str] = {}  # old name of a repository -> its name now
         self.gone = False
 
     @property
@@ -49,7 +53,7 @@ class Hub(ThreadingHTTPServer):
         return {
             "HF_ENDPOINT": self.address,
             "HF_HOME": str(home / "cache"),
-            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "0",  # the stages switch it off by themselves
             "HF_HUB_OFFLINE": "0",
             "NO_PROXY": "127.0.0.1",
         }
@@ -75,20 +79,37 @@ class Answer(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
+    def do_POST(self) -> None:
+        """Note what hf-xet sends to a storage, which this is none of."""
+        self.server.requests.append(f"{self.command} {self.path}")
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send(404, b"", {})
+
     def do_GET(self) -> None:
         self.server.requests.append(f"{self.command} {self.path}")
         self.server.credentials.add(self.headers.get("Authorization"))
+        self.server.agents.add(str(self.headers.get("User-Agent")))
         if self.server.gone:
             self.close_connection = True
             return
-        api = re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/([^/?]+)(?:\?.*)?", self.path)
+        if "answer" in self.server.faults:
+            self.answer(self.server.faults["answer"])
+            return
+        api = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(?:revision|tree|xet-read-token)/([^/?]+)(?:\?.*)?", self.path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)", self.path)
         match = api or file
         repository = self.server.repositories.get(match[1]) if match else None
-        if match is None or repository is None:
+        if match and match[1] in self.server.moved:
+            self.send(307, b"", {"Location": self.path.replace(match[1], self.server.moved[match[1]])})
+        elif match is None or repository is None:
             self.send(404, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"})
+        elif "xet" in self.server.faults and "/xet-read-token/" in self.path:
+            token = {"X-Xet-Access-Token": "any", "X-Xet-Token-Expiration": str(2**40)}
+            self.send(200, b"{}", {"X-Xet-Cas-Url": self.server.faults["xet"], **token})
         elif "api" in self.server.faults:
-            self.send(int(self.server.faults["api"]), b"", {})
+            self.send(int(self.server.faults["api"]), b"", self.server.fault_headers)
+        elif api and "/tree/" in self.path:
+            self.list(repository.commits[api[2]])
         elif api:
             self.describe(match[1], repository.commits, repository.branches.get(api[2], api[2]))
         elif match[3] in repository.commits.get(match[2], {}):
@@ -109,6 +130,38 @@ class Answer(BaseHTTPRequestHandler):
         }
         self.send(200, json.dumps(table).encode(), {"Content-Type": "application/json"})
 
+    def list(self, files: Mapping[str, bytes]) -> None:
+        """All of a commit's files, as `?recursive=true` asks for them."""
+        fault = self.server.faults.get("tree")
+        if fault is not None:
+            if fault.isdecimal():
+                self.send(int(fault), b"", self.server.fault_headers)
+            else:
+                self.answer(fault)
+            return
+        rows = []
+        for name, content in files.items():
+            known = self.sibling(name, content)
+            large = {"lfs": {"oid": known["lfs"]["sha256"], **known["lfs"]}} if known["lfs"] else {}
+            rows.append({"type": "file", "path": name, "oid": known["blobId"], "size": known["size"], **large})
+        self.send(200, json.dumps(rows).encode(), {"Content-Type": "application/json"})
+
+    def answer(self, kind: str) -> None:
+        """What is no answer of a Hub's."""
+        if kind == "none":
+            self.close_connection = True
+        elif kind == "cut":
+            self.send(200, b'{"id": "someone/tiny", "sha": "', {"Content-Type": "application/json"}, sent=9)
+        elif kind == "garbage":
+            self.wfile.write(b"SSH-2.0-no-http\r\n")
+            self.close_connection = True
+        elif kind == "page":
+            self.send(200, b"<html>Log in to this network</html>", {"Content-Type": "text/html"})
+        elif kind == "packed":
+            self.send(200, b"no gzip", {"Content-Encoding": "gzip"})
+        else:
+            time.sleep(1.5)
+
     @staticmethod
     def sibling(name: str, content: bytes) -> dict[str, Any]:
         """As `?blobs=true` asks for it; large files have a digest of another kind."""
@@ -119,6 +172,9 @@ class Answer(BaseHTTPRequestHandler):
 
     def serve(self, commit: str, name: str, content: bytes) -> None:
         headers = {"ETag": f'"{hashlib.sha1(content, usedforsecurity=False).hexdigest()}"', "X-Repo-Commit": commit}
+        if "xet" in self.server.faults and name.endswith(".safetensors"):
+            route = f"{self.server.address}/api/models/{REPOSITORY}/xet-read-token/{commit}"
+            headers |= {"X-Xet-Hash": "0" * 64, "X-Xet-Refresh-Route": route}
         fault = self.server.faults.get(name) if self.command == "GET" else None
         if fault == "forbidden":
             self.send(403, b"", {**headers, "X-Error-Code": "GatedRepo"})

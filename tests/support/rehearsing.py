@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import huggingface_hub
 import onnx
 import pytest
-import requests
 from huggingface_hub import HfApi
 from tqdm import tqdm
 
+from model import hub_client
 from pipeline import command
 from pipeline.artifact import store
 from pipeline.artifact.manifest import Manifest
@@ -31,6 +32,7 @@ from pipeline.canonical import code_digest, file_digest
 from pipeline.recipe.recipe import Recipe, read_recipe
 from pipeline.variants import model_file
 from publish.__main__ import main
+from publish.hub import PATIENCE
 from tests.conftest import ROOT
 from tests.hub.access import WRITE
 
@@ -63,20 +65,20 @@ class LocalHub:
     api: HfApi
 
     def fault(self, kind: str, path: str = ".*", **options: Any) -> None:
-        requests.post(f"{self.endpoint}/-/faults", json=[{"kind": kind, "path": path, **options}], timeout=10)
+        httpx2.post(f"{self.endpoint}/-/faults", json=[{"kind": kind, "path": path, **options}], timeout=10)
 
     def clear(self) -> None:
-        requests.delete(f"{self.endpoint}/-/faults", timeout=10)
+        httpx2.delete(f"{self.endpoint}/-/faults", timeout=10)
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = requests.get(f"{self.endpoint}/-/faults", timeout=10).json()
+        state: dict[str, Any] = httpx2.get(f"{self.endpoint}/-/faults", timeout=10).json()
         return state
 
     def requests(self, pattern: str = "") -> list[str]:
         return [request for request in self.state()["requests"] if re.search(pattern, request)]
 
     def quota(self, size: int | None) -> None:
-        requests.put(f"{self.endpoint}/-/quota", data=json.dumps(size), timeout=10)
+        httpx2.put(f"{self.endpoint}/-/quota", content=json.dumps(size), timeout=10)
 
     def tree(self, repository: str, revision: str = "main") -> Tree:
         info = self.api.model_info(repository, revision=revision, files_metadata=True)
@@ -102,7 +104,7 @@ def serving(data: Path) -> Iterator[LocalHub]:
         try:
             assert server.stdout is not None
             line = server.stdout.readline()
-            found = re.fullmatch(r"export HF_ENDPOINT=(\S+) HF_TOKEN=(\S+)\n", line)
+            found = re.fullmatch(r"export HF_ENDPOINT=(\S+) HF_TOKEN=(\S+) HF_HUB_DISABLE_XET=1\n", line)
             assert found, (line, server.poll(), server.stderr.read() if server.stderr else "")
             yield LocalHub(found[1], HfApi(endpoint=found[1], token=found[2]))
         finally:
@@ -245,7 +247,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, hub: LocalHub, home: Path) -> N
     # The client reads HF_ENDPOINT once, when it is imported.
     address = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
-    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)  # for what a test itself uploads
     monkeypatch.setenv("HF_TOKEN", WRITE)
     monkeypatch.delenv("PIPELINE_SIGNING_KEY", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(home / "no-token"))
@@ -281,7 +284,7 @@ def hub(server: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
     server.clear()
     server.quota(None)
     yield server
-    huggingface_hub.configure_http_backend()  # the client's own sessions again, for whichever test comes next
+    hub_client.use(PATIENCE)  # as before, for whichever test comes next
 
 
 @pytest.fixture
