@@ -16,7 +16,9 @@ from pipeline.errors import InputError
 
 DROPPED_CONFIG = ("_name_or_path", "torch_dtype", "dtype", "transformers_version", "task_specific_params")
 # What a machine left behind, what would run code, and (keys ending in _file) what names files anywhere on this one.
-DROPPED_TOKENIZER = ("auto_map", "cache_dir", "local_files_only", "name_or_path")
+DROPPED_TOKENIZER = ("auto_map", "cache_dir", "local_files_only", "name_or_path", "is_local", "backend")
+# transformers 5 saves this name for a tokenizer that has no class; neither transformers 4 nor Transformers.js knows it.
+CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast"}
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja")
 
 
@@ -39,14 +41,17 @@ def write(
     _check_vocabulary(len(tokenizer), dims, source, allow_padded=allow_padded_vocabulary)
     if not (target / "tokenizer.json").is_file():
         tokenizer.backend_tokenizer.save(str(target / "tokenizer.json"))
-    special = dict(tokenizer.special_tokens_map)  # plain text, where the source may hold objects
+    special: dict[str, Any] = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    if tokenizer.extra_special_tokens:
+        special["additional_special_tokens"] = [str(token) for token in tokenizer.extra_special_tokens]
     if "eos_token" not in special:
         hint = "add eos_token to tokenizer_config.json: generation could not end, ragged batches could not be padded"
         raise InputError("tokenizer has no eos_token", where=source, hint=hint)
     special.setdefault("pad_token", special["eos_token"])
     _write_json(target / "special_tokens_map.json", special)
     # As the loaders want it: plain strings (an object throws in Transformers.js), a pad token, the real context.
-    settings = {"tokenizer_class": type(tokenizer).__name__, **settings, **special, "model_max_length": dims.context}
+    named = settings.get("tokenizer_class", type(tokenizer).__name__)
+    settings |= {"tokenizer_class": CLASSES.get(named, named), **special, "model_max_length": dims.context}
     _write_json(target / "tokenizer_config.json", settings)
     generation = _generation_config(source, tokenizer, config)
     _write_json(target / "generation_config.json", generation)
@@ -88,7 +93,10 @@ def _check_vocabulary(size: int, dims: Dimensions, where: Path, *, allow_padded:
 def _tokenizer_config(source: Path) -> dict[str, Any]:
     path = source / "tokenizer_config.json"
     config = _read_object(path) if path.is_file() else {}
-    return {key: value for key, value in config.items() if key not in DROPPED_TOKENIZER and not key.endswith("_file")}
+    kept = {key: value for key, value in config.items() if key not in DROPPED_TOKENIZER and not key.endswith("_file")}
+    if isinstance(kept.get("extra_special_tokens"), list):  # transformers 5's word, where 4 wants an object
+        kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
+    return kept
 
 
 def _generation_config(source: Path, tokenizer: Any, model: Mapping[str, Any]) -> dict[str, Any]:

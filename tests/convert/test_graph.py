@@ -241,6 +241,18 @@ def test_chat_template_and_further_special_tokens_are_kept(checkpoint: Path, tmp
     assert table["sep_token"] == EOS
 
 
+@pytest.mark.parametrize("key", ["additional_special_tokens", "extra_special_tokens"])
+def test_what_transformers_5_writes_is_read_by_4_and_by_transformers_js(
+    checkpoint: Path, tmp_path: Path, key: str
+) -> None:
+    saved = shutil.copytree(checkpoint, tmp_path / "saved")
+    settings = {**UNTIDY, "tokenizer_class": "TokenizersBackend", "backend": "tokenizers", "is_local": True, key: ["?"]}
+    (saved / "tokenizer_config.json").write_text(json.dumps(settings))
+    table = json.loads((converted(saved, tmp_path / "build") / "tokenizer_config.json").read_text())
+    assert (table["tokenizer_class"], table["additional_special_tokens"]) == ("PreTrainedTokenizerFast", ["?"])
+    assert not {"backend", "is_local", "extra_special_tokens"} & table.keys()
+
+
 def test_an_embedding_that_is_stored_twice_is_refused(
     checkpoint: Path, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -196,4 +196,4 @@ def test_what_a_commit_holds_is_learnt_without_a_download(hub: Hub, monkeypatch:
     weights = hub.commits[FIRST]["model.safetensors"]
     assert found.files["model.safetensors"] == hashlib.sha256(weights).hexdigest()
     assert found.bytes["model.safetensors"] == len(weights)
-    assert hub.requests == [f"GET /api/models/{REPOSITORY}/revision/release?blobs=True"]
+    assert hub.requests == [f"GET /api/models/{REPOSITORY}/revision/release?blobs=true"]

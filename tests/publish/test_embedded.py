@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,11 @@ def run(tree: Path) -> None:
 
 
 @pytest.mark.slow
-def test_embedded_model_is_published_downloaded_and_run(hub: LocalHub, stage: Stage, tmp_path: Path) -> None:
+def test_embedded_model_is_published_downloaded_and_run(
+    hub: LocalHub, stage: Stage, build: Path, tmp_path: Path
+) -> None:
     home, recipe = tmp_path / "build", asking.quick(tmp_path)
+    shutil.copytree(build, home)
     stage("convert", recipe, "--source", ROOT / "recipes" / "embedded", "--build", home)
     stage("quantize", recipe, "--build", home)
     network = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": WRITE, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1,localhost"}

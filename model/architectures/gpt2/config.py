@@ -25,6 +25,7 @@ ACTIVATIONS = (
     "gelu_python",
     "gelu_python_tanh",
     "gelu_pytorch_tanh",
+    "hardswish",
     "laplace",
     "leaky_relu",
     "linear",
@@ -36,6 +37,7 @@ ACTIVATIONS = (
     "relu6",
     "sigmoid",
     "silu",
+    "sqrtsoftplus",
     "swish",
     "tanh",
 )

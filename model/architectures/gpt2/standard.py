@@ -94,6 +94,7 @@ FORMULAS: Mapping[str, Callable[[Formula, ir.Value], ir.Value]] = {
     **dict.fromkeys(("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh"), tanh_gelu),
     **dict.fromkeys(("gelu", "gelu_python"), gelu),
     "gelu_10": gelu_10,
+    "hardswish": lambda f, x: f.last("Mul", x, f("HardSigmoid", x, alpha=1 / 6, beta=0.5)),
     "laplace": laplace,
     "leaky_relu": plain("LeakyRelu", alpha=0.01),
     "linear": plain("Identity"),
@@ -105,6 +106,7 @@ FORMULAS: Mapping[str, Callable[[Formula, ir.Value], ir.Value]] = {
     "relu2": relu2,
     "relu6": plain("Clip", 0.0, 6.0),
     "sigmoid": plain("Sigmoid"),
+    "sqrtsoftplus": lambda f, x: f.last("Sqrt", f("Softplus", x)),
     "tanh": plain("Tanh"),
 }
 
