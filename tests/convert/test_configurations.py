@@ -46,7 +46,9 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
 def test_configuration(tmp_path: Path, options: dict[str, Any], graph: str) -> None:
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", **options)
+    # transformers saves no configuration that asks its default attention for outputs; others do.
+    saved = {key: value for key, value in options.items() if not key.startswith("output_")}
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", **saved)
     edit_config(checkpoint, **options)
     artifact = converted(checkpoint, tmp_path / "build", graph=graph)
     assert_same(checkpoint, artifact, {**SIZES, **options}["n_positions"])
