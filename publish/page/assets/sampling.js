@@ -1,4 +1,4 @@
-// Transformers.js 4.3.1 samples with temperature and top k, but top p does nothing there. This is what transformers does.
+// Transformers.js 4.3.2 samples with temperature and top k, but top p does nothing there. This is what transformers does.
 
 /**
  * Keep the `k` largest logits (0: all), and of these the fewest whose probabilities reach `p`; the others become
