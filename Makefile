@@ -1,8 +1,9 @@
 # Every command of the project; `make` alone lists them.
 
-# The newest Python that the project supports and that runs here.
+# The newest Python that the project supports and that runs here; looked for once, where it is needed.
 PYTHONS = python3.13 python3.12 python3.11
-PYTHON  = $(firstword $(foreach name,$(PYTHONS),$(shell $(name) -c '' 2> /dev/null && echo $(name))))
+newest  = $(firstword $(foreach name,$(PYTHONS),$(shell $(name) -c '' 2> /dev/null && echo $(name))))
+PYTHON  = $(eval PYTHON := $(newest))$(PYTHON)
 VENV    = .venv
 RECIPE  = recipes/gpt-2-70m.toml
 BUILD   = build

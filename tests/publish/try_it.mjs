@@ -24,6 +24,7 @@ const browser = await chromium.launch({
 async function open(options = {}, script = undefined) {
   const context = await browser.newContext({ viewport: { width: 1100, height: 900 }, ...options });
   const page = await context.newPage();
+  page.setDefaultTimeout(120_000); // a busy machine is no failure
   const errors = [];
   page.on('console', (message) => ['error', 'warning'].includes(message.type()) && errors.push(message.text()));
   page.on('pageerror', (error) => errors.push(String(error)));
@@ -67,6 +68,7 @@ async function variants() {
     await page.click('#run');
     await until(page, 'loading');
     await until(page, 'idle');
+    if (await page.locator('#problem p').count()) throw new Error(`${dtype}: ${await text(page, '#problem')}`);
     written[dtype] = {
       text: await page.locator('#text').textContent(),
       figures: await text(page, '#figures'),
