@@ -141,8 +141,8 @@ format: setup $(TESTING) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup $(TESTING) ## run every test: three at a time on two cores, for tests wait too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: setup $(TESTING) ## run every test, on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean: ## remove the build directory and the caches, not .venv
 	rm -rf $(call quoted,$(BUILD)) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
