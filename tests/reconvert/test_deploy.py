@@ -27,7 +27,7 @@ def commands(text: str) -> list[list[str]]:
     return [found.split() for found in re.findall(r"-m reconvert ([^\n>)&|]*?)(?= 2>|\n|$)", text)]
 
 
-@pytest.mark.parametrize("name", ["reconvert.service", "crontab", "reconvert.yml"])
+@pytest.mark.parametrize("name", ["reconvert.service", "crontab", "reconvert.yml", "hf-jobs.sh"])
 def test_the_command_is_one_that_reconvert_takes(name: str) -> None:
     [arguments] = commands((DEPLOY / name).read_text())
     parsed = parser().parse_args(arguments)
@@ -49,6 +49,20 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     )
     said = [line for line in result.stderr.splitlines() if "reconvert" in line]
     assert (result.returncode, said) == (0, [])
+
+
+def test_the_hubs_client_takes_the_job(tmp_path: Path) -> None:
+    """Its own dry run reads every argument and sends nothing."""
+    script = tmp_path / "hf-jobs.sh"
+    hf = Path(sys.executable).parent / "hf"
+    script.write_text((DEPLOY / "hf-jobs.sh").read_text().replace(".venv/bin/hf", str(hf)))
+    variables = {"HF_TOKEN": "hf_" + "x" * 30, "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://hub.invalid"}
+    command = ["/bin/bash", str(script), "somebody/image", "somebody/bucket", "--dry-run"]
+    told = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert "hf://buckets/somebody/bucket:/build:rw" in told.stdout
+    assert variables["HF_TOKEN"] not in told.stdout + told.stderr
+    assert subprocess.run(["/bin/bash", str(script)], capture_output=True, check=False).returncode != 0
 
 
 def test_a_busy_build_directory_is_no_failed_unit_and_a_missed_night_is_made_up() -> None:
