@@ -30,13 +30,12 @@ def main(argv: Sequence[str] | None) -> int:
     from verify.report.annotations import commands
     from verify.report.markdown import BIGGEST_SUMMARY, comment
 
-    document = read_json(home / FILES["json"])
     if arguments.form == "annotations":
         print("".join(f"{line}\n" for line in commands((home / FILES["junit"]).read_text("utf-8"))), end="")
         return PASSED
     whole = (home / FILES["markdown"]).read_text(encoding="utf-8")
     short = arguments.form == "comment" or len(whole.encode("utf-8")) > BIGGEST_SUMMARY
-    print(comment(document) if short else whole, end="")
+    print(comment(read_json(home / FILES["json"])) if short else whole, end="")
     return PASSED
 
 

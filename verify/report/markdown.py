@@ -17,12 +17,7 @@ MEASURES = ["check", "level", "measure", "required", "allowed", "compared", "hol
 
 def markdown(report: Mapping[str, Any]) -> str:
     """Verdict, overview, what failed, moved or was left out, head-room, every measure with its bound, environment."""
-    heads, rows = overview(report)
-    lines = [f"# {_text(report['name'])}: {_text(verdict(report))}", ""]
-    lines += [f"Verdict: {_text(sentence(report))}.", "", *_table(heads, rows), ""]
-    lines += _section("Failed", failed(report))
-    for entry in report["explanations"]:
-        lines += _section(f"Where the fault of {entry['variant']} is", entry["lines"])
+    lines = _beginning(report, "#")
     lines += _section("What the tolerances rest on, and this run does not", report["notices"])
     lines += _section("Moved since the run before, and still within bounds", moved(report))
     lines += _headroom(report)
@@ -40,18 +35,24 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def comment(report: Mapping[str, Any]) -> str:
     """Verdict, overview, and what failed, moved or was not run: short enough for a comment on a pull request."""
-    heads, rows = overview(report)
-    lines = [f"### {_text(report['name'])}: {_text(verdict(report))}", ""]
-    lines += [f"Verdict: {_text(sentence(report))}.", "", *_table(heads, rows), ""]
-    lines += _section("Failed", failed(report))
-    for entry in report["explanations"]:
-        lines += _section(f"Where the fault of {entry['variant']} is", entry["lines"])
+    lines = _beginning(report, "###")
     lines += _section("Not run", [f"{entry['what']}: {entry['reason']}" for entry in report["not_run"]])
     lines += _section("Moved since the run before, and still within bounds", moved(report))
     lines += ["Again:", "", "```console", *report["reproduce"]["commands"], "```", ""]
     text = "\n".join(lines)
     cut = "\n\n... (the rest is in the report)\n"
     return text if len(text) <= BIGGEST_COMMENT else text[: BIGGEST_COMMENT - len(cut)] + cut
+
+
+def _beginning(report: Mapping[str, Any], heading: str) -> list[str]:
+    """What every reader wants first: the verdict, the overview, what failed and where the fault is."""
+    heads, rows = overview(report)
+    lines = [f"{heading} {_text(report['name'])}: {_text(verdict(report))}", ""]
+    lines += [f"Verdict: {_text(sentence(report))}.", "", *_table(heads, rows), ""]
+    lines += _section("Failed", failed(report))
+    for entry in report["explanations"]:
+        lines += _section(f"Where the fault of {entry['variant']} is", entry["lines"])
+    return lines
 
 
 def _headroom(report: Mapping[str, Any]) -> list[str]:
