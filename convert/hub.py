@@ -77,14 +77,19 @@ def _commit(info: ModelInfo, where: str) -> str:
 def download(repository: str, commit: str, patterns: list[str], directory: Path) -> None:
     """Download the matching files of one commit into a directory; raises what `resolve` does. Shows progress.
 
-    Only files at the repository's top are fetched: a pattern's * would match in its folders too.
+    A pattern's * matches in folders too, so those at the repository's top are fetched first, without any folder's.
     """
     from huggingface_hub import snapshot_download
 
     with _failures(f"{repository}@{commit}", "download failed: "):
-        snapshot_download(
-            repository, revision=commit, local_dir=directory, allow_patterns=patterns, ignore_patterns=["*/*"]
-        )
+        for depth, wanted in ((0, [p for p in patterns if "/" not in p]), (1, [p for p in patterns if "/" in p])):
+            snapshot_download(
+                repository,
+                revision=commit,
+                local_dir=directory,
+                allow_patterns=wanted,
+                ignore_patterns=["/".join("*" * (depth + 2))],
+            )
     shutil.rmtree(directory / ".cache", ignore_errors=True)  # the client's bookkeeping, which holds times
 
 

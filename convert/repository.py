@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from convert import tokenizer_files
+from convert.tokenizer_files import write_json
 from model import genai_config
 from model.checkpoint import FETCH_AGAIN, refuse_pointer
 from model.contract import Dimensions
@@ -15,11 +15,6 @@ from pipeline.canonical import read_json
 from pipeline.errors import InputError
 
 DROPPED_CONFIG = ("_name_or_path", "torch_dtype", "dtype", "transformers_version", "task_specific_params")
-# What a machine left behind, what would run code, and (keys ending in _file) what names files anywhere on this one.
-DROPPED_TOKENIZER = ("auto_map", "cache_dir", "local_files_only", "name_or_path", "is_local", "backend")
-# transformers 5 saves this name for a tokenizer that has no class; neither transformers 4 nor Transformers.js knows it.
-CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast"}
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja")
 
 
 def with_defaults(config: Mapping[str, Any], defaults: Mapping[str, str]) -> dict[str, Any]:
@@ -35,68 +30,11 @@ def write(
 ) -> None:
     """Write config, generation config and tokenizer files; InputError for a tokenizer that does not fit the model."""
     kept = {key: value for key, value in config.items() if key not in DROPPED_CONFIG}
-    _write_json(target / "config.json", {**kept, "dtype": "float32"})
-    settings = _tokenizer_config(source)
-    tokenizer = _tokenizer(source, target, settings)
-    _check_vocabulary(len(tokenizer), dims, source, allow_padded=allow_padded_vocabulary)
-    if not (target / "tokenizer.json").is_file():
-        tokenizer.backend_tokenizer.save(str(target / "tokenizer.json"))
-    special: dict[str, Any] = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    if tokenizer.extra_special_tokens:
-        special["additional_special_tokens"] = [str(token) for token in tokenizer.extra_special_tokens]
-    if "eos_token" not in special:
-        hint = "add eos_token to tokenizer_config.json: generation could not end, ragged batches could not be padded"
-        raise InputError("tokenizer has no eos_token", where=source, hint=hint)
-    special.setdefault("pad_token", special["eos_token"])
-    _write_json(target / "special_tokens_map.json", special)
-    # As the loaders want it: plain strings (an object throws in Transformers.js), a pad token, the real context.
-    named = settings.get("tokenizer_class", type(tokenizer).__name__)
-    settings |= {"tokenizer_class": CLASSES.get(named, named), **special, "model_max_length": dims.context}
-    _write_json(target / "tokenizer_config.json", settings)
+    write_json(target / "config.json", {**kept, "dtype": "float32"})
+    tokenizer = tokenizer_files.write(source, target, dims, allow_padded_vocabulary=allow_padded_vocabulary)
     generation = _generation_config(source, tokenizer, config)
-    _write_json(target / "generation_config.json", generation)
-    _write_json(target / genai_config.FILE, genai_config.config(dims, generation, "fp32"))
-
-
-def _tokenizer(source: Path, target: Path, settings: dict[str, Any]) -> Any:
-    """The tokenizer, loaded from what `target` will hold, because the source's settings may name other files."""
-    from transformers import AutoTokenizer
-
-    for name in (*TOKENIZER_FILES, "special_tokens_map.json"):
-        if (source / name).is_file():
-            refuse_pointer(source / name)
-            shutil.copyfile(source / name, target / name)
-    _write_json(target / "tokenizer_config.json", settings)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(target, use_fast=True, trust_remote_code=False, local_files_only=True)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the tokenizers library raises bare Exception, and a panic in Rust, which is none
-        hint = "fetch tokenizer.json (or vocab.json and merges.txt) again"
-        raise InputError(f"tokenizer cannot be loaded: {error}", where=source, hint=hint) from error
-    if not tokenizer.is_fast:  # such as ByT5's
-        what = f"{type(tokenizer).__name__} cannot be written as tokenizer.json, which the loaders read"
-        raise InputError(what, where=source, hint="use a checkpoint whose tokenizer has a tokenizer.json of its own")
-    return tokenizer
-
-
-def _check_vocabulary(size: int, dims: Dimensions, where: Path, *, allow_padded: bool) -> None:
-    if size == dims.vocabulary or (allow_padded and size < dims.vocabulary):
-        return
-    hint = "use the tokenizer that belongs to the model"
-    if size < dims.vocabulary:
-        hint += ", or set source.padded_vocabulary = true if the embedding is padded on purpose"
-    what = f"tokenizer has {size} tokens, config key vocab_size is {dims.vocabulary}"
-    raise InputError(what, where=where, hint=hint)
-
-
-def _tokenizer_config(source: Path) -> dict[str, Any]:
-    path = source / "tokenizer_config.json"
-    config = _read_object(path) if path.is_file() else {}
-    kept = {key: value for key, value in config.items() if key not in DROPPED_TOKENIZER and not key.endswith("_file")}
-    if isinstance(kept.get("extra_special_tokens"), list):  # transformers 5's word, where 4 wants an object
-        kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
-    return kept
+    write_json(target / "generation_config.json", generation)
+    write_json(target / genai_config.FILE, genai_config.config(dims, generation, "fp32"))
 
 
 def _generation_config(source: Path, tokenizer: Any, model: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +59,3 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError("not a JSON object", where=path, hint=FETCH_AGAIN)
     return dict(value)
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from convert import hub, pickled
-from model import architecture, checkpoint
+from model import architecture, checkpoint, tokenizer
 from model.architecture import Configuration
 from model.checkpoint import FETCH_AGAIN, Checkpoint
 from model.contract import Dimensions
@@ -27,13 +27,7 @@ PATTERNS = [
     "generation_config.json",
     "*.safetensors",
     "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
+    *tokenizer.PATTERNS,
     "README.md",
     "LICENSE*",
 ]
@@ -56,13 +50,23 @@ def resolve(recipe: Recipe, directory: Path | None, commit: str | None, target: 
 
 
 def patterns(recipe: Recipe) -> list[str]:
-    """Patterns of the names of the files that a source may consist of, all at its top."""
+    """Patterns of the paths of the files that a source may consist of."""
     return [*PATTERNS, *([checkpoint.PICKLE] if recipe.source.allow_pickle else [])]
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Return whether a file of this name belongs to a source."""
-    return "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    """Return whether a file of this path, relative to the checkpoint, belongs to a source."""
+    return any(
+        name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern)  # a * is no folder
+        for pattern in patterns
+    )
+
+
+def files(directory: Path, patterns: Sequence[str]) -> list[str]:
+    """Paths, relative to a checkpoint's directory, of the files that belong to a source, sorted."""
+    paths = [*directory.iterdir(), *(directory / tokenizer.TEMPLATES).glob("*")]
+    names = [path.relative_to(directory).as_posix() for path in paths if path.is_file()]
+    return sorted(name for name in names if matches(name, patterns))
 
 
 def _from_hub(recipe: Recipe, commit: str | None, patterns: list[str], target: Path) -> store.Artifact:
@@ -84,14 +88,15 @@ def _from_hub(recipe: Recipe, commit: str | None, patterns: list[str], target: P
 
 def _from_directory(recipe: Recipe, directory: Path, patterns: list[str], target: Path) -> store.Artifact:
     wanted = _complete(_manifest(recipe, origin="directory", commit=None), *_inspect(recipe, directory))
-    names = sorted(path.name for path in directory.iterdir() if path.is_file() and matches(path.name, patterns))
+    names = files(directory, patterns)
     known = store.up_to_date(target, wanted)
-    if known is not None and known.manifest.files == tuple(_entry(directory / name) for name in names):
+    if known is not None and known.manifest.files == tuple(_entry(directory, name) for name in names):
         say("source: unchanged")
         return known
     say(f"source: copying {len(names)} files from {directory}")
     with store.staging(target) as staged:
         for name in names:
+            (staged / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(directory / name, staged / name)
         _inspect(recipe, staged)  # what is kept is what was checked, even if the directory changed meanwhile
         return store.seal(staged, target, wanted)
@@ -184,5 +189,6 @@ def _complete(manifest: Manifest, dims: Dimensions, license_: str | None) -> Man
     return replace(manifest, source={**manifest.source, "license": license_}, facts={"dimensions": asdict(dims)})
 
 
-def _entry(path: Path) -> FileEntry:
-    return FileEntry(path.name, path.stat().st_size, file_digest(path))
+def _entry(directory: Path, name: str) -> FileEntry:
+    path = directory / name
+    return FileEntry(name, path.stat().st_size, file_digest(path))

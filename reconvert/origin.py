@@ -38,9 +38,9 @@ def look_up(recipe: Recipe) -> Origin:
         directory = recipe.path.parent / recipe.source.path
         if not directory.is_dir():
             raise InputError("not a directory", where=directory, hint="name the checkpoint in source.path")
-        files = [path for path in directory.iterdir() if path.is_file() and source.matches(path.name, wanted)]
-        digests = {path.name: file_digest(path) for path in files}
-        sizes = {path.name: path.stat().st_size for path in files}
+        files = source.files(directory, wanted)
+        digests = {name: file_digest(directory / name) for name in files}
+        sizes = {name: (directory / name).stat().st_size for name in files}
         license_, commit = source.license_of(directory), None
     content = {name: value for name, value in digests.items() if source.matches(name, wanted) and name != CARD}
     weight_bytes = sum(sizes[name] for name in content if name.endswith(WEIGHTS))

@@ -11,19 +11,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model import genai_config
+from model import genai_config, tokenizer_form
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from pipeline.variants import FILES
+from verify.candidate import chat_templates
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
 
+JUDGED = ("vocabulary", "merges", "scores", "added", "normalizer", "settings")
+CLASSES = {"TokenizersBackend": "PreTrainedTokenizer"}  # one class, renamed by transformers 5
 TOKENS = ("bos_token", "eos_token", "unk_token")
-ADDED = ("special", "single_word", "lstrip", "rstrip", "normalized")  # how an added token is found in a text
-# Of a model in tokenizer.json: what changes how a text is cut, beside its vocabulary and merges.
-SETTINGS = ("type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
-            "byte_fallback", "ignore_merges")  # fmt: skip
 CODE = "auto_map names code to run, which the source does not"
 CACHE = "float32"  # of every graph, by the loaders' contract
 
@@ -33,11 +32,17 @@ Facts = Mapping[str, Any]
 def stated(reference: Reference) -> dict[str, Any]:
     """Return what the source's own files come to, as transformers has loaded them."""
     tokenizer, config = reference.tokenizer, reference.model.config
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    form = tokenizer_form.form(tokenizer.backend_tokenizer.to_str(), reference.directory)
+    ids = tokenizer("a", verbose=False)["input_ids"]
     aliases = {alias: getattr(config, name, None) for alias, name in type(config).attribute_map.items()}
     ends = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
     return {
-        **_cutting(content),
+        **{key: form[key] for key in JUDGED},
+        "prefix": (form["pre_tokenizer"] or {}).get("add_prefix_space"),
+        "adds": {
+            "add_bos_token": ids[:1] == [tokenizer.bos_token_id],
+            "add_eos_token": ids[-1:] == [tokenizer.eos_token_id],
+        },
         "class": _class(type(tokenizer).__name__),
         "tokens": dict(tokenizer.special_tokens_map),
         "template": tokenizer.chat_template,
@@ -50,11 +55,10 @@ def stated(reference: Reference) -> dict[str, Any]:
 
 def vocabulary(directory: Path, facts: Facts) -> list[str]:
     """tokenizer.json; and vocab.json, merges.txt and added_tokens.json, which only Python's tokenizers read."""
-    content = object_of(directory / "tokenizer.json")
     try:
-        found = _cutting(content)
-    except (AttributeError, KeyError, TypeError) as error:
-        return [f"tokenizer.json: not a tokenizer's table: {type(error).__name__}: {error}"]
+        found = tokenizer_form.read(directory / "tokenizer.json")
+    except InputError as error:
+        return [f"tokenizer.json: {error.what}"]
     problems = [f"tokenizer.json: {text}" for text in _other(found["vocabulary"], facts["vocabulary"])]
     if found["merges"] != facts["merges"]:
         at = next((i for i, pair in enumerate(zip(found["merges"], facts["merges"], strict=False)) if len({*pair}) > 1),
@@ -62,12 +66,12 @@ def vocabulary(directory: Path, facts: Facts) -> list[str]:
         problems.append(f"tokenizer.json: merges differ from the source's from number {at} on")
     problems += [
         f"tokenizer.json: {name} is {json.dumps(found[name])[:60]}, not {json.dumps(facts[name])[:60]}"
-        for name in ("added", "normalizer", "settings")
+        for name in ("scores", "added", "normalizer", "settings")
         if found[name] != facts[name]
     ]
     if (directory / "vocab.json").is_file():
         other = object_of(directory / "vocab.json")
-        whole = all(token in other for token in content["model"]["vocab"])
+        whole = found["vocabulary"].keys() - found["added"].keys() <= other.keys()
         problems += [f"vocab.json: {text}" for text in _other({**facts["vocabulary"], **other}, facts["vocabulary"])]
         problems += [] if whole else ["vocab.json lacks tokens of tokenizer.json"]
     if (directory / "merges.txt").is_file():
@@ -87,11 +91,14 @@ def tokenizer_config(directory: Path, source: Facts, facts: Facts) -> list[str]:
     map_file = directory / "special_tokens_map.json"
     if map_file.is_file():
         problems += _special(object_of(map_file), map_file.name, facts)
-    if "tokenizer_class" in config and _class(str(config["tokenizer_class"])) != facts["class"]:
+    classes = (facts["class"], _class(str(source.get("tokenizer_class"))))
+    if "tokenizer_class" in config and _class(str(config["tokenizer_class"])) not in classes:
         problems.append(f"{name}: tokenizer_class is {config['tokenizer_class']!r}, not {facts['class']!r}")
-    for key in ("add_bos_token", "add_eos_token"):
-        if bool(config.get(key)) != bool(source.get(key)):
+    for key, does in facts["adds"].items():
+        if bool(config.get(key)) not in (bool(source.get(key)), does):
             problems.append(f"{name}: {key} is {config.get(key)!r}, not {source.get(key)!r}")
+    if facts["prefix"] is not None and bool(config.get("add_prefix_space")) != facts["prefix"]:
+        problems.append(f"{name}: add_prefix_space is {config.get('add_prefix_space')!r}, not {facts['prefix']!r}")
     key = "clean_up_tokenization_spaces"  # Transformers.js: true, if nothing is said
     if config.get(key) not in (source.get(key), facts["clean_up"]):
         problems.append(f"{name}: {key} is {config.get(key)!r}, not {facts['clean_up']!r}")
@@ -99,9 +106,7 @@ def tokenizer_config(directory: Path, source: Facts, facts: Facts) -> list[str]:
     listed = {_content(token): _number(index) for index, token in added.items()} if isinstance(added, dict) else {}
     problems += [f"{name}: {text}" for text in _other({**facts["vocabulary"], **listed}, facts["vocabulary"])]
     problems += [f"{name}: {CODE}"] if config.get("auto_map") and not source.get("auto_map") else []
-    if _template(directory, config) != facts["template"]:
-        problems.append(f"{name}: the chat template is another than the source's")
-    return problems
+    return [*problems, *chat_templates.problems(directory, config, facts["template"], facts["tokens"])]
 
 
 def generation(found: Facts, source: Facts, facts: Facts, end: int | None) -> list[str]:
@@ -176,18 +181,6 @@ def _browsers(table: Any, where: str = "transformers.js_config") -> Iterator[str
         yield from _browsers(own, f"{where}.device_config.{device}")
 
 
-def _cutting(content: Facts) -> dict[str, Any]:
-    """Of a tokenizer.json: every token's id, the merges in order, added tokens, and settings; whatever their form."""
-    model, added = content["model"], {token["content"]: token for token in content.get("added_tokens") or ()}
-    return {
-        "vocabulary": {**model["vocab"], **{text: token["id"] for text, token in added.items()}},
-        "merges": [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]],
-        "added": {text: [bool(token.get(key)) for key in ADDED] for text, token in sorted(added.items())},
-        "normalizer": content.get("normalizer"),
-        "settings": {key: model[key] for key in SETTINGS if model.get(key)},
-    }
-
-
 def _other(found: Facts, wanted: Facts) -> list[str]:
     """The first token with another id than the source's, and how many there are."""
     differing = [token for token in {**wanted, **found} if found.get(token) != wanted.get(token)]
@@ -209,17 +202,6 @@ def _special(config: Facts, name: str, facts: Facts) -> Iterator[str]:
         yield f"{name}: pad_token {_content(pad)!r} is no token of the vocabulary"
 
 
-def _template(directory: Path, config: Facts) -> Any:
-    """The chat template, which has a file of its own or a key; several have names."""
-    path = directory / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8", errors="replace")
-    value = config.get("chat_template")
-    if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
-        return {entry.get("name"): entry.get("template") for entry in value}
-    return value
-
-
 def _content(token: Any) -> str:
     return str(token.get("content")) if isinstance(token, dict) else str(token)
 
@@ -229,4 +211,5 @@ def _number(text: str) -> int | str:
 
 
 def _class(name: str) -> str:
-    return name.removesuffix("Fast")
+    """The name without what differs between the major versions of transformers."""
+    return CLASSES.get(name, name).removesuffix("Fast")

@@ -84,12 +84,21 @@ def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Cas
     tokenizer = reference.tokenizer
     ids = [list(map(int, tokenizer(string, verbose=False)["input_ids"])) for string in strings]
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    texts = [tokenizer.decode(entry, **options) for entry in (*ids, range(len(tokenizer)))]
+    known = sorted(tokenizer.get_vocab().values())
+    texts = [tokenizer.decode(entry, **options) for entry in (*ids, known)]
     config = {k: v for k, v in read_json(reference.directory / "config.json").items() if k not in FREE}
     beside_it = {
         name: _read(reference.directory / name) for name in ("generation_config.json", "tokenizer_config.json")
     }
-    facts = {"strings": strings, "ids": ids, "texts": texts, "config": config, "end": reference.end, **beside_it}
+    facts = {
+        "strings": strings,
+        "ids": ids,
+        "known": known,
+        "texts": texts,
+        "config": config,
+        "end": reference.end,
+        **beside_it,
+    }
     facts |= {"context": reference.dimensions.context, "stated": sidecar_files.stated(reference)}
     yield Case("tokenizer", facts=facts)
 
@@ -145,7 +154,7 @@ def _tokenization(directory: Path, case: Case) -> tuple[list[str], list[str]]:
     try:
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         encoded = [tokenizer.encode(string).ids for string in case.facts["strings"]]
-        everything = [*case.facts["ids"], range(tokenizer.get_vocab_size())]
+        everything = [*case.facts["ids"], case.facts["known"]]
         decoded = [tokenizer.decode(list(ids), skip_special_tokens=True) for ids in everything]
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -218,9 +227,9 @@ def _tokenizer_config(config: dict[str, Any], case: Case) -> list[str]:
     ]
     if config.get("model_max_length") not in (None, context, source.get("model_max_length")):
         problems.append(f"tokenizer_config.json: model_max_length is {config['model_max_length']!r}, not {context}")
-    for key in ("bos_token", "eos_token", "unk_token", "add_prefix_space"):
-        wanted = source.get(key)
-        wanted = wanted.get("content") if isinstance(wanted, dict) else wanted
+    tokens = case.facts["stated"]["tokens"]
+    for key in ("bos_token", "eos_token", "unk_token"):
+        wanted = tokens.get(key) if source.get(key) is not None else None
         if wanted is not None and config.get(key) != wanted:
             problems.append(f"tokenizer_config.json: {key} is {config.get(key)!r}, not {wanted!r}")
     if not config.get("pad_token") and not config.get("eos_token"):

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 
-from model import checkpoint
+from model import checkpoint, tokenizer
 from model.architecture import Architecture, of_model_type
 from model.contract import Dimensions
 from model.landmarks import Landmarks
@@ -47,15 +47,13 @@ class Reference:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 directory, dtype=torch.float32, **checkpoint.loading(allow_pickle=allow_pickle)
             )
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(
-                directory, local_files_only=True, trust_remote_code=False
-            )
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
             # The tokenizers library raises bare Exception, and a panic in Rust, which is none.
             hint = "name the checkpoint's directory with --source"
             raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
+        self.tokenizer: Any = tokenizer.load(directory)
         self.model: Any
         self.model, info = loaded
         parts = ("missing_keys", "unexpected_keys", "mismatched_keys")

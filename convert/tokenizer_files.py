@@ -1,0 +1,193 @@
+"""The tokenizer's files beside the graph: what transformers makes of the source's, in the form that loaders read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from model import tokenizer as reader
+from model import tokenizer_form
+from model.contract import Dimensions
+from model.tokenizer_form import Form
+from pipeline.canonical import read_json
+from pipeline.command import say
+from pipeline.errors import InputError
+
+# transformers 5 has this name for a tokenizer that has no class; neither transformers 4 nor Transformers.js knows it.
+CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast"}
+SIDES = {"add_bos_token": 0, "add_eos_token": -1}
+
+
+def write(source: Path, target: Path, dims: Dimensions, *, allow_padded_vocabulary: bool) -> Any:
+    """Write the files beside the config.json that lies in `target` already, and return the source's tokenizer.
+
+    Raises InputError for a tokenizer that cannot be read (model.tokenizer), or does not fit the model. Says so where
+    what is written is not what one of the source's files says, because transformers reads another.
+    """
+    tokenizer = reader.load(source)
+    _check_vocabulary(tokenizer, dims, source, allow_padded=allow_padded_vocabulary)
+    form = _write_table(source, target, tokenizer)
+    _write_others(source, target, form)
+    special = _special(tokenizer, source)
+    write_json(target / reader.SPECIAL, special)
+    write_json(target / reader.CONFIG, _settings(source, tokenizer, special, form, dims))
+    if isinstance(tokenizer.chat_template, str) and (source / reader.TEMPLATE).is_file():
+        shutil.copyfile(source / reader.TEMPLATE, target / reader.TEMPLATE)
+    _say_templates(source, tokenizer)
+    _check_written(target, form, source)
+    return tokenizer
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a table as all files of settings are written."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _check_vocabulary(tokenizer: Any, dims: Dimensions, where: Path, *, allow_padded: bool) -> None:
+    """InputError for tokens without a row of the embedding, or, unless it is padded, for rows without a token."""
+    size, rows = len(tokenizer), dims.vocabulary
+    beyond = {token: index for token, index in tokenizer.get_vocab().items() if index >= rows}
+    added = {token for token in beyond if token in tokenizer.get_added_vocab()}
+    if beyond and len(added) == len(beyond):
+        token = min(beyond, key=lambda text: beyond[text])
+        what = f"token {token!r} has id {beyond[token]}, config key vocab_size is {rows}"
+        raise InputError(what, where=where, hint=_how_to_fit(tokenizer, token, max(beyond.values()) + 1, where))
+    if not beyond and (size == rows or allow_padded):
+        return
+    hint = "use the tokenizer that belongs to the model"
+    if not beyond:
+        hint += ", or set source.padded_vocabulary = true if the embedding is padded on purpose"
+    raise InputError(f"tokenizer has {size} tokens, config key vocab_size is {rows}", where=where, hint=hint)
+
+
+def _how_to_fit(tokenizer: Any, token: str, rows: int, where: Path) -> str:
+    """Return what to do about an added token without a row, by the file that adds it."""
+    quoted = json.dumps(token, ensure_ascii=False)
+    names = (reader.TABLE, reader.CONFIG, reader.SPECIAL, reader.ADDED)
+    files = [name for name in names if (where / name).is_file() and quoted in (where / name).read_text("utf-8")]
+    if not files:
+        return (
+            f"{type(tokenizer).__name__} adds it, because {reader.CONFIG} does not say which tokens the model has: "
+            "state bos_token, eos_token and unk_token there"
+        )
+    return (
+        f"take the token out of {' and '.join(files)}, or give it a row where the model was trained "
+        f"(resize_token_embeddings({rows})), and save the checkpoint again"
+    )
+
+
+def _write_table(source: Path, target: Path, tokenizer: Any) -> Form:
+    """Write tokenizer.json, the source's own where the class changes nothing; the form of what is written."""
+    from tokenizers import Tokenizer
+
+    content = tokenizer.backend_tokenizer.to_str()
+    form = tokenizer_form.form(content, source)
+    own = source / reader.TABLE
+    if own.is_file():
+        stated, table = tokenizer_form.read(own), read_json(own)
+        set_up = [key for key in ("truncation", "padding") if table.get(key) is not None]
+        other = [*(key for key in form if form[key] != stated[key]), *set_up]
+        if not other:
+            shutil.copyfile(own, target / reader.TABLE)
+            return form
+        what = f"{reader.TABLE} is written as {type(tokenizer).__name__} of transformers {version('transformers')}"
+        say(
+            f"fp32: WARNING: {what} reads it: {', '.join(other)} differ{'s' * (len(other) == 1)} from the source's file"
+        )
+    Tokenizer.from_str(content).save(str(target / reader.TABLE))
+    return form
+
+
+def _write_others(source: Path, target: Path, form: Form) -> None:
+    """Copy the files that only Python's slow tokenizers read, where they say what tokenizer.json says."""
+    vocabulary = form["vocabulary"]
+    right = {"vocab.json": False, "merges.txt": False, reader.ADDED: True}
+    if (source / "vocab.json").is_file() and (source / "merges.txt").is_file():
+        own = read_json(source / "vocab.json")
+        lines = (source / "merges.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        merges = [line for line in lines if line and not line.startswith("#version")]
+        whole = form["merges"] == merges and vocabulary.keys() - form["added"].keys() <= own.keys()
+        right["vocab.json"] = right["merges.txt"] = whole and own.items() <= vocabulary.items()
+    if (source / reader.ADDED).is_file():
+        right[reader.ADDED] = read_json(source / reader.ADDED).items() <= vocabulary.items()
+    for name, same in right.items():
+        if same and (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+        elif (source / name).is_file():
+            say(f"fp32: WARNING: {name} is left out: it says other things than {reader.TABLE}, which loaders read")
+
+
+def _special(tokenizer: Any, source: Path) -> dict[str, Any]:
+    """Special tokens by their names as plain strings, a padding token among them; InputError without an end token."""
+    special: dict[str, Any] = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    for file in (reader.CONFIG, reader.SPECIAL):
+        stated = read_json(source / file) if (source / file).is_file() else {}
+        for name, token in special.items():
+            own = stated.get(name)
+            text = own.get("content") if isinstance(own, dict) else own
+            if text is not None and text != token:
+                say(f"fp32: WARNING: {name} is {token!r}, as transformers reads the source; its {file} says {text!r}")
+    if tokenizer.extra_special_tokens:
+        special["additional_special_tokens"] = [str(token) for token in tokenizer.extra_special_tokens]
+    if "eos_token" not in special:
+        hint = "add eos_token to tokenizer_config.json: generation could not end, ragged batches could not be padded"
+        raise InputError("tokenizer has no eos_token", where=source, hint=hint)
+    special.setdefault("pad_token", special["eos_token"])
+    return special
+
+
+def _settings(source: Path, tokenizer: Any, special: Mapping[str, Any], form: Form, dims: Dimensions) -> dict[str, Any]:
+    """tokenizer_config.json as loaders want it: plain strings (an object throws in Transformers.js), the real context.
+
+    Transformers.js reads chat templates here alone. transformers 4 lets add_prefix_space and added_tokens_decoder
+    change what tokenizer.json says, so they say the same.
+    """
+    settings = reader.settings(source)
+    own, loaded = settings.get("tokenizer_class"), type(tokenizer).__name__
+    name = own if own and own.removesuffix("Fast") == loaded.removesuffix("Fast") else loaded
+    settings |= {"tokenizer_class": CLASSES.get(name, name), **special, "model_max_length": dims.context}
+    settings.setdefault("clean_up_tokenization_spaces", bool(tokenizer.clean_up_tokenization_spaces))
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = [{"name": name, "template": text} for name, text in template.items()]
+    settings |= {"chat_template": template} if template is not None else {}
+    spaced = (form["pre_tokenizer"] or {}).get("add_prefix_space")
+    if spaced is not None and (spaced or "add_prefix_space" in settings):
+        settings["add_prefix_space"] = spaced
+    if "added_tokens_decoder" in settings:
+        tokens = tokenizer.added_tokens_decoder
+        settings["added_tokens_decoder"] = {
+            str(index): {"content": token.content, **{flag: getattr(token, flag) for flag in tokenizer_form.FLAGS}}
+            for index, token in tokens.items()
+        }
+    ids = tokenizer("a", verbose=False)["input_ids"]
+    for key, place in SIDES.items():
+        if key in settings:
+            end = tokenizer.bos_token_id if place == 0 else tokenizer.eos_token_id
+            settings[key] = len(ids) > 0 and ids[place] == end
+    return settings
+
+
+def _say_templates(source: Path, tokenizer: Any) -> None:
+    """Say which of several chat templates is written, and which is none of the tokenizer's."""
+    config = reader.settings(source).get("chat_template")
+    if reader.templates(source) and config is not None and config != tokenizer.chat_template:
+        what = f"the chat template of {reader.CONFIG} is left out"
+        say(f"fp32: WARNING: {what}: transformers reads {reader.TEMPLATE} and {reader.TEMPLATES} before it")
+    if (source / reader.PROCESSOR_TEMPLATE).is_file():
+        what = f"{reader.PROCESSOR_TEMPLATE} is left out: transformers reads it for models of pictures and sound alone"
+        say(f"fp32: WARNING: {what}; if it is this model's, save its text as {reader.TEMPLATE}")
+
+
+def _check_written(target: Path, form: Form, source: Path) -> None:
+    """InputError if the class, which changes what it reads, reads another tokenizer from its own files."""
+    again = tokenizer_form.form(reader.load(target).backend_tokenizer.to_str(), source)
+    other = [key for key in form if form[key] != again[key]]
+    if other:
+        what = f"the tokenizer's class changes {', '.join(other)} each time that its files are read"
+        hint = f"set tokenizer_class in {reader.CONFIG} to PreTrainedTokenizerFast, if {reader.TABLE} is right"
+        raise InputError(what, where=source, hint=hint)
