@@ -38,6 +38,9 @@ def write(source: Path, target: Path, dims: Dimensions, *, allow_padded_vocabula
     if isinstance(tokenizer.chat_template, str) and (source / reader.TEMPLATE).is_file():
         shutil.copyfile(source / reader.TEMPLATE, target / reader.TEMPLATE)
     _say_templates(source, tokenizer)
+    if (source / reader.CONFIG).is_file() and "auto_map" in read_json(source / reader.CONFIG):
+        what = f"auto_map of {reader.CONFIG}, code of the repository's, is ignored"
+        say(f"fp32: WARNING: {what}: the tokenizer is {type(tokenizer).__name__} of transformers")
     _check_written(target, form, source)
     return tokenizer
 
@@ -48,31 +51,53 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _check_vocabulary(tokenizer: Any, dims: Dimensions, where: Path, *, allow_padded: bool) -> None:
-    """InputError for tokens without a row of the embedding, or, unless it is padded, for rows without a token."""
-    size, rows = len(tokenizer), dims.vocabulary
-    beyond = {token: index for token, index in tokenizer.get_vocab().items() if index >= rows}
-    added = {token for token in beyond if token in tokenizer.get_added_vocab()}
-    if beyond and len(added) == len(beyond):
-        token = min(beyond, key=lambda text: beyond[text])
-        what = f"token {token!r} has id {beyond[token]}, config key vocab_size is {rows}"
-        raise InputError(what, where=where, hint=_how_to_fit(tokenizer, token, max(beyond.values()) + 1, where))
-    if not beyond and (size == rows or allow_padded):
+    """InputError for tokens without a row of the embedding or of one id, or, unless it is padded, rows without one."""
+    vocabulary, rows = tokenizer.get_vocab(), dims.vocabulary
+    last = max(vocabulary, key=lambda text: vocabulary[text], default="")
+    if last in tokenizer.get_added_vocab() or len(vocabulary) <= rows:
+        beyond = sorted((index, token) for token, index in vocabulary.items() if index >= rows)
+        if beyond:
+            index, token = beyond[0]
+            what = f"token {token!r} has id {index}, config key vocab_size is {rows}"
+            raise InputError(what, where=where, hint=_how_to_fit(tokenizer, token, vocabulary[last] + 1, where))
+    owner: dict[int, str] = {}
+    for token, index in vocabulary.items():
+        if owner.setdefault(index, token) != token:
+            what = f"tokens {owner[index]!r} and {token!r} have the same id, {index}"
+            raise InputError(what, where=where, hint=f"give each its own id in {reader.TABLE}, or remove one")
+    if len(vocabulary) == rows or (allow_padded and len(vocabulary) < rows):
         return
     hint = "use the tokenizer that belongs to the model"
-    if not beyond:
+    if len(vocabulary) < rows:
+        unread = _unread(tokenizer, where)
         hint += ", or set source.padded_vocabulary = true if the embedding is padded on purpose"
-    raise InputError(f"tokenizer has {size} tokens, config key vocab_size is {rows}", where=where, hint=hint)
+        hint = (
+            f"list {unread} in added_tokens_decoder of {reader.CONFIG} too, which transformers reads"
+            if unread
+            else hint
+        )
+    raise InputError(f"tokenizer has {len(vocabulary)} tokens, config key vocab_size is {rows}", where=where, hint=hint)
+
+
+def _unread(tokenizer: Any, where: Path) -> str:
+    """Tokens that tokenizer.json adds and transformers does not read there, as a text of a few; empty without any."""
+    if not (where / reader.TABLE).is_file():
+        return ""
+    known = tokenizer.get_vocab()
+    tokens = [token for token in tokenizer_form.read(where / reader.TABLE)["added"] if token not in known]
+    return ", ".join(map(repr, tokens[:3]))
 
 
 def _how_to_fit(tokenizer: Any, token: str, rows: int, where: Path) -> str:
-    """Return what to do about an added token without a row, by the file that adds it."""
+    """Return what to do about a token without a row, by what adds it."""
     quoted = json.dumps(token, ensure_ascii=False)
-    names = (reader.TABLE, reader.CONFIG, reader.SPECIAL, reader.ADDED)
+    names = (reader.TABLE, reader.CONFIG, reader.SPECIAL, reader.ADDED, "vocab.json")
     files = [name for name in names if (where / name).is_file() and quoted in (where / name).read_text("utf-8")]
     if not files:
+        roles = [role for role, text in tokenizer.special_tokens_map.items() if text == token]
         return (
-            f"{type(tokenizer).__name__} adds it, because {reader.CONFIG} does not say which tokens the model has: "
-            "state bos_token, eos_token and unk_token there"
+            f"{type(tokenizer).__name__} adds it as {' and '.join(roles)}, because {reader.CONFIG} does not name the "
+            "model's own: name a token of the vocabulary there"
         )
     return (
         f"take the token out of {' and '.join(files)}, or give it a row where the model was trained "
@@ -94,12 +119,18 @@ def _write_table(source: Path, target: Path, tokenizer: Any) -> Form:
         if not other:
             shutil.copyfile(own, target / reader.TABLE)
             return form
+        token = _first_other(form, stated)
+        differing = ", ".join(other) + ("" if token is None else f" (of token {token!r})")
         what = f"{reader.TABLE} is written as {type(tokenizer).__name__} of transformers {version('transformers')}"
-        say(
-            f"fp32: WARNING: {what} reads it: {', '.join(other)} differ{'s' * (len(other) == 1)} from the source's file"
-        )
+        say(f"fp32: WARNING: {what} reads it; the source's file has other: {differing}")
     Tokenizer.from_str(content).save(str(target / reader.TABLE))
     return form
+
+
+def _first_other(form: Form, stated: Form) -> str | None:
+    """The first token whose id, or way to be found in a text, differs."""
+    tokens = ((key, token) for key in ("vocabulary", "added") for token in {**stated[key], **form[key]})
+    return next((token for key, token in tokens if form[key].get(token) != stated[key].get(token)), None)
 
 
 def _write_others(source: Path, target: Path, form: Form) -> None:

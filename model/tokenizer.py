@@ -47,6 +47,7 @@ def load(directory: Path) -> Any:
     """
     stated = settings(directory)
     _check_files(directory)
+    _check_class(directory, stated)
     with TemporaryDirectory() as place:
         _copy(directory, Path(place), stated)
         tokenizer = _loaded(Path(place), directory, stated)
@@ -56,7 +57,8 @@ def load(directory: Path) -> Any:
     _require_vocabulary(directory, type(tokenizer).__name__)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    _try(tokenizer, directory)
+    _check_template(tokenizer.chat_template, directory)
+    _try(tokenizer, directory, stated)
     return tokenizer
 
 
@@ -81,6 +83,9 @@ def _check_files(directory: Path) -> None:
     for name in FILES:
         if (directory / name).is_file():
             refuse_pointer(directory / name)
+    for name in ("merges.txt", "vocab.txt"):
+        if (directory / name).is_file():
+            _refuse_mark(directory / name)
     for name in JSON:
         if (directory / name).is_file() and name != TABLE:
             _object(directory / name)
@@ -93,6 +98,36 @@ def _check_files(directory: Path) -> None:
             path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"not UTF-8: {error}", where=path, hint="save the template as UTF-8") from error
+
+
+def _check_class(directory: Path, stated: Mapping[str, Any]) -> None:
+    """InputError for a class that is no tokenizer's: transformers would build whatever has this name."""
+    from transformers import PreTrainedTokenizerBase
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+    config = directory / "config.json"
+    for path, table in ((directory / CONFIG, stated), (config, read_config(config))):
+        name = table.get("tokenizer_class")
+        if name is None:
+            continue
+        if not isinstance(name, str):
+            what = f"key tokenizer_class is {name!r}, not the name of a class"
+            raise InputError(what, where=path, hint="name the class, or remove the key")
+        found = tokenizer_class_from_name(name)
+        if found is not None and not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
+            hint = "name the tokenizer's class, or PreTrainedTokenizerFast for what tokenizer.json says"
+            raise InputError(f"key tokenizer_class is {name!r}, which is no tokenizer", where=path, hint=hint)
+    versions = stated.get("fast_tokenizer_files")
+    if versions is not None and versions != [TABLE]:
+        hint = f"give the newest of them the name {TABLE}, and remove the key"
+        raise InputError("key fast_tokenizer_files names other files", where=directory / CONFIG, hint=hint)
+
+
+def _check_template(template: Any, directory: Path) -> None:
+    named = template if isinstance(template, dict) else {"default": template or ""}
+    if not all(isinstance(text, str) for text in named.values()):
+        hint = "write the template as a string, or a list of objects with name and template"
+        raise InputError("key chat_template is no template", where=directory / CONFIG, hint=hint)
 
 
 def _copy(directory: Path, place: Path, stated: Mapping[str, Any]) -> None:
@@ -131,10 +166,15 @@ def _refusal(directory: Path, stated: Mapping[str, Any], error: BaseException) -
     wrong = _wrong_setting(stated)
     if wrong is not None:
         return InputError(wrong, where=directory / CONFIG, hint="correct the key, or remove it")
+    if table.is_file() and "added_tokens" not in read_json(table):
+        return InputError("key added_tokens is missing", where=table, hint='add "added_tokens": []')
     name = stated.get("tokenizer_class")
     what = f"{library} cannot load the tokenizer{f' as {name}' if name else ''}: {type(error).__name__}: {error}"
     hint = (
-        f"if {TABLE} is right and its class is not, set tokenizer_class in {CONFIG} to PreTrainedTokenizerFast; "
+        f"if no class of transformers has this name, set tokenizer_class in {CONFIG} to that of the model's kind, "
+        "such as GPT2Tokenizer"
+        if not table.is_file()
+        else f"if {TABLE} is right and its class is not, set tokenizer_class in {CONFIG} to PreTrainedTokenizerFast; "
         "otherwise make AutoTokenizer.from_pretrained(DIR) work first"
     )
     return InputError(what, where=directory, hint=hint)
@@ -148,9 +188,9 @@ def _wrong_setting(stated: Mapping[str, Any]) -> str | None:
             return f'key {key} is an object without "__type": "AddedToken"; write the token as a string'
         if value is not None and not isinstance(value, str | dict):
             return f"key {key} is {value!r}, not a string"
-    name, template = stated.get("tokenizer_class"), stated.get("chat_template")
-    if name is not None and not isinstance(name, str):
-        return f"key tokenizer_class is {name!r}, not the name of a class"
+    template, longest = stated.get("chat_template"), stated.get("model_max_length")
+    if longest is not None and not isinstance(longest, int | float):
+        return f"key model_max_length is {longest!r}, not a number"
     added = stated.get("added_tokens_decoder", {})
     if not isinstance(added, dict) or not all(
         key.isdecimal() and isinstance(token, dict) and isinstance(token.get("content"), str)
@@ -185,7 +225,7 @@ def _require_vocabulary(directory: Path, name: str) -> None:
     raise InputError(f"no tokenizer: none of {TABLE}, vocab.json, vocab.txt is there", where=directory, hint=hint)
 
 
-def _try(tokenizer: Any, directory: Path) -> None:
+def _try(tokenizer: Any, directory: Path, stated: Mapping[str, Any]) -> None:
     """Refuse a tokenizer that fails for some text, gives ids that are no tokens', or does what no file can state."""
     table = json.loads(tokenizer.backend_tokenizer.to_str())
     if table["model"].get("dropout"):
@@ -204,6 +244,9 @@ def _try(tokenizer: Any, directory: Path) -> None:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # as in _loaded
+            wrong = _wrong_setting(stated)
+            if wrong is not None:
+                raise InputError(wrong, where=directory / CONFIG, hint="correct the key, or remove it") from error
             hint = f"name an unk_token of the vocabulary in the table model of {TABLE}"
             raise InputError(
                 f"the tokenizer fails for the text {text!r}: {error}", where=directory, hint=hint

@@ -41,7 +41,8 @@ BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_
 COPIED = (*BESIDE, "vocab.json", "merges.txt", "special_tokens_map.json")
 EDIT = st.tuples(st.integers(0, 2**31), st.integers(0, 6), st.integers(0, 255), st.binary(max_size=8))
 STATED: dict[str, Any] = {  # of a source, to compare with
-    "vocabulary": {"!": 0}, "merges": [], "added": {}, "normalizer": None, "settings": {}, "class": "GPT2Tokenizer",
+    "vocabulary": {"!": 0}, "merges": [], "scores": [], "added": {}, "normalizer": None, "prefix": False, "adds": {},
+    "settings": {}, "class": "GPT2Tokenizer",
     "tokens": {}, "template": None, "clean_up": False, "defaults": {}, "ids": {"bos_token_id": 0, "pad_token_id": None},
     "genai": {},
 }  # fmt: skip
@@ -151,7 +152,13 @@ class BesideReader:
             dims = gpt2.dimensions(config, source / "config.json")
             repository.write(source, target, config, dims, allow_padded_vocabulary=True)
         strings = ["", "a text", "\u00e9\u0000 <|endoftext|>"]
-        facts = {"strings": strings, "ids": [[0]] * len(strings), "texts": [""] * (len(strings) + 1), "end": 0}
+        facts = {
+            "strings": strings,
+            "ids": [[0]] * len(strings),
+            "known": [0],
+            "texts": [""] * (len(strings) + 1),
+            "end": 0,
+        }
         facts |= {
             "config": {"model_type": "gpt2"},
             "generation_config.json": {},

@@ -69,7 +69,8 @@ def _rendered(template: str, chat: list[dict[str, str]], tokens: Mapping[str, st
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        texts, _ = render_jinja_template([chat], chat_template=template, add_generation_prompt=True, **tokens)
+        options: dict[str, Any] = {"add_generation_prompt": True, **tokens}
+        texts: Any = render_jinja_template([chat], chat_template=template, **options)[0]
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return str(texts[0])
