@@ -15,14 +15,24 @@ from tests.support.loopback_hub import FIRST, REPOSITORY, SECOND, Hub, serving
 from tests.support.tiny_checkpoints import write_checkpoint, write_recipe
 
 BRANCH = 'revision = "release"\n'
-UNWANTED = ("pytorch_model.bin", "modeling_evil.py", "onnx/model.onnx", "fp16/model.safetensors", "tf_model.h5")
+TEMPLATE = "additional_chat_templates/tool_use.jinja"
+UNWANTED = (
+    "additional_chat_templates/notes.txt",
+    "more/model.safetensors",
+    "more/tool_use.jinja",
+    "pytorch_model.bin",
+    "modeling_evil.py",
+    "onnx/model.onnx",
+    "fp16/model.safetensors",
+    "tf_model.h5",
+)
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     directory = write_checkpoint(tmp_path_factory.mktemp("hub") / "checkpoint")
     wanted = {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
-    return {**wanted, **dict.fromkeys(UNWANTED, b"never to be downloaded")}
+    return {**wanted, TEMPLATE: b"{{ messages }}", **dict.fromkeys(UNWANTED, b"never to be downloaded")}
 
 
 @pytest.fixture

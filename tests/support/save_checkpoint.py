@@ -1,4 +1,4 @@
-"""Load a checkpoint and its tokenizer and save both again: `python save_checkpoint.py SOURCE TARGET`.
+"""Load a checkpoint and its tokenizer and save both in each shape: `python save_checkpoint.py SOURCE TARGET [...]`.
 
 A program for any environment that has transformers: each major version writes other files and other keys.
 """
@@ -6,14 +6,33 @@ A program for any environment that has transformers: each major version writes o
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+# Shape -> what the model is saved with, and the tokenizer's chat template.
+SHAPES: dict[str, tuple[dict[str, Any], Any]] = {
+    "plain": ({}, None),
+    "shards": ({"max_shard_size": "20KB"}, None),
+    "bfloat16": ({}, None),
+    "chat": ({}, CHAT),
+    "chats": ({}, {"default": CHAT, "tool_use": f"{CHAT}!"}),
+}
 
 
 def save(source: str, target: str) -> None:
-    AutoModelForCausalLM.from_pretrained(source, local_files_only=True).save_pretrained(target)
-    AutoTokenizer.from_pretrained(source, local_files_only=True).save_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+    for shape, (options, template) in SHAPES.items():
+        dtype = torch.bfloat16 if shape == "bfloat16" else torch.float32
+        model = AutoModelForCausalLM.from_pretrained(source, local_files_only=True).to(dtype)
+        model.save_pretrained(Path(target) / shape, **options)
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(Path(target) / shape)
 
 
 if __name__ == "__main__":
-    save(*sys.argv[1:])
+    for source, target in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        save(source, target)
