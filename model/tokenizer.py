@@ -75,7 +75,7 @@ def settings(directory: Path) -> dict[str, Any]:
 def templates(directory: Path) -> list[Path]:
     """The files of chat templates: the one at the top first, then the folder's by name."""
     top = directory / TEMPLATE
-    return [*([top] if top.is_file() else []), *sorted((directory / TEMPLATES).glob("*.jinja"))]
+    return [path for path in (top, *sorted((directory / TEMPLATES).glob("*.jinja"))) if path.is_file()]
 
 
 def _check_files(directory: Path) -> None:
@@ -113,7 +113,10 @@ def _check_class(directory: Path, stated: Mapping[str, Any]) -> None:
         if not isinstance(name, str):
             what = f"key tokenizer_class is {name!r}, not the name of a class"
             raise InputError(what, where=path, hint="name the class, or remove the key")
-        found = tokenizer_class_from_name(name)
+        try:
+            found = tokenizer_class_from_name(name)
+        except (ImportError, AttributeError, ValueError, RuntimeError):  # it wants a package: loading says which
+            continue
         if found is not None and not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
             hint = "name the tokenizer's class, or PreTrainedTokenizerFast for what tokenizer.json says"
             raise InputError(f"key tokenizer_class is {name!r}, which is no tokenizer", where=path, hint=hint)
@@ -202,7 +205,7 @@ def _wrong_setting(stated: Mapping[str, Any]) -> str | None:
     ):
         return "key chat_template is a list of other things than objects with name and template"
     side = stated.get("padding_side", "right")
-    return None if side in {"left", "right"} else f"key padding_side is {side!r}, not left or right"
+    return None if side in ("left", "right") else f"key padding_side is {side!r}, not left or right"
 
 
 def _require_vocabulary(directory: Path, name: str) -> None:

@@ -27,7 +27,8 @@ def save(source: str, target: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
     for shape, (options, template) in SHAPES.items():
         dtype = torch.bfloat16 if shape == "bfloat16" else torch.float32
-        model = AutoModelForCausalLM.from_pretrained(source, local_files_only=True).to(dtype)
+        model: Any = AutoModelForCausalLM.from_pretrained(source, local_files_only=True)
+        model = model.to(dtype)
         model.save_pretrained(Path(target) / shape, **options)
         tokenizer.chat_template = template
         tokenizer.save_pretrained(Path(target) / shape)

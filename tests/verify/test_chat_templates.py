@@ -26,8 +26,12 @@ def folder(place: Path) -> None:
     (place / "additional_chat_templates" / "tool_use.jinja").write_text(TOOLS)
 
 
-def jinja(place: Path, text: str = CHAT) -> None:
-    (place / "chat_template.jinja").write_text(text)
+def jinja(place: Path) -> None:
+    (place / "chat_template.jinja").write_text(CHAT)
+
+
+def both(*changes: Callable[[Path], object]) -> Callable[[Path], object]:
+    return lambda place: [change(place) for change in changes]
 
 
 FORMS: dict[str, tuple[Callable[[Path], object], Any]] = {
@@ -36,9 +40,9 @@ FORMS: dict[str, tuple[Callable[[Path], object], Any]] = {
     "a table": (lambda place: settings(place, chat_template=BOTH), BOTH),
     "a file": (jinja, CHAT),
     "a file with a carriage return": (lambda place: (place / "chat_template.jinja").write_bytes(b"a\r\nb"), "a\nb"),
-    "a file and a folder": (lambda place: (jinja(place), folder(place)), BOTH),
+    "a file and a folder": (both(jinja, folder), BOTH),
     "a folder": (folder, {"tool_use": TOOLS}),
-    "a file before a key": (lambda place: (jinja(place), settings(place, chat_template=TOOLS)), CHAT),
+    "a file before a key": (both(jinja, lambda place: settings(place, chat_template=TOOLS)), CHAT),
     "a processor's": (lambda place: (place / "chat_template.json").write_text('{"chat_template": "x"}'), None),
     "one that refuses": (lambda place: settings(place, chat_template=REFUSES), REFUSES),
     "one that is none": (lambda place: settings(place, chat_template="{% for %}"), "{% for %}"),
@@ -88,7 +92,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "one is gone": (lambda place: settings(place, chat_template=[LIST[0]]), "another than the source's: tool_use"),
     "a file that hides them": (jinja, "the chat template is another than the source's"),
     "out of Transformers.js' sight": (
-        lambda place: (jinja(place), folder(place), settings(place, drop=("chat_template",))),
+        both(jinja, folder, lambda place: settings(place, drop=("chat_template",))),
         "Transformers.js reads templates there alone",
     ),
     "with another token": (

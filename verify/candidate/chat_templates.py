@@ -52,7 +52,7 @@ def _of_transformers(directory: Path, config: Mapping[str, Any]) -> Any:
 def _named(value: Any) -> Any:
     """The key's value as transformers has it: a list of templates by their names."""
     if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
-        return {entry.get("name"): entry.get("template") for entry in value}
+        return {str(entry.get("name")): entry.get("template") for entry in value}
     return value
 
 
