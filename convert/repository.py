@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model import genai_config
-from model.checkpoint import FETCH_AGAIN, refuse_pointer
+from convert import generation
+from model import genai_config, guard
+from model.checkpoint import read_object, refuse_pointer
 from model.contract import Dimensions
-from pipeline.canonical import read_json
+from model.generation import FILE
 from pipeline.errors import InputError
 
-DROPPED_CONFIG = ("_name_or_path", "torch_dtype", "dtype", "transformers_version", "task_specific_params")
+DROPPED_CONFIG = ("_name_or_path", "transformers_version", "task_specific_params")  # beside what model.guard leaves out
 # What a machine left behind, what would run code, and (keys ending in _file) what names files anywhere on this one.
-DROPPED_TOKENIZER = ("auto_map", "cache_dir", "local_files_only", "name_or_path", "is_local", "backend")
+DROPPED_TOKENIZER = (*guard.IGNORED, "auto_map", "cache_dir", "local_files_only", "name_or_path", "is_local", "backend")
 # transformers 5 saves this name for a tokenizer that has no class; neither transformers 4 nor Transformers.js knows it.
 CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast"}
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja")
@@ -34,7 +35,7 @@ def write(
     source: Path, target: Path, config: Mapping[str, Any], dims: Dimensions, *, allow_padded_vocabulary: bool
 ) -> None:
     """Write config, generation config and tokenizer files; InputError for a tokenizer that does not fit the model."""
-    kept = {key: value for key, value in config.items() if key not in DROPPED_CONFIG}
+    kept = {key: value for key, value in guard.plain(config).items() if key not in DROPPED_CONFIG}
     _write_json(target / "config.json", {**kept, "dtype": "float32"})
     settings = _tokenizer_config(source)
     tokenizer = _tokenizer(source, target, settings)
@@ -53,9 +54,9 @@ def write(
     named = settings.get("tokenizer_class", type(tokenizer).__name__)
     settings |= {"tokenizer_class": CLASSES.get(named, named), **special, "model_max_length": dims.context}
     _write_json(target / "tokenizer_config.json", settings)
-    generation = _generation_config(source, tokenizer, config)
-    _write_json(target / "generation_config.json", generation)
-    _write_json(target / genai_config.FILE, genai_config.config(dims, generation, "fp32"))
+    settings = generation.written(source, dims, begin=tokenizer.bos_token_id, pad=tokenizer.eos_token_id)
+    _write_json(target / FILE, settings)
+    _write_json(target / genai_config.FILE, genai_config.config(dims, settings, "fp32"))
 
 
 def _tokenizer(source: Path, target: Path, settings: dict[str, Any]) -> Any:
@@ -92,35 +93,11 @@ def _check_vocabulary(size: int, dims: Dimensions, where: Path, *, allow_padded:
 
 def _tokenizer_config(source: Path) -> dict[str, Any]:
     path = source / "tokenizer_config.json"
-    config = _read_object(path) if path.is_file() else {}
+    config = read_object(path) if path.is_file() else {}
     kept = {key: value for key, value in config.items() if key not in DROPPED_TOKENIZER and not key.endswith("_file")}
     if isinstance(kept.get("extra_special_tokens"), list):  # transformers 5's word, where 4 wants an object
         kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
     return kept
-
-
-def _generation_config(source: Path, tokenizer: Any, model: Mapping[str, Any]) -> dict[str, Any]:
-    """The source's, without what belongs to a caller (do_sample) or to a library (its version).
-
-    Where the source has none, tokens are those of its config.json, as transformers has it, or else the tokenizer's.
-    """
-    path = source / "generation_config.json"
-    stated = {key: model[key] for key in ("eos_token_id", "bos_token_id") if model.get(key) is not None}
-    config = _read_object(path) if path.is_file() else stated
-    for key in ("do_sample", "_from_model_config", "transformers_version"):
-        config.pop(key, None)
-    config.setdefault("eos_token_id", tokenizer.eos_token_id)
-    config.setdefault("bos_token_id", tokenizer.bos_token_id)
-    config.setdefault("pad_token_id", tokenizer.eos_token_id)
-    return config
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    refuse_pointer(path)
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError("not a JSON object", where=path, hint=FETCH_AGAIN)
-    return dict(value)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

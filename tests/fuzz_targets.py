@@ -42,8 +42,7 @@ COPIED = (*BESIDE, "vocab.json", "merges.txt", "special_tokens_map.json")
 EDIT = st.tuples(st.integers(0, 2**31), st.integers(0, 6), st.integers(0, 255), st.binary(max_size=8))
 STATED: dict[str, Any] = {  # of a source, to compare with
     "vocabulary": {"!": 0}, "merges": [], "added": {}, "normalizer": None, "settings": {}, "class": "GPT2Tokenizer",
-    "tokens": {}, "template": None, "clean_up": False, "defaults": {}, "ids": {"bos_token_id": 0, "pad_token_id": None},
-    "genai": {},
+    "tokens": {}, "template": None, "clean_up": False, "defaults": {},
 }  # fmt: skip
 BLOCK = 64  # longest run of bytes that one edit removes or repeats
 
@@ -154,12 +153,20 @@ class BesideReader:
         facts = {"strings": strings, "ids": [[0]] * len(strings), "texts": [""] * (len(strings) + 1), "end": 0}
         facts |= {
             "config": {"model_type": "gpt2"},
-            "generation_config.json": {},
+            "generation": {
+                "kept": {},
+                "vocabulary": 9,
+                "ends": [0],
+                "bos_token_id": [0],
+                "pad_token_id": [0],
+                "model": {},
+            },
             "tokenizer_config.json": {},
             "context": 9,
             "stated": STATED,
         }
-        tokenizer.judge(Candidate(onnx / "model.onnx", "enable_all"), Case("tokenizer", facts=facts))
+        partial = tokenizer.judge(Candidate(onnx / "model.onnx", "enable_all"), Case("tokenizer", facts=facts))
+        tokenizer.summarize([partial], None, None)
 
 
 def _manifest(content: bytes, place: Path) -> None:
