@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convert import diagnosis
 from model import checkpoint
@@ -118,5 +118,5 @@ def _stored(path: Path, name: str) -> torch.Tensor:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as opened:
-        tensor: Any = opened.get_tensor(name)
+        tensor: torch.Tensor = opened.get_tensor(name)
     return tensor

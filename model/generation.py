@@ -95,13 +95,12 @@ def ids(value: Any, vocabulary: int) -> tuple[int, ...]:
 
 def outside(table: Mapping[str, Any], vocabulary: int) -> list[str]:
     """Return, as text, the tokens that settings name and the vocabulary does not have."""
-    named = {key: table.get(key) if isinstance(table.get(key), list) else [table.get(key)] for key in TOKENS}
-    return [
-        f"{key} {token}"
-        for key, listed in named.items()
-        for token in listed
-        if token is not None and not ids(token, vocabulary)
-    ]
+    found = []
+    for key in TOKENS:
+        value = table.get(key)
+        listed = value if isinstance(value, list) else [value]
+        found += [f"{key} {token}" for token in listed if token is not None and not ids(token, vocabulary)]
+    return found
 
 
 def spelt(ends: tuple[int, ...]) -> int | list[int] | None:

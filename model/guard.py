@@ -48,6 +48,11 @@ def ignored(config: Mapping[str, Any]) -> list[str]:
     return sorted(asked)
 
 
+def foreign(config: Mapping[str, Any]) -> list[str]:
+    """Return the keys that no converted model's files have: those that are ignored, and those of quantized weights."""
+    return sorted({*ignored(config), *(key for key, value in _entries(config) if key in QUANTIZED and value)})
+
+
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config without what chooses an implementation and without a caller's wishes."""
     return {key: value for key, value in config.items() if key not in (*IGNORED, *CALLERS, *QUANTIZED)}

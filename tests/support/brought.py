@@ -48,7 +48,11 @@ def together(*changes: Change) -> Change:
 
 
 def without(*names: str) -> Change:
-    return lambda directory: [(directory / name).unlink() for name in names]
+    def change(directory: Path) -> None:
+        for name in names:
+            (directory / name).unlink()
+
+    return change
 
 
 def renamed(name: str, other: str) -> Change:
@@ -103,7 +107,7 @@ def packed(ends: Mapping[str, torch.dtype], *, keep: torch.dtype | None = None) 
 
     def change(table: Tensors) -> None:
         for name in [name for name in table if ".c_" in name and name.endswith(".weight")]:
-            stem = name if keep is not None and any(end.count(".") and end == ".absmax" for end in ends) else name[:-7]
+            stem = name.removesuffix(".weight")
             table.update({stem + end: torch.zeros(4, 1, dtype=dtype) for end, dtype in ends.items()})
             if keep is None:
                 table.pop(name)

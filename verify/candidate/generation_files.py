@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model import genai_config, generation
+from model import genai_config, generation, guard
 from model.generation import FILE, SAMPLING, TOKENS
 from pipeline.canonical import read_json
 
@@ -44,6 +44,8 @@ def stated(reference: Reference) -> dict[str, Any]:
 def settings(found: Facts, config: Facts, facts: Facts) -> Iterator[str]:
     """Yield the entries of generation_config.json that tell a loader something else than the source."""
     kept = facts["kept"]
+    for key in guard.foreign(found):
+        yield f"{FILE}: {key} asks for code or for another implementation"
     for key in sorted((found.keys() | kept.keys()) - FREE):
         if found.get(key) != kept.get(key):
             yield f"{FILE}: {key} is {found.get(key)!r}, not {kept.get(key)!r}"

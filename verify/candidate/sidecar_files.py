@@ -95,7 +95,7 @@ def tokenizer_config(directory: Path, source: Facts, facts: Facts) -> list[str]:
     added = config.get("added_tokens_decoder")
     listed = {_content(token): _number(index) for index, token in added.items()} if isinstance(added, dict) else {}
     problems += [f"{name}: {text}" for text in _other({**facts["vocabulary"], **listed}, facts["vocabulary"])]
-    problems += [f"{name}: {CODE.format(key)}" for key in guard.ignored(config)]
+    problems += [f"{name}: {CODE.format(key)}" for key in guard.foreign(config)]
     if _template(directory, config) != facts["template"]:
         problems.append(f"{name}: the chat template is another than the source's")
     return problems
@@ -109,7 +109,7 @@ def config(found: Facts, source: Facts, facts: Facts, free: frozenset[str], end:
         if key in facts["defaults"] and key not in {*source, *free} and value != facts["defaults"][key]
         and not (key == "pad_token_id" and value == end)
     ]  # fmt: skip
-    problems += [CODE.format(key) for key in guard.ignored(found)]
+    problems += [CODE.format(key) for key in guard.foreign(found)]
     return [f"config.json: {text}" for text in (*problems, *_browsers(found.get("transformers.js_config")))]
 
 
