@@ -35,6 +35,9 @@ def refuse(config: Mapping[str, Any], where: object) -> None:
         if key in ATTENTION and value not in KERNELS:
             what = f"key {key} asks for the kernel {value!r}, which is code"
             raise InputError(what, where=where, hint=f"remove {key}: the model is the same without it")
+        if key == "transformers_weights" and value is not None:
+            hint = f"remove {key}, and name the file that it means model.safetensors"
+            raise InputError(f"key {key} names other weights: {value!r}", where=where, hint=hint)
         if key in QUANTIZED and value:
             method = value.get("quant_method") if isinstance(value, dict) else None
             named = f" (quant_method {method!r})" if method else ""

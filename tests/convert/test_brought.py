@@ -172,7 +172,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {
         "key _attn_implementation asks for the kernel", "remove"),
     "a type that is none": (config(dtype="evil"), "config key dtype is 'evil'", "a type of PyTorch"),
     "heads by layer": (config(per_layer_config={"0": {"n_head": 2}}),
-        "transformers refuses this config", "correct the key"),
+        "per_layer_config is {'0': {'n_head': 2}}, which gpt2", "remove per_layer_config"),
     "use_cache as text": (config(use_cache="yes"), "Field 'use_cache' expected bool", "correct the key"),
     "labels as a list": (config(id2label=["x"]), "transformers refuses this config", "correct the key"),
     "a config of a list": (content("config.json", b"[1]"), "not a JSON object", "it must be an object"),
