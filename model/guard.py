@@ -30,7 +30,7 @@ OWN_CODE = (
 def refuse(config: Mapping[str, Any], where: object) -> None:
     """Raise InputError, naming the key, for one that asks to run code or for weights in another form."""
     for key, value in _entries(config):
-        if key == "auto_map" and value:
+        if key == "auto_map" and value is not None:
             raise InputError("key auto_map asks to run code from the repository", where=where, hint=OWN_CODE)
         if key in ATTENTION and value not in KERNELS:
             what = f"key {key} asks for the kernel {value!r}, which is code"
