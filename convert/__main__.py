@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from convert.hub import COMMIT
 from model import architecture, contract
+from model.architecture import Architecture
 from model.checkpoint import read_config
 from model.contract import Dimensions
 from pipeline import command, variants
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None) -> int:
 
 def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifact:
     dims = Dimensions(**origin.manifest.facts["dimensions"])
-    config = read_config(origin.path / "config.json")
+    own = architecture.find(recipe.architecture)
+    config = _as_stored(read_config(origin.path / "config.json"), dims, own)
     _warn_if_newer(config)
     form = _form(recipe, config)
     wanted = Manifest(
@@ -74,14 +76,16 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
 
     import onnx_ir
 
-    from convert import contract_check, repository
+    from convert import contract_check, generation, repository
     from convert.graph_source import CheckedSource
+    from model.settings import configuration
 
-    own = architecture.find(recipe.architecture)
     pickled, padded = recipe.source.allow_pickle, recipe.source.padded_vocabulary
+    generation.warn_of_ignored(origin.path)
+    configuration(config, origin.path / "config.json")
     with store.staging(target) as staged:
         (staged / "onnx").mkdir()
-        checked = CheckedSource(origin.path, own.config, config, dims, pickled)
+        checked = CheckedSource(origin.path, own, config, dims, pickled)
         writer = own.fused if form == "fused" and own.fused is not None else own.standard
         model = writer.build(checked)
         contract_check.finish(model, dims, origin.path)
@@ -89,6 +93,16 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
         complete = repository.with_defaults(own.config.complete(config), recipe.defaults)
         repository.write(origin.path, staged, complete, dims, allow_padded_vocabulary=padded)
         return store.seal(staged, target, wanted)
+
+
+def _as_stored(config: Mapping[str, Any], dims: Dimensions, own: Architecture) -> Mapping[str, Any]:
+    """The config with its embeddings tied as `convert.stored` found the source's tensors."""
+    if own.config.dimensions(config, "config.json").tied == dims.tied:
+        return config
+    say("WARNING: config.json ties the embeddings, and the file holds a head with other values: the head is kept, as "
+        "transformers 5 does (4 drops it), and config.json is written with tie_word_embeddings: false. Set that in the "
+        "source if it is meant, or remove the head from the file")  # fmt: skip
+    return {**config, "tie_word_embeddings": dims.tied}
 
 
 def _warn_if_newer(config: Mapping[str, Any]) -> None:

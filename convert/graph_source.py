@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from model.architecture import Config, Configuration
+from model.architecture import Architecture, Config
 from model.contract import Dimensions
 
 
@@ -17,7 +17,7 @@ class CheckedSource:
     """A directory that `convert.source` has checked."""
 
     directory: Path
-    names: Configuration
+    own: Architecture
     config: Config
     dims: Dimensions
     allow_pickle: bool
@@ -26,4 +26,5 @@ class CheckedSource:
         """The tensors, each read when it is written; InputError for one that is not finite."""
         from convert import weights  # needs torch
 
-        return weights.read(self.directory, self.names, self.dims, allow_pickle=self.allow_pickle)
+        tied = self.dims.tied
+        return weights.read(self.directory, self.own, self.config, tied=tied, allow_pickle=self.allow_pickle)

@@ -11,6 +11,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model import hub_environment
 from pipeline.errors import InputError, PipelineError, RecipeError, UnavailableError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def describe(repository: str, revision: str) -> Snapshot:
 
 
 def _ask(repository: str, revision: str, *, files: bool) -> ModelInfo:
+    hub_environment.check()  # the client raises while it is imported
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
 
@@ -79,6 +81,7 @@ def download(repository: str, commit: str, patterns: list[str], directory: Path)
 
     A pattern's * matches in folders too, so those at the repository's top are fetched first, without any folder's.
     """
+    hub_environment.check()
     from huggingface_hub import snapshot_download
 
     with _failures(f"{repository}@{commit}", "download failed: "):
@@ -158,6 +161,7 @@ def _reason(error: Exception) -> str:
         errors.LocalEntryNotFoundError: "the Hub cannot be reached",
         JSONDecodeError: "the Hub's answer is no JSON: it may be another server's, such as a login page",
         UnicodeDecodeError: "the Hub's answer is no text: it may be another server's",
+        UnicodeEncodeError: "the stored token holds characters that no request can carry: run `hf auth login` again",
     }
     for kind, reason in known.items():
         if isinstance(error, kind):

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from convert import hub, pickled
+from convert import hub, pickled, stored
 from model import architecture, checkpoint, tokenizer
-from model.architecture import Configuration
-from model.checkpoint import FETCH_AGAIN, Checkpoint
 from model.contract import Dimensions
 from pipeline.artifact import store
 from pipeline.artifact.manifest import FileEntry, Manifest
@@ -31,6 +29,7 @@ PATTERNS = [
     "README.md",
     "LICENSE*",
 ]
+PICKLES = [checkpoint.PICKLE, checkpoint.PICKLED_INDEX, "pytorch_model-*.bin"]
 
 
 def resolve(recipe: Recipe, directory: Path | None, commit: str | None, target: Path) -> store.Artifact:
@@ -51,7 +50,7 @@ def resolve(recipe: Recipe, directory: Path | None, commit: str | None, target: 
 
 def patterns(recipe: Recipe) -> list[str]:
     """Patterns of the paths of the files that a source may consist of."""
-    return [*PATTERNS, *([checkpoint.PICKLE] if recipe.source.allow_pickle else [])]
+    return [*PATTERNS, *(PICKLES if recipe.source.allow_pickle else [])]
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
@@ -112,30 +111,13 @@ def _inspect(recipe: Recipe, directory: Path) -> tuple[Dimensions, str | None]:
         raise InputError(f"config key model_type is {found.config['model_type']!r}", where=where, hint=hint)
     dims = own.config.dimensions(found.config, where)
     _check_size(dims, own.config.buffer_bytes(dims), directory)
-    _check_tensors(found, own.config, dims)
+    tensors = pickled.tensors(found) if found.tensors is None else found.tensors
+    config = stored.settled(found, tensors, own)
+    stored.check(tensors, own, config, directory)
+    dims = own.config.dimensions(config, where)
     license_ = license_of(directory)
     _check_expected(recipe, dims, license_, directory)
     return dims, license_
-
-
-def _check_tensors(found: Checkpoint, own: Configuration, dims: Dimensions) -> None:
-    tensors = found.tensors
-    if tensors is None:
-        tensors = pickled.tensors(found.directory / found.weight_files[0])
-    wanted = own.tensors(found.config)
-    names = {name: own.canonical_name(name, tied=dims.tied) for name in tensors}
-    have = {known: tensors[name] for name, known in names.items() if known is not None}
-    for name in sorted(wanted.keys() - have.keys()):
-        raise InputError(f"tensor {name} is missing", where=found.directory, hint=FETCH_AGAIN)
-    for name in sorted(have.keys() - wanted.keys()):
-        raise InputError(f"tensor {name} does not belong to this config", where=found.directory, hint=FETCH_AGAIN)
-    for name, shape in wanted.items():
-        if have[name].shape != shape:
-            what = f"tensor {name} has shape {have[name].shape}, config.json asks for {shape}"
-            raise InputError(what, where=found.directory, hint=FETCH_AGAIN)
-        if have[name].dtype not in ("F32", "F16", "BF16"):
-            hint = "use a checkpoint in float32, float16 or bfloat16, which float32 holds exactly"
-            raise InputError(f"tensor {name} is {have[name].dtype}", where=found.directory, hint=hint)
 
 
 def _check_size(dims: Dimensions, buffers: int, where: Path) -> None:

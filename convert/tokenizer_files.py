@@ -38,9 +38,6 @@ def write(source: Path, target: Path, dims: Dimensions, *, allow_padded_vocabula
     if isinstance(tokenizer.chat_template, str) and (source / reader.TEMPLATE).is_file():
         shutil.copyfile(source / reader.TEMPLATE, target / reader.TEMPLATE)
     _say_templates(source, tokenizer)
-    if (source / reader.CONFIG).is_file() and "auto_map" in read_json(source / reader.CONFIG):
-        what = f"auto_map of {reader.CONFIG}, code of the repository's, is ignored"
-        say(f"fp32: WARNING: {what}: the tokenizer is {type(tokenizer).__name__} of transformers")
     _check_written(target, form, source)
     return tokenizer
 

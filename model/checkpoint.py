@@ -12,17 +12,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model import absent, guard
 from pipeline.canonical import parse_json, read_json
 from pipeline.errors import InputError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PICKLE = "pytorch_model.bin"
+PICKLE, PICKLED_INDEX = "pytorch_model.bin", absent.PICKLED_INDEX
+INDEXES = (INDEX, PICKLED_INDEX)
 LFS_POINTER = b"version https://git-lfs"
 HEADER_LIMIT = 100 * 2**20  # bytes; safetensors' own limit
 RANK_LIMIT = 16  # dimensions of a tensor
-WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+# Bytes of an element. Most are refused later, by what they are; the layout of the file is checked for all of them.
+WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+         "U64": 8, "U32": 4, "U16": 2, "C64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}  # fmt: skip
+FLOATS = ("F32", "F16", "BF16")  # what float32 holds exactly
 FETCH_AGAIN = "fetch the checkpoint again"
+SAME_INDEX = "use the index that was saved with these shards, or fetch all of them again"
+BELONGS = "take config.json and the weights from the same checkpoint"
+# What other files begin with: what that is, and what to do. A safetensors file begins with its header's length.
+BEGINNINGS = {
+    b"<": ("a web page", "download the file itself, not its page"),
+    b"{": ("JSON", "the Hub's answer may have been an error: open the file, then download it again"),
+    b"Entry not": ("an error of the Hub", "download it again; the repository may not have this file"),
+    b"PK\x03\x04": ("a zip archive, as torch.save writes", "save it as safetensors, or name it pytorch_model.bin"),
+    b"\x80": ("a pickle", "save it as safetensors, or name it pytorch_model.bin"),
+    b"GGUF": ("weights for llama.cpp", "name the checkpoint that it was made from"),
+    b"\x1f\x8b": ("packed with gzip", "unpack it: gunzip"),
+}
 
 
 @dataclass(frozen=True)
@@ -53,19 +70,31 @@ def inspect(directory: Path, *, allow_pickle: bool = False) -> Checkpoint:
     if not directory.is_dir():
         raise InputError("not a directory", where=directory, hint="name a directory that holds a checkpoint")
     _check_names(directory)
+    absent.refuse_dangling(directory)
+    absent.refuse_adapter(directory)
+    if not (directory / "config.json").exists():
+        raise absent.config_missing(directory)
     config = read_config(directory / "config.json")
     if (directory / WEIGHTS).is_file():  # before the index, because that is the order in which transformers looks
         return Checkpoint(directory, config, read_header(directory / WEIGHTS), (WEIGHTS,))
     if (directory / INDEX).is_file():
         tensors, files = _sharded(directory)
         return Checkpoint(directory, config, tensors, (INDEX, *files))
-    if (directory / PICKLE).is_file():
-        if not allow_pickle:
-            hint = "convert it to safetensors, or set source.allow_pickle = true in the recipe if you trust its author"
-            raise InputError("weights are a pickle, which can run code", where=directory / PICKLE, hint=hint)
-        refuse_pointer(directory / PICKLE)
-        return Checkpoint(directory, config, None, (PICKLE,))
-    raise InputError(f"no weights: {WEIGHTS} not found", where=directory, hint=FETCH_AGAIN)
+    for name in (PICKLE, PICKLED_INDEX):
+        if (directory / name).is_file():
+            if not allow_pickle:
+                hint = (
+                    "convert it to safetensors, or set source.allow_pickle = true in the recipe if you trust its author"
+                )
+                what = (
+                    "weights are a pickle, which can run code"
+                    if name == PICKLE
+                    else "weights are pickled shards, which can run code"
+                )
+                raise InputError(what, where=directory / name, hint=hint)
+            refuse_pointer(directory / name)
+            return Checkpoint(directory, config, None, (name,) if name == PICKLE else _pickled_shards(directory))
+    raise absent.weights_missing(directory, name=WEIGHTS)
 
 
 def loading(*, allow_pickle: bool) -> dict[str, Any]:
@@ -84,18 +113,24 @@ def loading(*, allow_pickle: bool) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """A model's config.json; remote code (auto_map) is refused."""
+    """A model's config.json; keys that ask to run code are refused (model.guard)."""
+    config = read_object(path)
+    guard.refuse(config, path)
+    if not isinstance(config.get("model_type"), str):
+        hint = 'add "model_type", such as "gpt2": without it transformers knows no architecture either'
+        raise InputError("key model_type is missing", where=path, hint=hint)
+    return config
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """One of a checkpoint's JSON files, which must be an object; InputError for anything else."""
     if path.is_file():
         refuse_pointer(path)
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise InputError("config is not a JSON object", where=path, hint=FETCH_AGAIN)
-    if "auto_map" in config:
-        hint = "use a checkpoint of an architecture that transformers itself has"
-        raise InputError("key auto_map asks to run code from the repository", where=path, hint=hint)
-    if not isinstance(config.get("model_type"), str):
-        raise InputError("key model_type is missing", where=path, hint=FETCH_AGAIN)
-    return config
+    value = read_json(path)
+    if not isinstance(value, dict):
+        hint = "it must be an object, { ... }, as save_pretrained writes it"
+        raise InputError("config is not a JSON object", where=path, hint=hint)
+    return value
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
@@ -107,7 +142,9 @@ def read_header(path: Path) -> dict[str, Tensor]:
         if size < 8:
             raise InputError(f"not safetensors: a file of {size} bytes", where=path, hint=FETCH_AGAIN)
         if length > min(size - 8, HEADER_LIMIT):
-            raise InputError(f"safetensors header of {length} bytes in a file of {size}", where=path, hint=FETCH_AGAIN)
+            what, hint = _beginning(length.to_bytes(8, "little"))
+            what = f"safetensors header of {length} bytes in a file of {size}{what}"
+            raise InputError(what, where=path, hint=hint)
         content = stream.read(length)
     header = parse_json(content, path)
     if not isinstance(header, dict) or not content.startswith(b"{"):
@@ -132,6 +169,14 @@ def read_header(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _beginning(first: bytes) -> tuple[str, str]:
+    """What a file is whose first bytes are no header's length, if they tell; and what to do."""
+    for begin, (what, hint) in BEGINNINGS.items():
+        if first.startswith(begin[:8]):
+            return f": it is {what}", hint
+    return "", FETCH_AGAIN
+
+
 def refuse_pointer(path: Path) -> None:
     """InputError when git has left a pointer where the file's content should be."""
     with path.open("rb") as stream:
@@ -148,7 +193,8 @@ def _entry(path: Path, name: str, entry: object) -> tuple[Tensor, int, int]:
         raise refuse("needs dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in WIDTH:
-        raise refuse(f"unknown dtype {dtype!r}")
+        hint = "use a checkpoint in float32, float16 or bfloat16"
+        raise InputError(f"tensor {name}: unknown dtype {dtype!r}", where=path, hint=hint)
     if not _naturals(shape) or len(shape) > RANK_LIMIT:
         raise refuse(f"bad shape {shape!r}")
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -166,29 +212,46 @@ def _naturals(value: object) -> bool:
 
 def _sharded(directory: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     path = directory / INDEX
-    index = read_json(path)
-    places = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
-        raise InputError("key weight_map is missing or malformed", where=path, hint=FETCH_AGAIN)
-    if not isinstance(index.get("metadata"), dict):
-        hint = 'add "metadata": {}, which transformers asks for'
-        raise InputError("key metadata is missing or malformed", where=path, hint=hint)
-    present = {entry.name for entry in directory.iterdir() if entry.is_file()}
+    places = _places(path, ".safetensors")
     shards = sorted(set(places.values()))
     tensors: dict[str, Tensor] = {}
     for shard in shards:
-        if Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
-            raise InputError(f"shard name {shard!r} leaves the directory", where=path, hint=FETCH_AGAIN)
-        if shard not in present:
-            raise InputError(f"shard {shard} is missing", where=path, hint=FETCH_AGAIN)
         found = read_header(directory / shard)
         for name in found:
             if places.get(name) != shard:
-                raise InputError(f"tensor {name} of {shard} is not listed there", where=path, hint=FETCH_AGAIN)
+                raise InputError(f"tensor {name} of {shard} is not listed there", where=path, hint=SAME_INDEX)
         tensors.update(found)
     for name in sorted(places.keys() - tensors.keys()):
-        raise InputError(f"tensor {name} is not in shard {places[name]}", where=path, hint=FETCH_AGAIN)
+        raise InputError(f"tensor {name} is not in shard {places[name]}", where=path, hint=SAME_INDEX)
     return tensors, tuple(shards)
+
+
+def _pickled_shards(directory: Path) -> tuple[str, ...]:
+    """Index and shards of weights that are pickles; no shard is opened but for a look at whether it is a pointer."""
+    shards = sorted(set(_places(directory / PICKLED_INDEX, ".bin").values()))
+    for shard in shards:
+        refuse_pointer(directory / shard)
+    return PICKLED_INDEX, *shards
+
+
+def _places(path: Path, suffix: str) -> dict[str, str]:
+    """An index's map from tensors to shards, each a file beside it."""
+    refuse_pointer(path)
+    index = read_json(path)
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
+        raise InputError("key weight_map is missing or malformed", where=path, hint=SAME_INDEX)
+    if not isinstance(index.get("metadata"), dict):
+        hint = 'add "metadata": {}, which transformers asks for'
+        raise InputError("key metadata is missing or malformed", where=path, hint=hint)
+    present = {entry.name for entry in path.parent.iterdir() if entry.is_file()}
+    for shard in sorted(set(places.values())):
+        if Path(shard).name != shard or "\\" in shard or not shard.endswith(suffix):
+            hint = f"the index may name only *{suffix} files beside it; use the one that was saved with them"
+            raise InputError(f"shard name {shard!r} leaves the directory", where=path, hint=hint)
+        if shard not in present:
+            raise InputError(f"shard {shard} is missing", where=path, hint=f"download {shard[:80]!r} too")
+    return places
 
 
 def _check_names(directory: Path) -> None:

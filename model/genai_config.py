@@ -12,7 +12,9 @@ FILE = "genai_config.json"
 
 
 def config(dims: Dimensions, tokens: Mapping[str, Any], variant: str) -> dict[str, Any]:
-    """The file's content for one variant; `tokens` holds bos_token_id, eos_token_id and pad_token_id.
+    """The file's content for one variant; `tokens` holds bos_token_id, eos_token_id (one or a list) and pad_token_id.
+
+    One that is None is left out: genai reads no null.
 
     The type is "decoder", its word for any decoder whose inputs are named here. Its types for single architectures may
     want a layer's keys and values in one tensor, which no other loader takes (docs/decisions/0012).
@@ -38,7 +40,9 @@ def config(dims: Dimensions, tokens: Mapping[str, Any], variant: str) -> dict[st
             "present_value_names": "present.%d.value",
         },
     }
-    known = {name: tokens[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in tokens}
+    known = {
+        name: tokens[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if tokens.get(name) is not None
+    }
     model = {"type": "decoder", "context_length": dims.context, "vocab_size": dims.vocabulary, "decoder": decoder}
     # The cache is returned grown, as every loader expects, not written in place.
     search = {"do_sample": False, "max_length": dims.context, "num_beams": 1, "past_present_share_buffer": False}

@@ -64,8 +64,10 @@ def use(patience: float) -> None:
     with _setting:
         try:
             before = get_session()
-        except (OSError, ImportError, ValueError) as error:
-            hint = "look at SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY and ALL_PROXY; a socks proxy needs socksio"
+        except (OSError, ImportError, ValueError, httpx2.InvalidURL) as error:
+            hint = (
+                "look at SSL_CERT_FILE, SSL_CERT_DIR, NO_PROXY, HTTPS_PROXY and ALL_PROXY; a socks proxy needs socksio"
+            )
             raise RecipeError(f"the Hub's client cannot start: {error}", where="the environment", hint=hint) from error
         if isinstance(before, Once) and before.patience == patience:
             return

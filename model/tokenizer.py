@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from model import tokenizer_form
+from model import guard, tokenizer_form
 from model.checkpoint import read_config, refuse_pointer
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
@@ -32,7 +32,7 @@ JSON = (TABLE, CONFIG, SPECIAL, ADDED, "vocab.json")
 FILES = (*JSON, "merges.txt", "vocab.txt", TEMPLATE, PROCESSOR_TEMPLATE, *SENTENCEPIECE)
 PATTERNS = (*FILES, f"{TEMPLATES}/*.jinja")
 # What a machine left behind, what would run code, and (keys ending in _file) what names files anywhere on this one.
-DROPPED = ("auto_map", "cache_dir", "local_files_only", "name_or_path", "is_local", "backend")
+DROPPED = (*guard.IGNORED, "auto_map", "cache_dir", "local_files_only", "name_or_path", "is_local", "backend")
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # Texts of which every tokenizer has to make ids: nothing, words, and characters that hardly a vocabulary has.
 TRIAL = ("", "A few words.", " \u00e9\u65e5\U0001f44d\u0000\ue000")

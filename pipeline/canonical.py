@@ -46,14 +46,40 @@ def code_digest(*packages: Path) -> str:
 def parse_json(text: str | bytes, where: object) -> Any:
     """Parse JSON strictly: duplicate keys, NaN, Infinity and bytes that are not UTF-8 are refused with InputError."""
     try:
-        text = text.decode("utf-8") if isinstance(text, bytes) else text
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-        canonical_json(value)  # refuses what json.loads lets through: 1e999 (infinity) and half a surrogate pair
+        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_no_constant)
+        _require_canonical(value)
     except RecursionError as error:
         raise InputError("JSON is nested too deeply", where=where, hint="restore the file from its source") from error
+    except _NotJSONError as error:
+        raise InputError(
+            f"invalid JSON: {error}", where=where, hint="correct the file: no reader knows more"
+        ) from error
     except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
-        raise InputError(f"invalid JSON: {error}", where=where, hint="restore the file from its source") from error
+        raise InputError(f"invalid JSON: {error}", where=where, hint=_advice(text)) from error
     return value
+
+
+def _require_canonical(value: object) -> None:
+    """Refuse what json.loads lets through: 1e999 (infinity) and half a surrogate pair."""
+    try:
+        canonical_json(value)
+    except ValueError as error:
+        raise _NotJSONError(str(error)) from error
+
+
+class _NotJSONError(ValueError):
+    """Text that some parsers take and JSON forbids."""
+
+
+def _advice(text: str | bytes) -> str:
+    """What to do about a file that is no JSON: what it begins with tells how it came there."""
+    begin = text.lstrip()[:2] if isinstance(text, bytes) else text.lstrip()[:2].encode("utf-8", "replace")
+    if begin in (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb"):
+        return "save it as UTF-8 without a byte order mark"
+    if begin[:1] == b"<":
+        return "this is a web page: download the file itself, not its page"
+    return "restore the file from its source"
 
 
 def read_json(path: Path) -> Any:
@@ -69,9 +95,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
         twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise ValueError(f"duplicate key {twice!r}")
+        raise _NotJSONError(f"duplicate key {twice!r}")
     return table
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
+    raise _NotJSONError(f"{name} is not a JSON number")

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model import hub_environment
 from pipeline import command
 from pipeline.errors import PASSED, RecipeError, UnavailableError
 from pipeline.recipe.publication import REPOSITORY, Publish
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None) -> int:
     """Run the stage; prints build/<name>/repo, or REPOSITORY@COMMIT (@refs/pr/N) once that is on the Hub."""
     arguments = _arguments(argv)
+    hub_environment.check()
 
     from publish import check
     from publish.hub import Hub

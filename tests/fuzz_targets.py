@@ -14,7 +14,7 @@ from typing import Any
 import hypothesis.strategies as st
 
 from convert import repository
-from model import checkpoint
+from model import checkpoint, generation
 from model.architectures.gpt2 import config as gpt2
 from model.contract import Dimensions
 from pipeline.artifact.manifest import parse_manifest
@@ -43,8 +43,7 @@ EDIT = st.tuples(st.integers(0, 2**31), st.integers(0, 6), st.integers(0, 255), 
 STATED: dict[str, Any] = {  # of a source, to compare with
     "vocabulary": {"!": 0}, "merges": [], "scores": [], "added": {}, "normalizer": None, "prefix": False, "adds": {},
     "settings": {}, "class": "GPT2Tokenizer",
-    "tokens": {}, "template": None, "clean_up": False, "defaults": {}, "ids": {"bos_token_id": 0, "pad_token_id": None},
-    "genai": {},
+    "tokens": {}, "template": None, "clean_up": False, "defaults": {},
 }  # fmt: skip
 BLOCK = 64  # longest run of bytes that one edit removes or repeats
 
@@ -161,12 +160,20 @@ class BesideReader:
         }
         facts |= {
             "config": {"model_type": "gpt2"},
-            "generation_config.json": {},
+            "generation": {
+                "kept": {},
+                "vocabulary": 9,
+                "ends": [0],
+                "bos_token_id": [0],
+                "pad_token_id": [0],
+                "model": {},
+            },
             "tokenizer_config.json": {},
             "context": 9,
             "stated": STATED,
         }
-        tokenizer.judge(Candidate(onnx / "model.onnx", "enable_all"), Case("tokenizer", facts=facts))
+        partial = tokenizer.judge(Candidate(onnx / "model.onnx", "enable_all"), Case("tokenizer", facts=facts))
+        generation.refusal(partial["generation"] or {})  # as `summarize` asks
 
 
 def _manifest(content: bytes, place: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 from benchmarks.engine import Array
 from model.contract import Dimensions
 from verify.interop.likeliest import STATED
-from verify.interop.questions import Group, active
+from verify.interop.questions import Group
 from verify.reference.corpus import Batch, Corpus, left_padded
+from verify.scoring.decoding import active
 
 PROMPTS = (9, 33, 65, 129)  # tokens: kernels take other ways beyond 32, 64 and 128
 ROWS = (70, 9, 33)  # of a batch, padded on the left
@@ -85,7 +86,7 @@ class Asker:
         texts = tuple(str(tokenizer.decode(piece, clean_up_tokenization_spaces=False)) for piece in pieces)
         batch = left_padded([tokenizer(text, return_tensors="np")["input_ids"][0] for text in texts], self._pad)
         tokens, logits = self._reference.greedy(batch.ids, batch.mask, NEW_TOKENS)
-        return Group(texts, batch, tokens, logits, active(tokens, self._reference.end))
+        return Group(texts, batch, tokens, logits, active(tokens, self._reference.ends))
 
     @property
     def _pad(self) -> int:

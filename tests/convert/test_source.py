@@ -90,11 +90,6 @@ def test_vocabulary_of_config_and_embedding_differ(checkpoint: Path, refuse: Ref
     assert "tensor transformer.wte.weight has shape (67, 32), config.json asks for (66, 32)" in refuse()
 
 
-def test_end_of_text_outside_the_vocabulary_is_named(checkpoint: Path, refuse: Refuse) -> None:
-    edit_config(checkpoint, eos_token_id=50256)
-    assert "config key eos_token_id is 50256" in refuse()
-
-
 def test_vocabulary_of_tokenizer_is_smaller(tmp_path: Path, refuse: Refuse) -> None:
     write_checkpoint(tmp_path / "checkpoint", vocab_size=70)
     shutil.copytree(write_checkpoint(tmp_path / "small"), tmp_path / "checkpoint", dirs_exist_ok=True, ignore=_no_model)

@@ -133,7 +133,7 @@ def test_broken_config(directory: Path, content: bytes, what: str) -> None:
 def test_missing_files(directory: Path) -> None:
     (directory / "model.safetensors").unlink()
     error = refusal(directory)
-    assert (error.what, error.where, error.hint) == ("no weights: model.safetensors not found", str(directory), AGAIN)
+    assert (error.what, error.where) == ("no weights: model.safetensors not found", str(directory))
     (directory / "config.json").unlink()
     assert refusal(directory).where == str(directory / "config.json")
     assert "not a directory" in refusal(directory / "none").what
@@ -210,7 +210,7 @@ def test_broken_index(sharded: Path, places: object, what: str) -> None:
     error = refusal(sharded)
     assert what in error.what
     assert error.where == str(sharded / "model.safetensors.index.json")
-    assert error.hint == AGAIN
+    assert error.hint != AGAIN  # a shard's bytes may be right, and its index another's
 
 
 def test_index_without_metadata_which_transformers_reads(sharded: Path) -> None:

@@ -18,10 +18,10 @@ from verify.interop import run_runtimes
 from verify.interop.comparator import Judgement
 from verify.interop.lengths import Lengths
 from verify.interop.likeliest import top_of
-from verify.interop.questions import Group, Questions, active, noise, readable
+from verify.interop.questions import Group, Questions, noise, readable
 from verify.reference.corpus import Batch
 from verify.run_checks import Target
-from verify.scoring.decoding import Beam, Sampling, draw
+from verify.scoring.decoding import Beam, Sampling, active, draw
 
 END, VOCABULARY, STEPS = 9, 10, 4
 RNG = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def group(rows: int) -> Group:
     mask = np.ones_like(ids)
     if rows > 1:
         mask[0, 0] = 0
-    return Group(tuple("abc"[:rows]), Batch(ids, mask, ids), tokens, logits, active(tokens, None))
+    return Group(tuple("abc"[:rows]), Batch(ids, mask, ids), tokens, logits, active(tokens, ()))
 
 
 LENGTHS = Lengths(np.zeros(1), np.zeros((1, VOCABULARY)), np.zeros((1, 1)), ())  # has tests of its own
@@ -50,12 +50,12 @@ def questions() -> Questions:
         groups=groups,
         batch=groups[1].batch,
         whole=RNG.normal(size=(2, 3, VOCABULARY)).astype(np.float32),
-        sampled=replace(sampled, tokens=tokens, active=active(tokens, None)),
+        sampled=replace(sampled, tokens=tokens, active=active(tokens, ())),
         sampling=sampling,
         seed=7,
         beams=(Beam([1, 2], -0.5, 0.01),),
         string_ids=([1, 2], [3]),
-        end=None,
+        ends=(),
         new_tokens=STEPS,
         strings=("ab", "\ud800"),
         lengths=LENGTHS,
@@ -109,7 +109,7 @@ def test_a_text_that_stops_short_differs() -> None:
 
 
 def test_what_follows_the_end_token_is_not_compared() -> None:
-    ended = active(np.array([[1, END, 3, END], [1, 2, 3, 4]]), END)
+    ended = active(np.array([[1, END, 3, END], [1, 2, 3, 4]]), [END])
     assert ended.tolist() == [[True, True, False, False], [True] * 4]
 
 

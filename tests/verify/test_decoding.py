@@ -63,7 +63,7 @@ def test_beam_search_is_that_of_transformers(reference: Reference, place: int) -
         return_dict_in_generate=True,
         output_scores=True,
     )
-    found = beam_search(ReferenceDecoder(reference), ids, beams=4, new_tokens=20, end=reference.end)
+    found = beam_search(ReferenceDecoder(reference), ids, beams=4, new_tokens=20, ends=reference.ends)
     expected = wanted.sequences[0, len(ids) :].tolist()
     while len(expected) > 1 and expected[-1] == reference.end and expected[-2] == reference.end:
         expected.pop()
@@ -83,7 +83,7 @@ def test_beam_search_ends_texts_at_the_end_token() -> None:
         def advance(self, _tokens: np.ndarray, rows: np.ndarray) -> np.ndarray:
             return np.array([[0, 0, 9, 0]] * len(rows), np.float32)
 
-    found = beam_search(Certain(), np.array([3]), beams=2, new_tokens=9, end=2)
+    found = beam_search(Certain(), np.array([3]), beams=2, new_tokens=9, ends=(2,))
     assert found.tokens == [1, 2]
     assert found.score == pytest.approx(2 * log_softmax(np.array([0, 0, 9, 0]))[2] / 2)
 
@@ -100,7 +100,7 @@ def test_lead_is_the_error_at_which_the_beam_drops_its_result(edge: float) -> No
             certain, torn = [9.0, 0, 0, 0, 0], [0.0] * 5
             return np.array([certain if token in (0, 2) else torn for token in tokens], np.float32)
 
-    found = beam_search(Narrow(), np.array([3]), beams=2, new_tokens=4, end=None)
+    found = beam_search(Narrow(), np.array([3]), beams=2, new_tokens=4, ends=())
     assert found.tokens == [2, 0, 0, 0]
     assert found.lead == pytest.approx(edge / 2, rel=1e-5)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model import genai_config, tokenizer_form
+from model import guard, tokenizer_form
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from pipeline.variants import FILES
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds to load
 JUDGED = ("vocabulary", "merges", "scores", "added", "normalizer", "settings")
 CLASSES = {"TokenizersBackend": "PreTrainedTokenizer"}  # one class, renamed by transformers 5
 TOKENS = ("bos_token", "eos_token", "unk_token")
-CODE = "auto_map names code to run, which the source does not"
+CODE = "{} asks for code or for another implementation"
 CACHE = "float32"  # of every graph, by the loaders' contract
 
 Facts = Mapping[str, Any]
@@ -35,7 +35,6 @@ def stated(reference: Reference) -> dict[str, Any]:
     form = tokenizer_form.form(tokenizer.backend_tokenizer.to_str(), reference.directory)
     ids = tokenizer("a", verbose=False)["input_ids"]
     aliases = {alias: getattr(config, name, None) for alias, name in type(config).attribute_map.items()}
-    ends = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
     return {
         **{key: form[key] for key in JUDGED},
         "prefix": (form["pre_tokenizer"] or {}).get("add_prefix_space"),
@@ -48,8 +47,6 @@ def stated(reference: Reference) -> dict[str, Any]:
         "template": tokenizer.chat_template,
         "clean_up": bool(tokenizer.clean_up_tokenization_spaces),
         "defaults": json.loads(json.dumps({**config.to_dict(), **aliases}, default=str)),
-        "ids": ends,
-        "genai": genai_config.config(reference.dimensions, {"eos_token_id": reference.end}, "fp32")["model"],
     }
 
 
@@ -105,20 +102,8 @@ def tokenizer_config(directory: Path, source: Facts, facts: Facts) -> list[str]:
     added = config.get("added_tokens_decoder")
     listed = {_content(token): _number(index) for index, token in added.items()} if isinstance(added, dict) else {}
     problems += [f"{name}: {text}" for text in _other({**facts["vocabulary"], **listed}, facts["vocabulary"])]
-    problems += [f"{name}: {CODE}"] if config.get("auto_map") and not source.get("auto_map") else []
+    problems += [f"{name}: {CODE.format(key)}" for key in guard.foreign(config)]
     return [*problems, *chat_templates.problems(directory, config, facts["template"], facts["tokens"])]
-
-
-def generation(found: Facts, source: Facts, facts: Facts, end: int | None) -> list[str]:
-    """Keys of generation_config.json that a loader acts on and that may be left out, or be set to what is the same."""
-    problems = []
-    if found.get("do_sample") and not source.get("do_sample"):
-        problems.append("do_sample is true, which the source does not say")
-    for key, spare in (("bos_token_id", None), ("pad_token_id", end)):
-        allowed = (None, source.get(key), facts["defaults"].get(key), facts["ids"][key], spare)
-        if found.get(key) not in allowed:
-            problems.append(f"{key} is {found[key]!r}, not {next((v for v in allowed if v is not None), None)!r}")
-    return [f"generation_config.json: {text}" for text in problems]
 
 
 def config(found: Facts, source: Facts, facts: Facts, free: frozenset[str], end: int | None) -> list[str]:
@@ -129,17 +114,8 @@ def config(found: Facts, source: Facts, facts: Facts, free: frozenset[str], end:
         if key in facts["defaults"] and key not in {*source, *free} and value != facts["defaults"][key]
         and not (key == "pad_token_id" and value == end)
     ]  # fmt: skip
-    problems += [CODE] if found.get("auto_map") and not source.get("auto_map") else []
+    problems += [CODE.format(key) for key in guard.foreign(found)]
     return [f"config.json: {text}" for text in (*problems, *_browsers(found.get("transformers.js_config")))]
-
-
-def runtime_config(directory: Path, facts: Facts) -> list[str]:
-    """genai_config.json, where it lies there: sizes, names of inputs and outputs, and the end token."""
-    path = directory / genai_config.FILE
-    if not path.is_file():
-        return []
-    found = object_of(path).get("model")
-    return [f"{genai_config.FILE}: {text}" for text in _differing(found, facts["genai"], "model")]
 
 
 def object_of(path: Path) -> dict[str, Any]:
@@ -148,18 +124,6 @@ def object_of(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError("not a JSON object", where=path, hint="restore the file from its source")
     return value
-
-
-def _differing(found: Any, wanted: Facts, where: str) -> Iterator[str]:
-    """Entries of a table that are missing or others, but for those that say which file is run, and how."""
-    for key, value in wanted.items():
-        own = found.get(key) if isinstance(found, dict) else None
-        if key in {"filename", "session_options", "type"}:
-            continue
-        if isinstance(value, dict):
-            yield from _differing(own, value, f"{where}.{key}")
-        elif own != value:
-            yield f"{where}.{key} is {own!r}, not {value!r}"
 
 
 def _browsers(table: Any, where: str = "transformers.js_config") -> Iterator[str]:

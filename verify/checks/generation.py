@@ -22,6 +22,7 @@ from verify.scoring.decoding import (
     CandidateDecoder,
     ReferenceDecoder,
     Sampling,
+    active,
     beam_search,
     draw,
     draw_margin,
@@ -78,7 +79,7 @@ def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Cas
     yield _sampled(reference, batch.ids, batch.mask, settings, corpus.seed)
     for number in range(settings.beam_prompts):
         ids = corpus.piece(settings.prompts[number % len(settings.prompts)], 320 + number)
-        options: dict[str, Any] = {"beams": settings.beams, "new_tokens": settings.beam_tokens, "end": reference.end}
+        options: dict[str, Any] = {"beams": settings.beams, "new_tokens": settings.beam_tokens, "ends": reference.ends}
         found = beam_search(ReferenceDecoder(reference), ids, **options)
         facts = {"kind": "beam", "options": options, "tokens": found.tokens, "score": found.score, "lead": found.lead}
         yield Case(f"beam {number}", {"ids": ids}, facts)
@@ -195,8 +196,8 @@ def _difference(case: Case, row: int, step: int, found: Array, wanted: Array) ->
 
 def _greedy(name: str, reference: Reference, ids: Array, mask: Array, new_tokens: int) -> Case:
     tokens, logits = reference.greedy(ids, mask, new_tokens)
-    arrays = {"ids": ids, "mask": mask, "tokens": tokens, "logits": logits, "active": _active(tokens, reference.end)}
-    return Case(name, arrays, {"kind": "greedy", "end": reference.end})
+    arrays = {"ids": ids, "mask": mask, "tokens": tokens, "logits": logits, "active": active(tokens, reference.ends)}
+    return Case(name, arrays, {"kind": "greedy", "ends": reference.ends})
 
 
 def _sampled(reference: Reference, ids: Array, mask: Array, settings: Settings, seed: int) -> Case:
@@ -213,22 +214,13 @@ def _sampled(reference: Reference, ids: Array, mask: Array, settings: Settings, 
             logits = decoder.advance(tokens, rows)
     text = np.stack(chosen, axis=1)
     arrays = {"ids": ids, "mask": mask, "tokens": text, "logits": np.stack(seen, axis=1)}
-    facts = {"kind": "sampling", "seed": seed, "sampling": vars(sampling), "end": reference.end}
-    return Case("sampling", {**arrays, "active": _active(text, reference.end)}, facts)
+    facts = {"kind": "sampling", "seed": seed, "sampling": vars(sampling), "ends": reference.ends}
+    return Case("sampling", {**arrays, "active": active(text, reference.ends)}, facts)
 
 
 def _noise(seed: int, row: int, step: int, size: int) -> Array:
     """The random numbers of one draw, the same for both sides: Gumbel, float64 [vocabulary]."""
     return np.random.default_rng([seed, row, step]).gumbel(size=size)
-
-
-def _active(tokens: Array, end: int | None) -> Array:
-    """Steps that count, bool [rows, steps]: up to and including the first end token of each row."""
-    if end is None:
-        return np.ones(tokens.shape, dtype=bool)
-    ended = np.cumsum(tokens == end, axis=1)
-    active: Array = (ended - (tokens == end)) == 0
-    return active
 
 
 def _inputs(case: Case) -> Iterator[tuple[str, Input]]:

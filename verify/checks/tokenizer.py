@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model import generation as settings
+from model import guard
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
-from verify.candidate import sidecar_files
+from verify.candidate import generation_files, sidecar_files
 from verify.candidate.session import Candidate
 from verify.check import Case, Explaining, Measure, Partial
 from verify.settings import require_positive
@@ -25,26 +27,9 @@ SEEDED = False
 BRIEF: Mapping[str, Any] = {}
 EXPLAINING: Explaining | None = None
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
-# Keys in which a converted config may differ: they describe a file or a library, not the model.
-FREE = {
-    "_name_or_path",
-    "dtype",
-    "task_specific_params",
-    "torch_dtype",
-    "transformers.js_config",
-    "transformers_version",
-    "use_cache",
-}
-# What belongs to a caller or to a library; which token ends a text is looked at where all files are known.
-FREE_OF_GENERATION = {
-    "_from_model_config",
-    "bos_token_id",
-    "do_sample",
-    "eos_token_id",
-    "pad_token_id",
-    "transformers_version",
-    "use_cache",
-}
+# Keys in which a converted config may differ: they describe a file, a library or a caller's wish, not the model.
+FREE = {"_name_or_path", "task_specific_params", "transformers.js_config", "transformers_version", "use_cache",
+        *guard.CALLERS}  # fmt: skip
 # Strings that tokenizers disagree on: white space, unicode of every width, control characters, long words, digits.
 HARD = (
     "",
@@ -86,20 +71,13 @@ def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Cas
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     known = sorted(tokenizer.get_vocab().values())
     texts = [tokenizer.decode(entry, **options) for entry in (*ids, known)]
-    config = {k: v for k, v in read_json(reference.directory / "config.json").items() if k not in FREE}
-    beside_it = {
-        name: _read(reference.directory / name) for name in ("generation_config.json", "tokenizer_config.json")
-    }
+    config = {k: v for k, v in reference.stated.items() if k not in FREE}
     facts = {
-        "strings": strings,
-        "ids": ids,
-        "known": known,
-        "texts": texts,
-        "config": config,
-        "end": reference.end,
-        **beside_it,
-    }
+        "strings": strings, "ids": ids, "known": known, "texts": texts, "config": config, "end": reference.end,
+    }  # fmt: skip
+    facts |= {"tokenizer_config.json": _read(reference.directory / "tokenizer_config.json")}
     facts |= {"context": reference.dimensions.context, "stated": sidecar_files.stated(reference)}
+    facts |= {"generation": generation_files.stated(reference)}
     yield Case("tokenizer", facts=facts)
 
 
@@ -113,6 +91,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
         "tokens": tokens,
         "texts": texts,
         "files": _files(directory, case),
+        "generation": _read_loosely(directory / settings.FILE),
         "strings": len(case.facts["strings"]),
     }
 
@@ -120,7 +99,10 @@ def judge(candidate: Candidate, case: Case) -> Partial:
 def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
     """Counts of differing strings and of differing keys and files."""
     (partial,) = partials
-    tokens, texts, files = partial["tokens"], partial["texts"], partial["files"]
+    tokens, texts, files = partial["tokens"], partial["texts"], list(partial["files"])
+    if partial["generation"] is not None:
+        refused = settings.refusal(partial["generation"])  # here, where transformers is loaded
+        files += [f"{settings.FILE}: transformers refuses it: {refused}"] if refused is not None else []
     return [
         Measure("tokens", len(tokens), partial["strings"], fixed=0, detail="; ".join(tokens[:3])),
         Measure("texts", len(texts), partial["strings"], fixed=0, detail="; ".join(texts[:3])),
@@ -142,6 +124,15 @@ def beside(path: Path) -> Path | None:
 def _read(path: Path) -> Any:
     """A JSON file's content; empty where the source has no such file."""
     return read_json(path) if path.is_file() else {}
+
+
+def _read_loosely(path: Path) -> dict[str, Any] | None:
+    """A JSON object's content; None where there is none, which `_files` reports."""
+    try:
+        value = read_json(path) if path.is_file() else None
+    except InputError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _tokenization(directory: Path, case: Case) -> tuple[list[str], list[str]]:
@@ -193,15 +184,6 @@ def _files(directory: Path, case: Case) -> list[str]:
     for key, value in case.facts["config"].items():
         if config.get(key) != value:
             problems.append(f"config.json: {key} is {config.get(key)!r}, not {value!r}")
-    wanted = case.facts["generation_config.json"]
-    problems += [
-        f"generation_config.json: {key} is {generation.get(key)!r}, not {wanted.get(key)!r}"
-        for key in sorted((generation.keys() | wanted.keys()) - FREE_OF_GENERATION)
-        if generation.get(key) != wanted.get(key)
-    ]
-    end = generation.get("eos_token_id", config.get("eos_token_id"))
-    if end != case.facts["end"]:
-        problems.append(f"generation_config.json: eos_token_id is {end!r}, not {case.facts['end']!r}")
     return problems
 
 
@@ -211,8 +193,8 @@ def _accompanying(directory: Path, config: dict[str, Any], generation: dict[str,
     return [
         *sidecar_files.vocabulary(directory, facts),
         *sidecar_files.tokenizer_config(directory, case.facts["tokenizer_config.json"], facts),
-        *sidecar_files.generation(generation, case.facts["generation_config.json"], facts, end),
-        *sidecar_files.runtime_config(directory, facts),
+        *generation_files.settings(generation, config, case.facts["generation"]),
+        *generation_files.genai(directory, case.facts["generation"]),
         *sidecar_files.config(config, case.facts["config"], facts, frozenset(FREE), end),
     ]
 

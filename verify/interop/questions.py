@@ -15,7 +15,7 @@ from verify.checks.tokenizer import HARD
 from verify.interop import lengths
 from verify.interop.lengths import Lengths
 from verify.reference.corpus import Batch, Corpus, left_padded
-from verify.scoring.decoding import Beam, ReferenceDecoder, Sampling, beam_search
+from verify.scoring.decoding import Beam, ReferenceDecoder, Sampling, active, beam_search
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
@@ -78,7 +78,7 @@ class Questions:
     seed: int
     beams: tuple[Beam, ...]  # of the groups' first texts, in order
     string_ids: tuple[list[int], ...]
-    end: int | None
+    ends: tuple[int, ...]
     new_tokens: int
     strings: tuple[str, ...]
     lengths: Lengths
@@ -93,7 +93,8 @@ class Questions:
             "sampling": {**asdict(self.sampling), "seed": self.seed, "texts": list(self.sampled.texts)},
             "strings": list(self.strings),
             "new_tokens": self.new_tokens,
-            "end": self.end,
+            "end": self.ends[0] if self.ends else None,
+            "ends": list(self.ends),
             "lengths": self.lengths.asked(),
         }
 
@@ -116,7 +117,7 @@ def ask_reference(reference: Reference, corpus: Corpus, runtimes: Runtimes, wher
     batch = corpus.batch(BATCH, BATCH_PLACE, reference.end or 0)
     decoder = ReferenceDecoder(reference)
     beams = [
-        beam_search(decoder, ids, beams=BEAMS, new_tokens=BEAM_TOKENS, end=reference.end)
+        beam_search(decoder, ids, beams=BEAMS, new_tokens=BEAM_TOKENS, ends=reference.ends)
         for ids in (_ids(reference, text) for text in beam_texts(groups))
     ]
     return Questions(
@@ -128,7 +129,7 @@ def ask_reference(reference: Reference, corpus: Corpus, runtimes: Runtimes, wher
         seed=corpus.seed,
         beams=tuple(beams),
         string_ids=tuple(_ids(reference, readable(text)).tolist() for text in strings),
-        end=reference.end,
+        ends=reference.ends,
         new_tokens=runtimes.new_tokens,
         strings=strings,
         lengths=asked,
@@ -143,15 +144,6 @@ def beam_texts(groups: Sequence[Group]) -> list[str]:
 def all_texts(groups: Sequence[Group]) -> tuple[str, ...]:
     """The prompts in order."""
     return tuple(text for group in groups for text in group.texts)
-
-
-def active(tokens: Array, end: int | None) -> Array:
-    """Steps that count, bool [rows, steps]: up to and including the first end token of each row."""
-    if end is None:
-        return np.ones(tokens.shape, dtype=bool)
-    ended = np.cumsum(tokens == end, axis=1)
-    result: Array = (ended - (tokens == end)) == 0
-    return result
 
 
 def noise(seed: int, steps: int, rows: int, vocabulary: int) -> Array:
@@ -188,11 +180,11 @@ def _pieces(text: str) -> list[str]:
 def _greedy(reference: Reference, texts: tuple[str, ...], new_tokens: int) -> Group:
     batch = left_padded([_ids(reference, text) for text in texts], reference.end or 0)
     tokens, logits = reference.greedy(batch.ids, batch.mask, new_tokens)
-    return Group(texts, batch, tokens, logits, active(tokens, reference.end))
+    return Group(texts, batch, tokens, logits, active(tokens, reference.ends))
 
 
 def _sampled(reference: Reference, texts: tuple[str, ...], sampling: Sampling, seed: int, new_tokens: int) -> Group:
     """The texts continued together by transformers' own sampling, after torch.manual_seed(seed)."""
     batch = left_padded([_ids(reference, text) for text in texts], reference.end or 0)
     tokens, logits = reference.sampled(batch.ids, batch.mask, new_tokens, asdict(sampling), seed)
-    return Group(texts, batch, tokens, logits, active(tokens, reference.end))
+    return Group(texts, batch, tokens, logits, active(tokens, reference.ends))

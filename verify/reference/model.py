@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from model import checkpoint, tokenizer
+from model import checkpoint, generation, guard, tokenizer
 from model.architecture import Architecture, of_model_type
 from model.contract import Dimensions
 from model.landmarks import Landmarks
+from model.settings import configuration, said
 from pipeline.errors import InputError
 from verify.check import Array
 
@@ -41,30 +42,40 @@ class Reference:
     """The loaded source; raises InputError if it does not load completely."""
 
     def __init__(self, directory: Path, *, allow_pickle: bool) -> None:
-        checkpoint.inspect(directory, allow_pickle=allow_pickle)
+        found = checkpoint.inspect(directory, allow_pickle=allow_pickle)
         self.directory = directory
+        settings = generation.stated(directory)
+        own = configuration(found.config, directory / "config.json")
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                directory, dtype=torch.float32, **checkpoint.loading(allow_pickle=allow_pickle)
+                directory, config=own, dtype=torch.float32, **checkpoint.loading(allow_pickle=allow_pickle)
             )
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
             # The tokenizers library raises bare Exception, and a panic in Rust, which is none.
-            hint = "name the checkpoint's directory with --source"
-            raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
+            hint = "run convert on it: it names what is wrong"
+            raise InputError(f"transformers cannot load it: {said(error)}", where=directory, hint=hint) from error
         self.tokenizer: Any = tokenizer.load(directory)
         self.model: Any
         self.model, info = loaded
-        parts = ("missing_keys", "unexpected_keys", "mismatched_keys")
-        problems = sorted(str(name) for part in parts for name in info[part])
-        if problems:
-            hint = "fetch the checkpoint again; transformers would have made these up or dropped them"
-            raise InputError(f"tensors do not match the config: {', '.join(problems)}", where=directory, hint=hint)
+        self._require_all(info)
         self.model.eval()
-        self._end = self.model.generation_config.eos_token_id
+        tied = self.model.get_output_embeddings().weight is self.model.get_input_embeddings().weight
+        self.model.config.tie_word_embeddings = tied  # a stored head of other values is kept, whatever the config says
+        self.ends = generation.ids(settings.get("eos_token_id"), self.model.config.vocab_size)
         # A repetition penalty of the source's is a caller's choice, not the model; generate() would take it from here.
-        self.model.generation_config = GenerationConfig(eos_token_id=self._end)
+        self.model.generation_config = GenerationConfig(eos_token_id=generation.spelt(self.ends))
+
+    def _require_all(self, info: Mapping[str, Any]) -> None:
+        """InputError for tensors that transformers has made up or dropped, but for those that hold nothing new."""
+        tied = bool(self.model.config.tie_word_embeddings)
+        names = self.architecture.config.canonical_name
+        problems = [str(name) for part in ("missing_keys", "mismatched_keys") for name in info[part]]
+        problems += [str(name) for name in info["unexpected_keys"] if names(str(name), tied=tied) is not None]
+        if problems:
+            what = f"tensors do not match the config: {', '.join(sorted(problems))}"
+            raise InputError(what, where=self.directory, hint=checkpoint.BELONGS)
 
     @functools.cached_property
     def architecture(self) -> Architecture:
@@ -101,11 +112,15 @@ class Reference:
 
     @property
     def end(self) -> int | None:
-        """Token id that ends a text, if there is one; InputError if there are several, which no check could follow."""
-        if isinstance(self._end, list):
-            hint = "name one eos_token_id in generation_config.json"
-            raise InputError(f"several end tokens: {self._end}", where=self.directory, hint=hint)
-        return None if self._end is None else int(self._end)
+        """The first of the tokens that end a text, with which batches are padded; None if there is none."""
+        return self.ends[0] if self.ends else None
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The source's config.json as a converted model has it: no implementation chosen, tied as it is."""
+        table = guard.plain(checkpoint.read_config(self.directory / "config.json"))
+        known = {"tie_word_embeddings": self.dimensions.tied} if "tie_word_embeddings" in table else {}
+        return {**table, **known}
 
     @torch.inference_mode()
     def forward(self, ids: Array, mask: Array, positions: Array, cache: Any = None, *, keep: int = 0) -> Answer:
@@ -143,7 +158,7 @@ class Reference:
     def _generate(self, ids: Array, mask: Array, **options: Any) -> tuple[Array, Array]:
         plain = GenerationConfig(
             num_beams=1,
-            eos_token_id=self.end,
+            eos_token_id=generation.spelt(self.ends),
             pad_token_id=self.end or 0,
             output_logits=True,
             return_dict_in_generate=True,

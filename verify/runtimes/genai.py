@@ -96,7 +96,8 @@ def _greedy(
     logits = np.stack(seen, axis=1)
     tokens = [generator.get_sequence(row)[longest:].tolist() for row in range(len(rows))]
     # An end token that ends the whole batch is chosen but not handed out.
-    tokens = [[*row, end] if len(row) < logits.shape[1] else row for row in tokens]
+    last = logits[:, -1].argmax(axis=-1).tolist()
+    tokens = [[*row, chosen] if len(row) < logits.shape[1] else row for row, chosen in zip(tokens, last, strict=True)]
     return {"ids": rows, "tokens": tokens, "top": [top_of(row) for row in logits]}
 
 

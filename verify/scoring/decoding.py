@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -189,7 +189,7 @@ class Beam:
     lead: float
 
 
-def beam_search(decoder: Decoder, ids: Array, *, beams: int, new_tokens: int, end: int | None) -> Beam:
+def beam_search(decoder: Decoder, ids: Array, *, beams: int, new_tokens: int, ends: Collection[int]) -> Beam:
     """Beam search over one prompt, int64 [length].
 
     The same rules as transformers' generate(num_beams=beams, length_penalty=1, early_stopping=False).
@@ -199,7 +199,7 @@ def beam_search(decoder: Decoder, ids: Array, *, beams: int, new_tokens: int, en
     finished: list[Beam] = []
     for step in range(1, new_tokens + 1):
         totals = np.asarray([text.score for text in alive])[:, None] + log_softmax(logits)
-        rows, tokens = np.unravel_index(likeliest(totals.ravel(), 2 * beams), totals.shape)
+        rows, tokens = np.unravel_index(likeliest(totals.ravel(), max(2, 1 + len(ends)) * beams), totals.shape)
         grown = [
             (Beam([*alive[row].tokens, int(token)], float(totals[row, token]), alive[row].lead), int(row))
             for row, token in zip(rows, tokens, strict=True)
@@ -208,10 +208,10 @@ def beam_search(decoder: Decoder, ids: Array, *, beams: int, new_tokens: int, en
         ended = [
             Beam(text.tokens, text.score / step, text.lead)
             for text, _ in grown[:beams]
-            if last or text.tokens[-1] == end
+            if last or text.tokens[-1] in ends
         ]
         finished = sorted([*finished, *ended], key=lambda text: -text.score)[:beams]
-        going = [entry for entry in grown if entry[0].tokens[-1] != end]
+        going = [entry for entry in grown if entry[0].tokens[-1] not in ends]
         going, dropped = going[:beams], going[beams:]
         if last or not going or (len(finished) == beams and going[0][0].score / step <= finished[-1].score):
             break
@@ -222,6 +222,13 @@ def beam_search(decoder: Decoder, ids: Array, *, beams: int, new_tokens: int, en
         )
     best = alive[0]
     return finished[0] if finished else Beam(best.tokens, best.score / max(len(best.tokens), 1), best.lead)
+
+
+def active(tokens: Array, ends: Collection[int]) -> Array:
+    """Return the steps that count, bool [rows, steps]: up to and including the first end token of each row."""
+    ending = np.isin(tokens, list(ends))
+    result: Array = (np.cumsum(ending, axis=1) - ending) == 0
+    return result
 
 
 def likeliest(values: Array, count: int) -> Array:

@@ -66,7 +66,7 @@ def _continued(candidate: Candidate, case: Case, begun: Mapping[str, Any], choos
     decoder = CandidateDecoder(candidate)
     ids = np.asarray([[*begun["prompt"], *tokens]], np.int64)
     logits = None
-    while len(tokens) < case.arrays["tokens"].shape[1] and tokens[-1] != case.facts["end"]:
+    while len(tokens) < case.arrays["tokens"].shape[1] and tokens[-1] not in case.facts["ends"]:
         if logits is None:
             logits = decoder.start(ids, np.ones_like(ids))
         else:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from model.architecture import of_model_type
+from model.checkpoint import read_config
+from model.settings import configuration
 
 BASE: str | None = "f32"
 TOOLS = ("llama-cpp-python", "gguf", "transformers", "torch")
@@ -41,7 +43,10 @@ def write(source: Path, path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, local_files_only=True)
+    own_config = configuration(read_config(source / "config.json"), source / "config.json")  # it may ask for no code
+    model = AutoModelForCausalLM.from_pretrained(
+        source, config=own_config, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
     config = model.config.to_dict()
     own = of_model_type(config["model_type"], source / "config.json")
     if own.gguf is None:
@@ -67,7 +72,7 @@ def _add_tokenizer(writer: Any, source: Path, vocabulary: int) -> None:
     import gguf
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
     by_id = {index: token for token, index in tokenizer.get_vocab().items()}
     special = set(tokenizer.all_special_ids)
     tokens = [by_id.get(index, f"[PAD{index}]") for index in range(vocabulary)]

@@ -53,7 +53,6 @@ FLAGS = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_u
 REFUSED = {
     "add_cross_attention": "false: only decoder-only models are converted",
     "pruned_heads": "empty: the converted model needs heads of one width in every layer",
-    "quantization_config": "absent: start from the checkpoint before quantization",
     "torchscript": "false: it unties the embeddings",
 }
 DEFAULTS = {
@@ -137,11 +136,6 @@ def _check_numbers(config: Mapping[str, Any], where: object) -> None:
         share = config.get(key, 0.1)
         if type(share) not in (int, float) or not 0 <= share <= 1:
             raise _bad(where, key, share, "a number from 0 to 1")
-    size = config.get("vocab_size", DEFAULTS["vocab_size"])
-    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        token = config.get(key)
-        if token is not None and (type(token) is not int or not 0 <= token < size):
-            raise _bad(where, key, token, f"a token of the vocabulary, 0 to {size - 1}")
 
 
 _Shapes = dict[str, tuple[int, ...]]

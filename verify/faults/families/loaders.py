@@ -120,6 +120,52 @@ def code_to_run(subject: Subject) -> None:
 
 
 @fault(place=FILES)
+def kernel_to_load(subject: Subject) -> None:
+    """The config names a kernel in another repository, whose code a loader would run."""
+    edit(subject, "config.json", lambda table: table.update(_attn_implementation_internal="somebody/kernel"))
+
+
+@fault(place=FILES)
+def code_to_generate(subject: Subject) -> None:
+    """The generation settings name a way to generate that is another repository's code."""
+    edit(subject, "generation_config.json", lambda table: table.update(custom_generate="somebody/else"))
+
+
+@fault(place=FILES)
+def code_to_tokenize(subject: Subject) -> None:
+    """The tokenizer's config names code to run in another repository."""
+    edit(subject, "tokenizer_config.json", lambda table: table.update(auto_map={"AutoTokenizer": ["x--code.X", None]}))
+
+
+@fault(place=FILES)
+def weights_said_to_be_quantized(subject: Subject) -> None:
+    """The config says that the weights are quantized, so a loader looks for another form of them."""
+    edit(subject, "config.json", lambda table: table.update(quantization_config={"quant_method": "gptq", "bits": 4}))
+
+
+@fault(place=FILES)
+def temperature_without_sampling(subject: Subject) -> None:
+    """The generation settings have a temperature and do not sample: transformers refuses to save such settings."""
+    edit(subject, "generation_config.json", lambda table: table.update(temperature=0.5))
+
+
+@fault(place=FILES)
+def second_end(subject: Subject) -> None:
+    """Generation ends at another token too."""
+
+    def add(table: Any) -> None:
+        table["eos_token_id"] = [table["eos_token_id"], subject.unseen[0]]
+
+    edit(subject, "generation_config.json", add)
+
+
+@fault(place=FILES)
+def null_for_genai(subject: Subject) -> None:
+    """genai_config.json has a null, which genai cannot read."""
+    edit(subject, "genai_config.json", lambda table: table["model"].update(pad_token_id=None))
+
+
+@fault(place=FILES)
 def wrong_end_for_genai(subject: Subject) -> None:
     """genai_config.json names another end token."""
     edit(subject, "genai_config.json", lambda table: table["model"].update(eos_token_id=subject.unseen[0]))

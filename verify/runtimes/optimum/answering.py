@@ -73,8 +73,8 @@ def _beam(model: Any, tokenizer: Any, text: str, questions: Mapping[str, Any]) -
     rules = {"num_beams": beams["number"], "max_new_tokens": beams["new_tokens"]}
     found = _generate(model, tokenizer, [text], questions, do_sample=False, **rules)
     tokens: list[int] = found["tokens"][0]
-    end = questions["end"]
-    return tokens[: tokens.index(end) + 1] if end in tokens else tokens
+    last = next((at for at, token in enumerate(tokens) if token in questions["ends"]), len(tokens))
+    return tokens[: last + 1]
 
 
 def _generate(
@@ -83,7 +83,7 @@ def _generate(
     """The prompts' ids without padding, new tokens by row, logits float32 [rows, steps, vocabulary]."""
     inputs = tokenizer(list(texts), return_tensors="pt", padding=len(texts) > 1)
     config = GenerationConfig(
-        eos_token_id=questions["end"],
+        eos_token_id=questions["ends"] or None,
         pad_token_id=tokenizer.pad_token_id,
         output_logits=True,
         return_dict_in_generate=True,

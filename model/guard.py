@@ -1,0 +1,73 @@
+"""Keys of a checkpoint's JSON files that run code or choose an implementation: refused, or ignored by name.
+
+Nothing of a checkpoint is code to this pipeline. Both sides, what is converted and the reference that judges it, read
+a file after `refuse`, and hand transformers only what `plain` leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.errors import InputError
+
+# Names of kernels that transformers has itself. Any other may be a repository on the Hub, whose code it would load.
+KERNELS = (None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention", "paged_attention")
+ATTENTION = ("_attn_implementation_internal", "_attn_implementation", "attn_implementation")
+QUANTIZED = ("quantization_config", "compression_config", "quantization")
+# They ask for code, or for another implementation, and change nothing here: no loader of ours looks at them.
+IGNORED = ("trust_remote_code", "custom_pipelines", "custom_generate", "use_kernels", "fusion_config",
+           "distributed_config", "_experts_implementation", "_experts_implementation_internal",
+           "experts_implementation", *ATTENTION)  # fmt: skip
+# What a caller of PyTorch's model wants to be given: no part of a model.
+CALLERS = ("dtype", "torch_dtype", "return_dict", "use_return_dict", "output_attentions", "output_hidden_states")
+OWN_CODE = (
+    "code of a repository is never run: use a checkpoint whose model_type transformers has itself; for this one, "
+    "somebody would have to read its code and write a folder in model/architectures"
+)
+
+
+def refuse(config: Mapping[str, Any], where: object) -> None:
+    """Raise InputError, naming the key, for one that asks to run code or for weights in another form."""
+    for key, value in _entries(config):
+        if key == "auto_map" and value is not None:
+            raise InputError("key auto_map asks to run code from the repository", where=where, hint=OWN_CODE)
+        if key in ATTENTION and value not in KERNELS:
+            what = f"key {key} asks for the kernel {value!r}, which is code"
+            raise InputError(what, where=where, hint=f"remove {key}: the model is the same without it")
+        if key == "transformers_weights" and value is not None:
+            hint = f"remove {key}, and name the file that it means model.safetensors"
+            raise InputError(f"key {key} names other weights: {value!r}", where=where, hint=hint)
+        if key in QUANTIZED and value:
+            method = value.get("quant_method") if isinstance(value, dict) else None
+            named = f" (quant_method {method!r})" if method else ""
+            hint = "start from the checkpoint before quantization; `quantize` makes small variants of that"
+            raise InputError(f"config key {key} is {value!r}: quantized weights{named}", where=where, hint=hint)
+
+
+def ignored(config: Mapping[str, Any]) -> list[str]:
+    """Return the keys that ask for code or for an implementation and that nobody here obeys."""
+    asked = {key for key, value in _entries(config) if key in (*IGNORED, "auto_map") and value}
+    return sorted(asked)
+
+
+def foreign(config: Mapping[str, Any]) -> list[str]:
+    """Return the keys that no converted model's files have: those that are ignored, and those of quantized weights."""
+    return sorted({*ignored(config), *(key for key, value in _entries(config) if key in QUANTIZED and value)})
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config without what chooses an implementation and without a caller's wishes."""
+    return {key: value for key, value in config.items() if key not in (*IGNORED, *CALLERS, *QUANTIZED)}
+
+
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every key with its value, those of inner objects too."""
+    waiting = [value]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, Mapping):
+            yield from inner.items()
+            waiting.extend(inner.values())
+        elif isinstance(inner, list):
+            waiting.extend(inner)
