@@ -1,4 +1,4 @@
-"""python -m verify RECIPE [--variant NAME ...] [--candidate FILE.onnx] [--source DIR] [--build DIR]: the verdict.
+"""python -m verify RECIPE [--variant NAME ...] [--candidate FILE.onnx] [--prompts FILE] [--build DIR]: the verdict.
 
 stdout carries the report's directory, or what is asked for in its place: a form of the report, or tolerances.
 """
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None) -> int:
     from verify.bounds.tables import tables
     from verify.emulation.emulator import present
     from verify.explain.terminal import show_stored
+    from verify.reference import prompts
     from verify.report.terminal import show
     from verify.run import Manner
     from verify.run_checks import Target
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None) -> int:
         runtimes=not arguments.no_runtimes and emulator is None,
         explain=arguments.explain,
         emulator=emulator,
+        prompts=None if arguments.prompts is None else prompts.read(arguments.prompts),
     )
     if arguments.candidate is not None:
         target = Target(arguments.variant[0], arguments.candidate)
@@ -66,6 +68,12 @@ def _parser() -> ArgumentParser:
         "--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances"
     )
     parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint to judge the candidate against")
+    parser.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="judge on your own prompts too: a line each (.txt), or JSON lines with prompt or messages (.jsonl)",
+    )
     printed = parser.add_mutually_exclusive_group()
     printed.add_argument("--format", choices=list(FILES), help="print the report in this form, not its directory")
     printed.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,14 +15,16 @@ from pipeline.command import say
 from pipeline.errors import InputError
 from pipeline.plugins import ROOT, code_of
 from pipeline.recipe.recipe import Recipe
-from verify import run_checks, verdict
+from verify import prompting, run_checks, verdict
 from verify.bounds.notices import notices
 from verify.emulation.emulator import Emulator
 from verify.interop import run_runtimes
 from verify.interop.planned import NotRun, Planned
+from verify.prompting import OnPrompts
 from verify.reference.corpus import Corpus, read_text
+from verify.reference.prompts import PromptFile
 from verify.report import document, forms, history
-from verify.run_checks import Examination, Target
+from verify.run_checks import Examination, Known, Target
 from verify.verdict import Result
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -38,6 +41,7 @@ class Manner:
     runtimes: bool = True  # False: the recipe's runtimes are left out, and the report is incomplete
     explain: bool = False  # where the fault of each failed variant is
     emulator: Emulator | None = None  # of another processor, which the checks are run on
+    prompts: PromptFile | None = None  # of the user's own, which the checks are asked about beside the recipe's text
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,14 @@ class Order:
 def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Manifest) -> tuple[Report, store.Artifact]:
     """Judge, write the report's artifact, and return the report and the artifact."""
     examination, before = _load(recipe, order)
+    given = order.manner.prompts
+    own = None if given is None else OnPrompts.of(examination, given)
     with store.staging(order.directory) as staged:
-        found = _run(examination, order, before, staged)
+        found = _run(examination, own, order, before, staged)
         made = _report(examination, order, found, header, manifest)
         if order.manner.explain and made["verdict"] != "passed":
-            made["explanations"] = _explain(examination, order, found, made, staged)
+            failing = [(examination, found.checks), *([] if own is None else [(own, found.prompts)])]
+            made["explanations"] = _explain(failing, order, made, staged)
         return made, _seal(made, order, manifest, staged)
 
 
@@ -69,6 +76,7 @@ class _Found:
     """Hold what checks and runtimes said, and which of them were not run."""
 
     checks: Sequence[Result]
+    prompts: Sequence[Result]  # of the checks, on prompts of the user's own
     runtimes: Sequence[Result]
     left: Sequence[NotRun]  # checks that had nothing to say about a file
     not_asked: Sequence[NotRun]  # runtimes
@@ -93,9 +101,11 @@ def _load(recipe: Recipe, order: Order) -> tuple[Examination, list[str]]:
     return Examination(recipe, reference, corpus, modules, settings, order.manner.emulator), before
 
 
-def _run(examination: Examination, order: Order, before: Sequence[str], staged: Path) -> _Found:
+def _run(examination: Examination, own: OnPrompts | None, order: Order, before: Sequence[str], staged: Path) -> _Found:
     """Run the checks, then ask the runtimes; `before` are the digests that the candidates must still have."""
-    found = examination.run(order.targets, staged)
+    known: Known = {}
+    found = examination.run(order.targets, staged, known)
+    prompts = [] if own is None else own.run(order.targets, staged, known)
     results = [result for result in found if result.not_run is None]
     left = {result.check: NotRun(result.check, result.not_run) for result in found if result.not_run is not None}
     for entry in left.values():
@@ -103,7 +113,7 @@ def _run(examination: Examination, order: Order, before: Sequence[str], staged: 
     part = examination
     asked = run_runtimes.examine(part.recipe, order.runtimes, part.reference, part.corpus, order.targets)
     candidates = _candidates(order.targets, before)
-    return _Found(results, asked.results, tuple(left.values()), asked.not_run, candidates)
+    return _Found(results, prompts, asked.results, tuple(left.values()), asked.not_run, candidates)
 
 
 def _report(
@@ -112,6 +122,7 @@ def _report(
     """The report's document, without explanations."""
     recipe = examination.recipe
     not_run = [asdict(entry) for entry in (*found.left, *found.not_asked)]
+    given = order.manner.prompts
     about = {
         "name": recipe.name,
         "recipe": manifest.recipe,
@@ -126,19 +137,22 @@ def _report(
         "seed": recipe.verify.seed,
         "settings": {name: asdict(table) for name, table in examination.settings.items()},
         "text": {"sha256": file_digest(recipe.text_path), "tokens": len(examination.corpus.ids)},
+        "prompts": None if given is None else given.table(),
     }
-    made = document.document([*found.checks, *found.runtimes], about)
-    made["notices"] = notices(recipe, made)
+    made = document.document([*found.checks, *found.runtimes], about, found.prompts)
+    made["notices"] = [*notices(recipe, made), *([] if given is None else prompting.notices(found.prompts, given))]
     if order.past is not None:
         made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)
     return made
 
 
-def _explain(examination: Examination, order: Order, found: _Found, made: Report, staged: Path) -> list[dict[str, Any]]:
+def _explain(
+    failing: Sequence[tuple[Examination, Sequence[Result]]], order: Order, made: Report, staged: Path
+) -> list[dict[str, Any]]:
     """Find where the fault of each failed variant is."""
     from verify.explain.failed_variants import explain_all
 
-    return explain_all(examination, order, found.checks, made, staged)
+    return explain_all(failing, order, made, staged)
 
 
 def _seal(made: Report, order: Order, manifest: Manifest, staged: Path) -> store.Artifact:
@@ -175,6 +189,8 @@ def _reproduce(recipe: Recipe, order: Order, header: Mapping[str, Any], code: st
             commands += [f"python -m {stage} {shown}{chosen}"] if names else []
     if order.manner.emulator is not None:
         commands[-1] += f" --processor {order.manner.emulator.name}"
+    if order.manner.prompts is not None:
+        commands[-1] += f" --prompts {shlex.quote(order.manner.prompts.path.name)}"
     return {"commands": commands, "code": code, "parents": header["parents"]}
 
 
@@ -187,10 +203,17 @@ def _check_expected(recipe: Recipe, reference: Reference, where: Path) -> None:
             raise InputError(f"{field} of the source is {have[field]!r}", where=where, hint=hint)
 
 
-def manifest_of(
-    recipe: Recipe, source: Mapping[str, Any], parents: Mapping[str, str], place: Mapping[str, Any], *, complete: bool
+def manifest_of(  # noqa: PLR0913
+    recipe: Recipe,
+    source: Mapping[str, Any],
+    parents: Mapping[str, str],
+    place: Mapping[str, Any],
+    manner: Manner,
+    *,
+    complete: bool,
 ) -> Manifest:
     """The report's manifest, without its files and verdict. RecipeError when the text cannot be read."""
+    own = {} if manner.prompts is None else {"prompts": manner.prompts.sha256}
     return Manifest(
         kind="report",
         name=recipe.name,
@@ -200,7 +223,7 @@ def manifest_of(
         code=code_of("verify"),
         parents=parents,
         tools=place["packages"],
-        facts={"complete": complete, "environment": digest(place)},
+        facts={"complete": complete, "environment": digest(place), **own},
     )
 
 

@@ -37,7 +37,8 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
     place = {**environment(manner.emulator), "runtimes": planned.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
-    wanted = manifest_of(recipe, origin.manifest.source, parents, place, complete=not missing and manner.runtimes)
+    whole = not missing and manner.runtimes
+    wanted = manifest_of(recipe, origin.manifest.source, parents, place, manner, complete=whole)
     # On another processor: beside the report that publish reads, and no run of its history.
     target = home / ("report" if manner.emulator is None else f"report-{manner.emulator.name}")
     past = history.read(home / history.FILE) if manner.emulator is None else None
@@ -51,7 +52,7 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
         return made, target
     header = {
         "source": {**origin.manifest.source, "digest": origin.digest},
-        "complete": not missing and manner.runtimes,
+        "complete": whole,
         "not_judged": missing,
         "not_run": [asdict(entry) for entry in _left_out(programs, manner)],
         "environment": place,
@@ -100,7 +101,7 @@ def candidate(
         programs = ()
     skipped = [asdict(entry) for entry in not_run]
     header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
-    manifest = manifest_of(recipe, source, {}, place, complete=False)
+    manifest = manifest_of(recipe, source, {}, place, manner, complete=False)
     order = Order(
         directory, [replace(target, twin=beside_it)], checks, home / "candidate-report", manner, runtimes=programs
     )

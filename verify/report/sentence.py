@@ -21,6 +21,9 @@ def verdict(report: Mapping[str, Any]) -> str:
     bad = dict.fromkeys(result["variant"] for result in report["results"] if not result["passed"])
     lacking = [entry["what"] for entry in report["not_run"] if entry["required"]]
     why = [f"{', '.join(bad)} did not pass"] if bad else []
+    own = report["prompts"]["results"] if report["prompts"] else []
+    bad = dict.fromkeys(result["variant"] for result in own if not result["passed"])
+    why += [f"{', '.join(bad)} did not pass on your prompts"] if bad else []
     why += [f"the recipe requires {', '.join(lacking)}"] if lacking else []
     return f"failed: {'; '.join(why) or 'nothing was judged'}"
 
