@@ -22,6 +22,7 @@ from publish.tree import REPORT, Publishable
 
 CHECKS = "verify/checks"
 OWN_TWIN = "twin"  # JUDGES of a check that holds a file beside the built variant: never asked of built variants
+OTHER_FILE = "onnx"  # origin of a source that is an ONNX file (verify --reference)
 SHOWN = 5  # failures that a refusal names
 
 
@@ -91,6 +92,8 @@ def _check_license(recipe: Recipe, source: Artifact) -> None:
 def _about_others(recipe: Recipe, report: Artifact, source: Artifact, variants: Mapping[str, Artifact]) -> str | None:
     """Return why the report is not one about these artifacts by this recipe; None if it is."""
     manifest = report.manifest
+    if manifest.source.get("origin") == OTHER_FILE:
+        return "the report holds one ONNX file against another, not against PyTorch: no such report is published"
     if (manifest.kind, manifest.name) != ("report", recipe.name):
         return f"it is a {manifest.kind} of {manifest.name}, not the report of {recipe.name}"
     if manifest.recipe != recipe.verdict_digest:

@@ -45,7 +45,12 @@ def main(argv: Sequence[str] | None) -> int:
     )
     if arguments.candidate is not None:
         target = Target(arguments.variant[0], arguments.candidate)
-        report, directory = stage.candidate(recipe, target, arguments.source, home, manner)
+        stage.inspect(target.path, "--candidate")
+        if arguments.reference is not None:
+            held = stage.against_graph(arguments.reference, arguments.source, target.path)
+        else:
+            held = stage.against_checkpoint(recipe, arguments.source, home)
+        report, directory = stage.candidate(recipe, target, held, home, manner)
     else:
         report, directory = stage.built(recipe, arguments.variant, home, manner)
     show(report)
@@ -68,6 +73,12 @@ def _parser() -> ArgumentParser:
         "--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances"
     )
     parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint to judge the candidate against")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="OTHER.onnx",
+        help="judge the candidate against this file, not against PyTorch; --source holds its config and tokenizer",
+    )
     parser.add_argument(
         "--prompts",
         type=Path,
@@ -110,6 +121,12 @@ def _check_arguments(recipe: Recipe, arguments: Namespace) -> None:
     if arguments.processor is not None and arguments.explain:
         hint = "leave one of them out: an explanation runs graphs on this machine's own processor"
         raise RecipeError("--explain with --processor", where="--explain", hint=hint)
+    if arguments.reference is not None and arguments.candidate is None:
+        hint = "name the file to judge with --candidate; built variants are judged against PyTorch"
+        raise RecipeError("--reference without --candidate", where="--reference", hint=hint)
+    if arguments.reference is not None and arguments.explain:
+        hint = "leave one of them out: an explanation compares with values inside the PyTorch model"
+        raise RecipeError("--explain with --reference", where="--explain", hint=hint)
     if arguments.candidate is None and arguments.source is not None:
         hint = "built variants are judged against build/<name>/source; use --source with --candidate, or with convert"
         raise RecipeError("--source without --candidate", where="--source", hint=hint)

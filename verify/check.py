@@ -79,9 +79,10 @@ class Settings(Protocol):
         """Raise RecipeError, before any work, for a value that cannot be with a context of so many tokens."""
 
 
-# What a check looks at: the graph; the files beside it, and nothing else; the graph beside the variant that the recipe
-# makes, so that there is nothing to ask of that variant itself. Plain words: publish reads them without importing.
-Judges = Literal["graph", "files", "twin"]
+# What a check looks at: the graph; the graph beside each of the reference's PyTorch modules; the files beside it, and
+# nothing else; the graph beside the variant that the recipe makes, so that there is nothing to ask of that variant
+# itself. Plain words: publish reads them without importing.
+Judges = Literal["graph", "modules", "files", "twin"]
 
 
 class Ease(IntEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -48,21 +49,23 @@ class Manner:
 class Order:
     """One judgement: the reference's checkpoint, the candidates, the checks, and where the report goes."""
 
-    source: Path
+    source: Path  # of an ONNX file as the reference, where its config and tokenizer are
     targets: Sequence[Target]
     checks: Sequence[str]
     directory: Path
     manner: Manner
     past: Sequence[history.Run] | None = None  # the recipe's runs so far; None for a file that is none of them
     runtimes: Sequence[Planned] = ()
+    graph: Path | None = None  # an ONNX file, which is the reference in the place of the checkpoint
 
 
 def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Manifest) -> tuple[Report, store.Artifact]:
     """Judge, write the report's artifact, and return the report and the artifact."""
-    examination, before = _load(recipe, order)
-    given = order.manner.prompts
-    own = None if given is None else OnPrompts.of(examination, given)
-    with store.staging(order.directory) as staged:
+    with contextlib.ExitStack() as stack:
+        examination, before = _load(recipe, order, stack)
+        given = order.manner.prompts
+        own = None if given is None else OnPrompts.of(examination, given)
+        staged = stack.enter_context(store.staging(order.directory))
         found = _run(examination, own, order, before, staged)
         made = _report(examination, order, found, header, manifest)
         if order.manner.explain and made["verdict"] != "passed":
@@ -83,22 +86,39 @@ class _Found:
     candidates: Sequence[Mapping[str, Any]]
 
 
-def _load(recipe: Recipe, order: Order) -> tuple[Examination, list[str]]:
-    """Refuse at once what cannot be judged, then load the reference (seconds); with the candidates' digests."""
+def _load(recipe: Recipe, order: Order, stack: contextlib.ExitStack) -> tuple[Examination, list[str]]:
+    """Refuse at once what cannot be judged, then load the reference (seconds); with the files' digests.
+
+    What the reference holds open is closed with the stack.
+    """
     modules = run_checks.plan(recipe, order.checks)
     settings = run_checks.settings_of(recipe, modules)
     variants = [target.variant for target in order.targets]
     verdict.require_tolerances(recipe, modules, variants, measuring=order.manner.measuring)
     read_text(recipe.text_path)
-    before = [file_digest(target.path) for target in order.targets]
-
-    from verify.reference.model import Reference  # after what is refused: torch takes seconds to load
-
+    before = [file_digest(path) for path in _files(order)]
     say("verify: loading the reference")
-    reference = Reference(order.source, allow_pickle=recipe.source.allow_pickle)
+    reference = _reference(recipe, order, stack)
     _check_expected(recipe, reference, order.source)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
     return Examination(recipe, reference, corpus, modules, settings, order.manner.emulator), before
+
+
+def _files(order: Order) -> list[Path]:
+    """The ONNX files of a judgement: the candidates, and the reference if it is one."""
+    return [*(target.path for target in order.targets), *([] if order.graph is None else [order.graph])]
+
+
+def _reference(recipe: Recipe, order: Order, stack: contextlib.ExitStack) -> Reference:
+    """The checkpoint in PyTorch, or the ONNX file that stands for it."""
+    if order.graph is None:
+        from verify.reference.model import Reference  # after what is refused: torch takes seconds to load
+
+        return Reference(order.source, allow_pickle=recipe.source.allow_pickle)
+    from verify.reference.graph import GraphProcess, GraphReference
+
+    process = stack.enter_context(GraphProcess(order.graph, recipe.verify))
+    return GraphReference(process, order.source, tuple(target.path for target in order.targets))
 
 
 def _run(examination: Examination, own: OnPrompts | None, order: Order, before: Sequence[str], staged: Path) -> _Found:
@@ -112,7 +132,8 @@ def _run(examination: Examination, own: OnPrompts | None, order: Order, before: 
         say(f"{entry.what}: NOT RUN: {entry.reason}")
     part = examination
     asked = run_runtimes.examine(part.recipe, order.runtimes, part.reference, part.corpus, order.targets)
-    candidates = _candidates(order.targets, before)
+    _require_unchanged(order, before)
+    candidates = _candidates(order.targets, before[: len(order.targets)])
     return _Found(results, prompts, asked.results, tuple(left.values()), asked.not_run, candidates)
 
 
@@ -162,11 +183,15 @@ def _seal(made: Report, order: Order, manifest: Manifest, staged: Path) -> store
     return store.seal(staged, order.directory, with_verdict(replace(manifest, facts=facts), made["verdict"]))
 
 
+def _require_unchanged(order: Order, before: Sequence[str]) -> None:
+    """InputError if a file has another digest than `before`."""
+    for path, wanted in zip(_files(order), before, strict=True):
+        if file_digest(path) != wanted:
+            raise InputError("the file changed while it was judged", where=path, hint="verify it again")
+
+
 def _candidates(targets: Sequence[Target], before: Sequence[str]) -> list[dict[str, Any]]:
-    """The files that were judged. InputError if one has another digest than `before`."""
-    for target, wanted in zip(targets, before, strict=True):
-        if file_digest(target.path) != wanted:
-            raise InputError("the file changed while it was judged", where=target.path, hint="verify it again")
+    """The files that were judged, each with its digest."""
     return [
         {"variant": target.variant, "file": target.path.name, "bytes": target.path.stat().st_size, "sha256": sha256}
         for target, sha256 in zip(targets, before, strict=True)
@@ -180,6 +205,7 @@ def _reproduce(recipe: Recipe, order: Order, header: Mapping[str, Any], code: st
     variants = [target.variant for target in order.targets]
     if not header["parents"]:
         commands = [f"python -m verify {shown} --candidate {order.targets[0].path.name} --variant {variants[0]}"]
+        commands[0] += "" if order.graph is None else f" --reference {order.graph.name} --source DIR"
     else:
         source = " --source DIR" if header["source"].get("origin") == "directory" and not recipe.source.path else ""
         quantized = [variant for variant in variants if variant != "fp32"]

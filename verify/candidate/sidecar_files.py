@@ -32,7 +32,7 @@ Facts = Mapping[str, Any]
 
 def stated(reference: Reference) -> dict[str, Any]:
     """Return what the source's own files come to, as transformers has loaded them."""
-    tokenizer, config = reference.tokenizer, reference.model.config
+    tokenizer, config = reference.tokenizer, reference.loaded_config
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     aliases = {alias: getattr(config, name, None) for alias, name in type(config).attribute_map.items()}
     ends = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}

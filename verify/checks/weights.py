@@ -32,7 +32,7 @@ TOLERATED = {
     "tensor_error": "max",
     "tensor_scale": "max",
 }
-JUDGES = "graph"
+JUDGES = "modules"
 PROMPTING: Prompting | None = None
 SEEDED = False
 BRIEF: Mapping[str, Any] = {}

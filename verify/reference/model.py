@@ -56,8 +56,7 @@ class Reference:
             # The tokenizers library raises bare Exception, and a panic in Rust, which is none.
             hint = "name the checkpoint's directory with --source"
             raise InputError(f"transformers cannot load it: {error}", where=directory, hint=hint) from error
-        self.model: Any
-        self.model, info = loaded
+        self._model, info = loaded
         parts = ("missing_keys", "unexpected_keys", "mismatched_keys")
         problems = sorted(str(name) for part in parts for name in info[part])
         if problems:
@@ -68,15 +67,30 @@ class Reference:
         # A repetition penalty of the source's is a caller's choice, not the model; generate() would take it from here.
         self.model.generation_config = GenerationConfig(eos_token_id=self._end)
 
+    @property
+    def model(self) -> Any:
+        """The PyTorch model, whole."""
+        return self._model
+
+    @property
+    def loaded_config(self) -> Any:
+        """The checkpoint's config, as transformers has loaded it."""
+        return self.model.config
+
+    def by_entry(self) -> Array:
+        """All token ids, int64 [vocabulary], from the smallest to the largest entry (norm) in the embedding's table."""
+        table = self.model.get_input_embeddings().weight.detach().numpy()
+        return np.argsort(np.linalg.norm(table, axis=1), kind="stable").astype(np.int64)
+
     @functools.cached_property
     def architecture(self) -> Architecture:
         """The architecture that the config's model_type names."""
-        return of_model_type(self.model.config.model_type, self.directory / "config.json")
+        return of_model_type(self.loaded_config.model_type, self.directory / "config.json")
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The config as plain data, with all that its author left at a default."""
-        table: dict[str, Any] = json.loads(json.dumps(self.model.config.to_dict(), default=str))
+        table: dict[str, Any] = json.loads(json.dumps(self.loaded_config.to_dict(), default=str))
         return table
 
     @functools.cached_property

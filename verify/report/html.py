@@ -16,7 +16,7 @@ from verify.report.figures import figures, variants
 from verify.report.headroom import grouped, percent
 from verify.report.prompts import HEADS, about, asked, kld_text
 from verify.report.prompts import rows as prompt_rows
-from verify.report.sentence import not_judged, sentence, verdict
+from verify.report.sentence import against, not_judged, sentence, verdict
 from verify.report.texts import texts
 
 TEMPLATE = "report.html.j2"
@@ -64,6 +64,7 @@ def html(report: Mapping[str, Any]) -> str:
         measured=len(measures),
         failures=failed(report),
         sentence=sentence(report),
+        against=against(report),
         verdict=verdict(report),
         not_judged=not_judged(report),
         moved=moved(report),

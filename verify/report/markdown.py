@@ -10,7 +10,7 @@ from verify.report.document import bound_text, column, failed, moved, overview, 
 from verify.report.headroom import grouped, percent
 from verify.report.prompts import HEADS, about, asked, kld_text
 from verify.report.prompts import rows as prompt_rows
-from verify.report.sentence import sentence, verdict
+from verify.report.sentence import against, sentence, verdict
 
 BIGGEST_SUMMARY = 1024 * 1024  # bytes: GitHub refuses a longer summary of a job
 BIGGEST_COMMENT = 65_536  # characters: GitHub refuses a longer comment
@@ -97,7 +97,7 @@ def _prompts(report: Mapping[str, Any]) -> list[str]:
         lines += [f"### {_text(entry.name)}", "", f"… {_text(entry.prompt)}", ""]
         cells = [(a.variant, a.text, a.difference, kld_text(a)) for a in entry.answers]
         heads = ("", "answer", "first difference", "KLD, nats")
-        lines += [*_table(heads, [("PyTorch", entry.reference, "", ""), *cells]), ""]
+        lines += [*_table(heads, [(against(report), entry.reference, "", ""), *cells]), ""]
     return lines
 
 

@@ -8,6 +8,12 @@ from typing import Any
 NOT_THERE = "not built, or not chosen"
 
 
+def against(report: Mapping[str, Any]) -> str:
+    """Return what the candidates were held against, in one word where it is PyTorch."""
+    source = report["source"]
+    return f"the ONNX file {source['file']}" if source.get("origin") == "onnx" else "PyTorch"
+
+
 def sentence(report: Mapping[str, Any]) -> str:
     """Return the verdict with everything that it does not cover, each with its reason."""
     absent = not_judged(report)

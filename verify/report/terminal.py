@@ -15,7 +15,7 @@ from rich.table import Table
 
 from verify.report.document import failed, moved, overview, passes
 from verify.report.prompts import about, asked, kld_text
-from verify.report.sentence import sentence
+from verify.report.sentence import against, sentence
 
 SHOWN = 5  # prompts; the report has them all
 STATES = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}
@@ -24,7 +24,7 @@ STATES = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}
 def show(report: Mapping[str, Any]) -> None:
     """Print figures, checks and runtimes of every variant, what failed or moved, and the verdict, on stderr."""
     console = Console(stderr=True, highlight=False)
-    console.print(f"\n[bold]{escape(report['name'])}: ONNX against PyTorch[/]")
+    console.print(f"\n[bold]{escape(report['name'])}: ONNX against {escape(against(report))}[/]")
     console.print(_figures(report), _checks(report))
     if report["prompts"]:
         _prompts(console, report)
@@ -45,7 +45,7 @@ def _prompts(console: Console, report: Mapping[str, Any]) -> None:
     _say(console, "prompts", "bold", about(report))
     for entry in asked(report)[:SHOWN]:
         _say(console, f"  {entry.name}", "bold", f"… {entry.prompt}")
-        _say(console, "    PyTorch", "dim", entry.reference)
+        _say(console, "    reference", "dim", entry.reference)
         for answer in entry.answers:
             what = f"(first difference: {answer.difference}; KLD {kld_text(answer)})"
             _say(console, f"    {answer.variant}", "dim", f"{answer.text} {what}")
