@@ -121,7 +121,7 @@ class Prompting:
     """State how a check is asked about the user's own prompts, apart from the recipe's text, with the same bounds."""
 
     cases: Callable[[Reference, Sequence[Prompt], Any], Iterator[Case]]  # one each, with the prompt's name
-    summarize: Callable[[Sequence[Partial], Mapping[str, float], Reference], list[Measure]]
+    summarize: Callable[[list[Partial], dict[str, float], Reference], list[Measure]]
     figures: tuple[str, ...]  # those that hold for every text
     averages: tuple[str, ...] = ()  # means and shares, which need FEWEST elements, and have a statistical error
 

@@ -44,7 +44,7 @@ class OnPrompts(Examination):
         self, check: str, variant: str, partials: Sequence[Partial], known: Mapping[str, float]
     ) -> tuple[Judged, ...]:
         own = self._prompting(check)
-        found = own.summarize(partials, known, self.reference)
+        found = own.summarize([*partials], {**known}, self.reference)
         plain = {m.name: judge(self.recipe, check, variant, m) for m in found if m.name in own.figures}
         means = {m.name: self._mean(check, variant, m) for m in found if m.name in own.averages}
         return tuple((plain | means).values())
@@ -62,7 +62,7 @@ class OnPrompts(Examination):
         own = self._prompting(check)
         alone = {}
         for prompt, partial in zip(self.prompts, partials, strict=True):
-            measures = own.summarize([partial], known, self.reference)
+            measures = own.summarize([partial], {**known}, self.reference)
             alone[prompt.name] = {m.name: m.value for m in measures if m.name in {*own.figures, *own.averages}}
         return {**super()._series(check, partials, known), "by_prompt": alone}
 

@@ -22,8 +22,7 @@ from pipeline.variants import model_file
 from tests.conftest import ROOT
 from tests.support.brief_recipe import brief_recipe
 from verify.__main__ import main
-from verify.check import Measure, Prompt
-from verify.checks import divergence, logits, tokenizer
+from verify.check import Measure, Prompt, load
 from verify.faults.surgery import Graft, rewire
 from verify.prompting import OnPrompts, asked
 from verify.reference import padding_cases, prompts
@@ -134,7 +133,9 @@ def test_the_report_shows_the_prompts_and_counts_them_nowhere_else(build: Path, 
 def test_a_small_sample_is_shown_a_larger_one_judged_with_its_error(reference: Reference, recipe: Path) -> None:
     read = read_recipe(recipe)
     corpus = Corpus(read.text_path, reference.tokenizer, 0)
-    examination = OnPrompts(read, reference, corpus, {"logits": logits, "divergence": divergence}, {}, prompts=())
+    examination = OnPrompts(
+        read, reference, corpus, {name: load(name) for name in ("logits", "divergence")}, {}, prompts=()
+    )
     bound = read.limit("divergence", "mean_kld", "q4").bound
 
     def holds(value: float, compared: int, error: float) -> tuple[bool, float | None]:
@@ -167,8 +168,10 @@ def test_an_error_on_a_prompt_excuses_no_choice_in_the_recipe_s_text(reference: 
     """Near ties of the recipe's text are told by the error there, those of prompts by the larger of both."""
     read = read_recipe(recipe)
     corpus, slot = Corpus(read.text_path, reference.tokenizer, 0), (Target("q4", Path("q4.onnx")), "enable_all")
-    plain = Examination(read, reference, corpus, {"logits": logits}, {})
-    own = OnPrompts(read, reference, corpus, {"logits": logits}, {}, prompts=(Prompt("line 1", np.zeros(1, np.int64)),))
+    plain = Examination(read, reference, corpus, {"logits": load("logits")}, {})
+    own = OnPrompts(
+        read, reference, corpus, {"logits": load("logits")}, {}, prompts=(Prompt("line 1", np.zeros(1, np.int64)),)
+    )
     known: dict[str, float] = {}
     first = plain._conclude("logits", slot, Evidence([partial(0.1, 0.2)]), known)
     second = own._conclude("logits", slot, Evidence([partial(0.3, 0.2)]), known)
@@ -183,7 +186,7 @@ def test_an_error_on_a_prompt_excuses_no_choice_in_the_recipe_s_text(reference: 
 
 def test_a_recipe_without_such_checks_is_refused() -> None:
     with pytest.raises(RecipeError, match="no check of the recipe is asked about prompts"):
-        asked({"tokenizer": tokenizer})
+        asked({"tokenizer": load("tokenizer")})
 
 
 @pytest.mark.parametrize(
