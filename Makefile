@@ -21,6 +21,7 @@ PORT    =
 EXPLAIN =
 SEEDS   =
 PROCESSOR =
+PROMPTS =
 SAMPLE  =
 EXTRAS  =
 
@@ -38,6 +39,7 @@ NODE     = verify/runtimes/transformersjs verify/runtimes/browser publish/page
 quoted   = '$(subst ','\'',$(1))'
 explain  = $(if $(filter-out 0 no false,$(EXPLAIN)),--explain)
 processor = $(if $(PROCESSOR),--processor '$(PROCESSOR)')
+prompts  = $(if $(PROMPTS),--prompts $(call quoted,$(PROMPTS)))
 variants = $(foreach name,$(VARIANT),--variant '$(name)')
 
 .DEFAULT_GOAL := help
@@ -60,6 +62,7 @@ help: ## print this list
 	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
 	@echo '  SEEDS=N       how many copies of each variant noise measures (10), how many clean runs of each faults judges (20)'
 	@echo '  PROCESSOR=SET verify and faults run the candidates on an emulated processor, such as AVX2 or SSE4.2 (qemu-user)'
+	@echo '  PROMPTS=FILE  verify asks about these too: your own prompts, one a line (.txt), or JSON lines (.jsonl)'
 	@echo '  SAMPLE=N      faults plants only N of the catalogue, at their default magnitudes'
 	@echo '  DATA=DIR      where the data of benchmarks-accuracy, or the advisories, lie; LIMIT=N: the first N items of each'
 	@echo '  FILES=N       how many mutated files fuzz reads (10000)'
@@ -83,7 +86,7 @@ quantize: setup ## make the recipe's variants from the converted model
 	$(BIN)/python -m quantize $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants)
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
-	$(BIN)/python -m verify $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(explain) $(processor)
+	$(BIN)/python -m verify $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(explain) $(processor) $(prompts)
 
 publish: setup ## show what publishing the verified model would change on the Hub; WAY=push does it
 	$(BIN)/python -m publish $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.engine import Array
-from verify.checks.divergence import Settings, chunk_case
+from verify.checks.divergence import Settings, case_of
 
 
 class Judge:
@@ -32,4 +32,5 @@ class Judge:
 
     def case(self, number: int, directory: Path) -> None:
         """Save chunk `number`: its ids, and the reference's logits and probabilities of its second half."""
-        chunk_case(self._reference, self._chunks[number], number).save(directory)
+        ids = self._chunks[number]
+        case_of(f"chunk {number}", self._reference, ids, len(ids) // 2).save(directory)

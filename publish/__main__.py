@@ -43,6 +43,7 @@ def _arguments(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE", help="recipe file, with a table [publish]")
     parser.add_argument("--build", type=Path, default=Path("build"), metavar="DIR", help="build directory (build)")
     parser.add_argument("--repository", metavar="OWNER/NAME", help="publish there, not where the recipe says")
+    parser.add_argument("--own-prompts", action="store_true", help="publish the prompts of verify --prompts too")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--push", action="store_true", help="publish (without it, only the plan is shown)")
     how.add_argument("--pr", action="store_true", help="open a pull request with the same files")
@@ -66,7 +67,8 @@ def _order(recipe: Recipe, arguments: Namespace, target: Path, api: Hub) -> Publ
     from publish.tree import SIGNATURE, changed
 
     repository = _repository(recipe, arguments, api)
-    tree = assemble.assemble(evidence.gather(recipe, target.parent, repository), target, api.token)
+    found = evidence.gather(recipe, target.parent, repository, own_prompts=arguments.own_prompts)
+    tree = assemble.assemble(found, target, api.token)
     places = {path: tree.path / path for path in (*(entry.path for entry in tree.manifest.files), MANIFEST)}
     digests = {entry.path: entry.sha256 for entry in tree.manifest.files}
     digests[MANIFEST] = hashlib.sha256(canonical_json(asdict(tree.manifest)) + b"\n").hexdigest()

@@ -22,11 +22,14 @@ from publish.tree import REPORT, Publishable
 
 CHECKS = "verify/checks"
 OWN_TWIN = "twin"  # JUDGES of a check that holds a file beside the built variant: never asked of built variants
+OTHER_FILE = "onnx"  # origin of a source that is an ONNX file (verify --reference)
 SHOWN = 5  # failures that a refusal names
 
 
-def gather(recipe: Recipe, home: Path, repository: str) -> Publishable:
+def gather(recipe: Recipe, home: Path, repository: str, *, own_prompts: bool = False) -> Publishable:
     """Everything below build/<name> that may be published as `repository`, its `files` still empty.
+
+    `own_prompts` says that everybody may read the prompts of the user's own that a report shows.
 
     Raises ArtifactError when an artifact or the report is missing, stale, incomplete or failed, InputError when the
     licence is absent or not the one the recipe expects.
@@ -42,6 +45,10 @@ def gather(recipe: Recipe, home: Path, repository: str) -> Publishable:
     complaint = _about_others(recipe, report, source, variants) or _not_passed(recipe, document, variants)
     if complaint is not None:
         raise ArtifactError(complaint, where=report.path, hint=f"run: {_again(recipe, home)}")
+    if document["prompts"] and not own_prompts:
+        what = f"the report shows prompts of your own ({document['prompts']['file']}), for everybody to read"
+        hint = f"add --own-prompts, or leave them out of the report: {_again(recipe, home)}"
+        raise ArtifactError(what, where=report.path, hint=hint)
     return Publishable(
         recipe=recipe,
         repository=repository,
@@ -91,6 +98,8 @@ def _check_license(recipe: Recipe, source: Artifact) -> None:
 def _about_others(recipe: Recipe, report: Artifact, source: Artifact, variants: Mapping[str, Artifact]) -> str | None:
     """Return why the report is not one about these artifacts by this recipe; None if it is."""
     manifest = report.manifest
+    if manifest.source.get("origin") == OTHER_FILE:
+        return "the report holds one ONNX file against another, not against PyTorch: no such report is published"
     if (manifest.kind, manifest.name) != ("report", recipe.name):
         return f"it is a {manifest.kind} of {manifest.name}, not the report of {recipe.name}"
     if manifest.recipe != recipe.verdict_digest:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from model.contract import Dimensions
 from pipeline.errors import InputError, RecipeError
+from quantize.calibration_texts import token_ids
 from quantize.numerics.blocks import SIZES, Floats
 from quantize.rewrite.graph import load
 from quantize.rewrite.weights import Weight, find_weights
@@ -42,9 +42,9 @@ class Moments:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Text, and the fp32 graph that is run on it. Nothing is read before it is needed."""
+    """Texts, and the fp32 graph that is run on them. Nothing is read before it is needed."""
 
-    path: Path  # the text
+    paths: tuple[Path, ...]  # the texts, in the order that they are read in
     graph: Path
     tokenizer: Path
     dims: Dimensions
@@ -53,17 +53,8 @@ class Calibration:
 
     @cached_property
     def ids(self) -> Ids:
-        """The whole text, int64 [tokens]. RecipeError when it cannot be read, InputError for a bad tokenizer."""
-        hint = "set calibration.text to a UTF-8 text file, relative to the recipe"
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"text cannot be read: {error}", where=self.path, hint=hint) from error
-        try:
-            tokenizer = Tokenizer.from_file(str(self.tokenizer))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise InputError(f"no tokenizer: {error}", where=self.tokenizer, hint="convert the source again") from error
-        ids = np.asarray(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+        """All texts, int64 [tokens]. RecipeError when one cannot be read, InputError for a bad line or tokenizer."""
+        ids = np.asarray(token_ids(self.paths, self.tokenizer), np.int64)
         if ids.max(initial=0) >= self.dims.vocabulary:
             hint = "convert the source again: its tokenizer does not belong to its weights"
             raise InputError("token ids beyond the vocabulary", where=self.tokenizer, hint=hint)
@@ -82,7 +73,7 @@ class Calibration:
         if spare < 0:
             what = f"{end - begin} tokens to {part} with, {self.chunk * count} are needed"
             hint = "name a longer text in calibration.text, or fewer or shorter chunks"
-            raise RecipeError(what, where=self.path, hint=hint)
+            raise RecipeError(what, where=", ".join(map(str, self.paths)), hint=hint)
         starts = begin + np.arange(count) * (self.chunk + spare)
         return np.stack([self.ids[start : start + self.chunk] for start in starts])
 

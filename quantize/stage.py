@@ -113,7 +113,7 @@ def _calibration(recipe: Recipe, base: Artifact, dims: Dimensions) -> Calibratio
     if table is None:
         return None
     graph, tokenizer = base.path / model_file(BASE), base.path / TOKENIZER
-    return Calibration(recipe.calibration_path, graph, tokenizer, dims, table.chunk, table.chunks)
+    return Calibration(recipe.calibration_paths, graph, tokenizer, dims, table.chunk, table.chunks)
 
 
 def _with_plan(manifest: Manifest, facts: Mapping[str, Any]) -> Manifest:

@@ -1,4 +1,4 @@
-"""python -m verify RECIPE [--variant NAME ...] [--candidate FILE.onnx] [--source DIR] [--build DIR]: the verdict.
+"""python -m verify RECIPE [--variant NAME ...] [--candidate FILE.onnx] [--prompts FILE] [--build DIR]: the verdict.
 
 stdout carries the report's directory, or what is asked for in its place: a form of the report, or tolerances.
 """
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None) -> int:
     from verify.bounds.tables import tables
     from verify.emulation.emulator import present
     from verify.explain.terminal import show_stored
+    from verify.reference import prompts
     from verify.report.terminal import show
     from verify.run import Manner
     from verify.run_checks import Target
@@ -40,10 +41,16 @@ def main(argv: Sequence[str] | None) -> int:
         runtimes=not arguments.no_runtimes and emulator is None,
         explain=arguments.explain,
         emulator=emulator,
+        prompts=None if arguments.prompts is None else prompts.read(arguments.prompts),
     )
     if arguments.candidate is not None:
         target = Target(arguments.variant[0], arguments.candidate)
-        report, directory = stage.candidate(recipe, target, arguments.source, home, manner)
+        stage.inspect(target.path, "--candidate")
+        if arguments.reference is not None:
+            held = stage.against_graph(arguments.reference, arguments.source, target.path)
+        else:
+            held = stage.against_checkpoint(recipe, arguments.source, home)
+        report, directory = stage.candidate(recipe, target, held, home, manner)
     else:
         report, directory = stage.built(recipe, arguments.variant, home, manner)
     show(report)
@@ -66,6 +73,18 @@ def _parser() -> ArgumentParser:
         "--candidate", type=Path, metavar="FILE.onnx", help="judge this file, by --variant's tolerances"
     )
     parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint to judge the candidate against")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="OTHER.onnx",
+        help="judge the candidate against this file, not against PyTorch; --source holds its config and tokenizer",
+    )
+    parser.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="judge on your own prompts too: a line each (.txt), or JSON lines with prompt or messages (.jsonl)",
+    )
     printed = parser.add_mutually_exclusive_group()
     printed.add_argument("--format", choices=list(FILES), help="print the report in this form, not its directory")
     printed.add_argument(
@@ -102,6 +121,12 @@ def _check_arguments(recipe: Recipe, arguments: Namespace) -> None:
     if arguments.processor is not None and arguments.explain:
         hint = "leave one of them out: an explanation runs graphs on this machine's own processor"
         raise RecipeError("--explain with --processor", where="--explain", hint=hint)
+    if arguments.reference is not None and arguments.candidate is None:
+        hint = "name the file to judge with --candidate; built variants are judged against PyTorch"
+        raise RecipeError("--reference without --candidate", where="--reference", hint=hint)
+    if arguments.reference is not None and arguments.explain:
+        hint = "leave one of them out: an explanation compares with values inside the PyTorch model"
+        raise RecipeError("--explain with --reference", where="--explain", hint=hint)
     if arguments.candidate is None and arguments.source is not None:
         hint = "built variants are judged against build/<name>/source; use --source with --candidate, or with convert"
         raise RecipeError("--source without --candidate", where="--source", hint=hint)

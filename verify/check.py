@@ -24,6 +24,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Partial = dict[str, Any]
 # Numbers compared at a time: temporaries of a whole context would be got from the system anew each time.
 PIECE = 1 << 20
+FEWEST = 100  # elements, of which fewer say little about a mean or a share
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ class Settings(Protocol):
         """Raise RecipeError, before any work, for a value that cannot be with a context of so many tokens."""
 
 
-# What a check looks at: the graph; the files beside it, and nothing else; the graph beside the variant that the recipe
-# makes, so that there is nothing to ask of that variant itself. Plain words: publish reads them without importing.
-Judges = Literal["graph", "files", "twin"]
+# What a check looks at: the graph; the graph beside each of the reference's PyTorch modules; the files beside it, and
+# nothing else; the graph beside the variant that the recipe makes, so that there is nothing to ask of that variant
+# itself. Plain words: publish reads them without importing.
+Judges = Literal["graph", "modules", "files", "twin"]
 
 
 class Ease(IntEnum):
@@ -106,6 +108,24 @@ class Explaining:
     keeps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # how many last positions' logits it asks for
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt of the user's own: where it stands in its file ("line 3"), and its tokens, int64 [length]."""
+
+    name: str
+    ids: Array
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """State how a check is asked about the user's own prompts, apart from the recipe's text, with the same bounds."""
+
+    cases: Callable[[Reference, Sequence[Prompt], Any], Iterator[Case]]  # one each, with the prompt's name
+    summarize: Callable[[list[Partial], dict[str, float], Reference], list[Measure]]
+    figures: tuple[str, ...]  # those that hold for every text
+    averages: tuple[str, ...] = ()  # means and shares, which need FEWEST elements, and have a statistical error
+
+
 class Check(Protocol):
     """A module in verify/checks; its name is the check's in recipes and reports.
 
@@ -121,6 +141,7 @@ class Check(Protocol):
     SEEDED: bool  # whether the pieces of the text that it feeds depend on the recipe's seed
     BRIEF: Mapping[str, Any]  # settings that cut its work short where hundreds of planted faults are judged
     EXPLAINING: Explaining | None  # None: its measures name what is wrong, or no node is to be found
+    PROMPTING: Prompting | None  # None: it has nothing to ask about a prompt
 
     def cases(self, reference: Reference, corpus: Corpus, settings: Any) -> Iterator[Case]:
         """Yield cases. Runs PyTorch, in the parent process, once for all candidates."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,14 +16,16 @@ from pipeline.command import say
 from pipeline.errors import InputError
 from pipeline.plugins import ROOT, code_of
 from pipeline.recipe.recipe import Recipe
-from verify import run_checks, verdict
+from verify import prompting, run_checks, verdict
 from verify.bounds.notices import notices
 from verify.emulation.emulator import Emulator
 from verify.interop import run_runtimes
 from verify.interop.planned import NotRun, Planned
+from verify.prompting import OnPrompts
 from verify.reference.corpus import Corpus, read_text
+from verify.reference.prompts import PromptFile
 from verify.report import document, forms, history
-from verify.run_checks import Examination, Target
+from verify.run_checks import Examination, Known, Target
 from verify.verdict import Result
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -38,29 +42,35 @@ class Manner:
     runtimes: bool = True  # False: the recipe's runtimes are left out, and the report is incomplete
     explain: bool = False  # where the fault of each failed variant is
     emulator: Emulator | None = None  # of another processor, which the checks are run on
+    prompts: PromptFile | None = None  # of the user's own, which the checks are asked about beside the recipe's text
 
 
 @dataclass(frozen=True)
 class Order:
     """One judgement: the reference's checkpoint, the candidates, the checks, and where the report goes."""
 
-    source: Path
+    source: Path  # of an ONNX file as the reference, where its config and tokenizer are
     targets: Sequence[Target]
     checks: Sequence[str]
     directory: Path
     manner: Manner
     past: Sequence[history.Run] | None = None  # the recipe's runs so far; None for a file that is none of them
     runtimes: Sequence[Planned] = ()
+    graph: Path | None = None  # an ONNX file, which is the reference in the place of the checkpoint
 
 
 def judge(recipe: Recipe, order: Order, header: Mapping[str, Any], manifest: Manifest) -> tuple[Report, store.Artifact]:
     """Judge, write the report's artifact, and return the report and the artifact."""
-    examination, before = _load(recipe, order)
-    with store.staging(order.directory) as staged:
-        found = _run(examination, order, before, staged)
+    with contextlib.ExitStack() as stack:
+        examination, before = _load(recipe, order, stack)
+        given = order.manner.prompts
+        own = None if given is None else OnPrompts.of(examination, given)
+        staged = stack.enter_context(store.staging(order.directory))
+        found = _run(examination, own, order, before, staged)
         made = _report(examination, order, found, header, manifest)
         if order.manner.explain and made["verdict"] != "passed":
-            made["explanations"] = _explain(examination, order, found, made, staged)
+            failing = [(examination, found.checks), *([] if own is None else [(own, found.prompts)])]
+            made["explanations"] = _explain(failing, order, made, staged)
         return made, _seal(made, order, manifest, staged)
 
 
@@ -69,41 +79,62 @@ class _Found:
     """Hold what checks and runtimes said, and which of them were not run."""
 
     checks: Sequence[Result]
+    prompts: Sequence[Result]  # of the checks, on prompts of the user's own
     runtimes: Sequence[Result]
     left: Sequence[NotRun]  # checks that had nothing to say about a file
     not_asked: Sequence[NotRun]  # runtimes
     candidates: Sequence[Mapping[str, Any]]
 
 
-def _load(recipe: Recipe, order: Order) -> tuple[Examination, list[str]]:
-    """Refuse at once what cannot be judged, then load the reference (seconds); with the candidates' digests."""
+def _load(recipe: Recipe, order: Order, stack: contextlib.ExitStack) -> tuple[Examination, list[str]]:
+    """Refuse at once what cannot be judged, then load the reference (seconds); with the files' digests.
+
+    What the reference holds open is closed with the stack.
+    """
     modules = run_checks.plan(recipe, order.checks)
     settings = run_checks.settings_of(recipe, modules)
     variants = [target.variant for target in order.targets]
     verdict.require_tolerances(recipe, modules, variants, measuring=order.manner.measuring)
     read_text(recipe.text_path)
-    before = [file_digest(target.path) for target in order.targets]
-
-    from verify.reference.model import Reference  # after what is refused: torch takes seconds to load
-
+    before = [file_digest(path) for path in _files(order)]
     say("verify: loading the reference")
-    reference = Reference(order.source, allow_pickle=recipe.source.allow_pickle)
+    reference = _reference(recipe, order, stack)
     _check_expected(recipe, reference, order.source)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
     return Examination(recipe, reference, corpus, modules, settings, order.manner.emulator), before
 
 
-def _run(examination: Examination, order: Order, before: Sequence[str], staged: Path) -> _Found:
+def _files(order: Order) -> list[Path]:
+    """The ONNX files of a judgement: the candidates, and the reference if it is one."""
+    return [*(target.path for target in order.targets), *([] if order.graph is None else [order.graph])]
+
+
+def _reference(recipe: Recipe, order: Order, stack: contextlib.ExitStack) -> Reference:
+    """The checkpoint in PyTorch, or the ONNX file that stands for it."""
+    if order.graph is None:
+        from verify.reference.model import Reference  # after what is refused: torch takes seconds to load
+
+        return Reference(order.source, allow_pickle=recipe.source.allow_pickle)
+    from verify.reference.graph import GraphProcess, GraphReference
+
+    process = stack.enter_context(GraphProcess(order.graph, recipe.verify))
+    return GraphReference(process, order.source, tuple(target.path for target in order.targets))
+
+
+def _run(examination: Examination, own: OnPrompts | None, order: Order, before: Sequence[str], staged: Path) -> _Found:
     """Run the checks, then ask the runtimes; `before` are the digests that the candidates must still have."""
-    found = examination.run(order.targets, staged)
+    known: Known = {}
+    found = examination.run(order.targets, staged, known)
+    prompts = [] if own is None else own.run(order.targets, staged, known)
     results = [result for result in found if result.not_run is None]
     left = {result.check: NotRun(result.check, result.not_run) for result in found if result.not_run is not None}
     for entry in left.values():
         say(f"{entry.what}: NOT RUN: {entry.reason}")
     part = examination
     asked = run_runtimes.examine(part.recipe, order.runtimes, part.reference, part.corpus, order.targets)
-    candidates = _candidates(order.targets, before)
-    return _Found(results, asked.results, tuple(left.values()), asked.not_run, candidates)
+    _require_unchanged(order, before)
+    candidates = _candidates(order.targets, before[: len(order.targets)])
+    return _Found(results, prompts, asked.results, tuple(left.values()), asked.not_run, candidates)
 
 
 def _report(
@@ -112,6 +143,7 @@ def _report(
     """The report's document, without explanations."""
     recipe = examination.recipe
     not_run = [asdict(entry) for entry in (*found.left, *found.not_asked)]
+    given = order.manner.prompts
     about = {
         "name": recipe.name,
         "recipe": manifest.recipe,
@@ -126,19 +158,22 @@ def _report(
         "seed": recipe.verify.seed,
         "settings": {name: asdict(table) for name, table in examination.settings.items()},
         "text": {"sha256": file_digest(recipe.text_path), "tokens": len(examination.corpus.ids)},
+        "prompts": None if given is None else given.table(),
     }
-    made = document.document([*found.checks, *found.runtimes], about)
-    made["notices"] = notices(recipe, made)
+    made = document.document([*found.checks, *found.runtimes], about, found.prompts)
+    made["notices"] = [*notices(recipe, made), *([] if given is None else prompting.notices(found.prompts, given))]
     if order.past is not None:
         made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)
     return made
 
 
-def _explain(examination: Examination, order: Order, found: _Found, made: Report, staged: Path) -> list[dict[str, Any]]:
+def _explain(
+    failing: Sequence[tuple[Examination, Sequence[Result]]], order: Order, made: Report, staged: Path
+) -> list[dict[str, Any]]:
     """Find where the fault of each failed variant is."""
     from verify.explain.failed_variants import explain_all
 
-    return explain_all(examination, order, found.checks, made, staged)
+    return explain_all(failing, order, made, staged)
 
 
 def _seal(made: Report, order: Order, manifest: Manifest, staged: Path) -> store.Artifact:
@@ -148,11 +183,15 @@ def _seal(made: Report, order: Order, manifest: Manifest, staged: Path) -> store
     return store.seal(staged, order.directory, with_verdict(replace(manifest, facts=facts), made["verdict"]))
 
 
+def _require_unchanged(order: Order, before: Sequence[str]) -> None:
+    """InputError if a file has another digest than `before`."""
+    for path, wanted in zip(_files(order), before, strict=True):
+        if file_digest(path) != wanted:
+            raise InputError("the file changed while it was judged", where=path, hint="verify it again")
+
+
 def _candidates(targets: Sequence[Target], before: Sequence[str]) -> list[dict[str, Any]]:
-    """The files that were judged. InputError if one has another digest than `before`."""
-    for target, wanted in zip(targets, before, strict=True):
-        if file_digest(target.path) != wanted:
-            raise InputError("the file changed while it was judged", where=target.path, hint="verify it again")
+    """The files that were judged, each with its digest."""
     return [
         {"variant": target.variant, "file": target.path.name, "bytes": target.path.stat().st_size, "sha256": sha256}
         for target, sha256 in zip(targets, before, strict=True)
@@ -166,6 +205,7 @@ def _reproduce(recipe: Recipe, order: Order, header: Mapping[str, Any], code: st
     variants = [target.variant for target in order.targets]
     if not header["parents"]:
         commands = [f"python -m verify {shown} --candidate {order.targets[0].path.name} --variant {variants[0]}"]
+        commands[0] += "" if order.graph is None else f" --reference {order.graph.name} --source DIR"
     else:
         source = " --source DIR" if header["source"].get("origin") == "directory" and not recipe.source.path else ""
         quantized = [variant for variant in variants if variant != "fp32"]
@@ -175,6 +215,8 @@ def _reproduce(recipe: Recipe, order: Order, header: Mapping[str, Any], code: st
             commands += [f"python -m {stage} {shown}{chosen}"] if names else []
     if order.manner.emulator is not None:
         commands[-1] += f" --processor {order.manner.emulator.name}"
+    if order.manner.prompts is not None:
+        commands[-1] += f" --prompts {shlex.quote(order.manner.prompts.path.name)}"
     return {"commands": commands, "code": code, "parents": header["parents"]}
 
 
@@ -187,10 +229,17 @@ def _check_expected(recipe: Recipe, reference: Reference, where: Path) -> None:
             raise InputError(f"{field} of the source is {have[field]!r}", where=where, hint=hint)
 
 
-def manifest_of(
-    recipe: Recipe, source: Mapping[str, Any], parents: Mapping[str, str], place: Mapping[str, Any], *, complete: bool
+def manifest_of(  # noqa: PLR0913
+    recipe: Recipe,
+    source: Mapping[str, Any],
+    parents: Mapping[str, str],
+    place: Mapping[str, Any],
+    manner: Manner,
+    *,
+    complete: bool,
 ) -> Manifest:
     """The report's manifest, without its files and verdict. RecipeError when the text cannot be read."""
+    own = {} if manner.prompts is None else {"prompts": manner.prompts.sha256}
     return Manifest(
         kind="report",
         name=recipe.name,
@@ -200,7 +249,7 @@ def manifest_of(
         code=code_of("verify"),
         parents=parents,
         tools=place["packages"],
-        facts={"complete": complete, "environment": digest(place)},
+        facts={"complete": complete, "environment": digest(place), **own},
     )
 
 

@@ -17,12 +17,12 @@ from tqdm import tqdm
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
-from verify.check import Check, NotApplicable, Partial, load
+from verify.check import Case, Check, NotApplicable, Partial, load
 from verify.emulation.emulator import Emulator
 from verify.reference.corpus import Corpus
 from verify.sandbox.pool import Pool
 from verify.sandbox.worker import CandidateError, Worker
-from verify.verdict import Result, judge
+from verify.verdict import Judged, Result, judge
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
@@ -42,6 +42,7 @@ class Target:
 
 
 Slot = tuple[Target, str]  # a candidate at an optimization level
+Known = dict[Slot, dict[str, float]]  # measures so far, by "check.figure"; at most their bounds
 
 
 def plan(recipe: Recipe, checks: Sequence[str]) -> dict[str, Check]:
@@ -100,8 +101,10 @@ class Examination:
     settings: Mapping[str, Any]
     emulator: Emulator | None = None  # of another processor, which the candidates are run on
 
-    def run(self, targets: Sequence[Target], home: Path) -> list[Result]:
+    def run(self, targets: Sequence[Target], home: Path, known: Known | None = None) -> list[Result]:
         """Results of all checks for all targets at all levels; cases lie below `home` for a while.
+
+        `known` holds what was measured of the candidates before, for checks that need it, and gains what is now.
 
         Raises RecipeError, before any work, for settings that do not fit the model.
         """
@@ -128,8 +131,8 @@ class Examination:
                 # The last level has the most work; the least comes last, so that the two end together.
                 for _ in pool.map(one, sorted(slots, key=lambda slot: slot[1] != verify.levels[-1])):
                     pass
-        observed: dict[Slot, dict[str, float]] = {slot: {} for slot in slots}
-        return [self._conclude(check, slot, own, observed[slot]) for (check, slot), own in evidence.items()]
+        known = {} if known is None else known
+        return [self._conclude(key[0], key[1], own, known.setdefault(key[1], {})) for key, own in evidence.items()]
 
     def _concerns(self, check: str, slot: Slot) -> bool:
         return self.modules[check].PER_LEVEL or slot[1] == self.recipe.verify.levels[-1]
@@ -153,13 +156,17 @@ class Examination:
             results += [self._conclude(check, slot, found, observed) for (check, _), found in evidence.items()]
         return results
 
+    def cases(self, check: str) -> Iterator[Case]:
+        """Yield what a check is asked, one case after the other, each with the reference's answer."""
+        return self.modules[check].cases(self.reference, self.corpus, self.settings[check])
+
     def _groups(self, scratch: Path, progress: Any, limit: float = GROUP) -> Iterator[list[Saved]]:
         """All checks' cases in order, a group at a time; a group's files are gone when the next one is asked for."""
         group: list[Saved] = []
         size = 0
-        for check, module in self.modules.items():
+        for check in self.modules:
             progress.set_description_str(f"{check}: reference", refresh=False)
-            for case in module.cases(self.reference, self.corpus, self.settings[check]):
+            for case in self.cases(check):
                 saved = Saved(check, case.name, scratch / f"{len(group)}")
                 case.save(saved.directory)
                 group.append(saved)
@@ -209,14 +216,23 @@ class Examination:
         level = level if module.PER_LEVEL else "any"
         if failure is not None:
             return Result(target.variant, check, level, (), failure)
-        measures = module.summarize(evidence.partials, known, self.reference)
-        judged = tuple(judge(self.recipe, check, target.variant, measure) for measure in measures)
+        judged = self._judged(check, target.variant, evidence.partials, known)
         for entry in judged:
             # What is out of bounds excuses nothing: later checks see at most the bound.
             bound = entry.bound if entry.bound is not None and entry.upper else math.inf
-            known[f"{check}.{entry.measure.name}"] = min(entry.measure.value, bound)
-        series = module.series(evidence.partials, known, self.reference) if hasattr(module, "series") else {}
-        return Result(target.variant, check, level, judged, series=series)
+            name, value = f"{check}.{entry.measure.name}", min(entry.measure.value, bound)
+            known[name] = max(value, known.get(name, value))
+        return Result(target.variant, check, level, judged, series=self._series(check, evidence.partials, known))
+
+    def _judged(
+        self, check: str, variant: str, partials: Sequence[Partial], known: Mapping[str, float]
+    ) -> tuple[Judged, ...]:
+        measures = self.modules[check].summarize(partials, known, self.reference)
+        return tuple(judge(self.recipe, check, variant, measure) for measure in measures)
+
+    def _series(self, check: str, partials: Sequence[Partial], known: Mapping[str, float]) -> Mapping[str, Any]:
+        module = self.modules[check]
+        return module.series(partials, known, self.reference) if hasattr(module, "series") else {}
 
 
 def interval() -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from model import checkpoint
 from pipeline import variants
@@ -23,6 +24,8 @@ from verify.report import history
 from verify.run import Manner, Order, Report, judge, making, manifest_of, with_verdict
 from verify.run_checks import Target
 
+ONNX = "onnx"  # the origin of a reference that is an ONNX file: a report about it is never published
+NO_CHECKPOINT = "not applicable: the reference is an ONNX file, and there is no checkpoint"
 NOT_THERE = "left out by --processor: it runs on this machine's own"
 
 
@@ -37,7 +40,8 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
     place = {**environment(manner.emulator), "runtimes": planned.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
-    wanted = manifest_of(recipe, origin.manifest.source, parents, place, complete=not missing and manner.runtimes)
+    whole = not missing and manner.runtimes
+    wanted = manifest_of(recipe, origin.manifest.source, parents, place, manner, complete=whole)
     # On another processor: beside the report that publish reads, and no run of its history.
     target = home / ("report" if manner.emulator is None else f"report-{manner.emulator.name}")
     past = history.read(home / history.FILE) if manner.emulator is None else None
@@ -51,7 +55,7 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
         return made, target
     header = {
         "source": {**origin.manifest.source, "digest": origin.digest},
-        "complete": not missing and manner.runtimes,
+        "complete": whole,
         "not_judged": missing,
         "not_run": [asdict(entry) for entry in _left_out(programs, manner)],
         "environment": place,
@@ -65,47 +69,89 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
     return made, target
 
 
-def candidate(
-    recipe: Recipe, target: Target, directory: Path | None, home: Path, manner: Manner
-) -> tuple[Report, Path]:
-    """Judge any ONNX file by a variant's tolerances, against a checkpoint directory or the built source.
+@dataclass(frozen=True)
+class Against:
+    """State what a foreign file is held against: a checkpoint's directory, or an ONNX file with such a directory."""
+
+    directory: Path
+    source: Mapping[str, Any]  # as the report names it
+    graph: Path | None = None
+
+
+def against_checkpoint(recipe: Recipe, directory: Path | None, home: Path) -> Against:
+    """The checkpoint in a directory, or the built source."""
+    if directory is None:
+        origin = store.open_artifact(home / "source", made_by=invocation("convert", recipe.path, home.parent))
+        return Against(origin.path, {**origin.manifest.source, "digest": origin.digest})
+    weights = checkpoint.inspect(directory, allow_pickle=recipe.source.allow_pickle).weight_files
+    content = digest({name: file_digest(directory / name) for name in weights})
+    return Against(directory, {"origin": "directory", "digest": content})
+
+
+def against_graph(graph: Path, directory: Path | None, path: Path) -> Against:
+    """An ONNX file, with the config and tokenizer of `directory`, or of those that lie beside either file.
+
+    Raises InputError for what is no usable ONNX model, and where there is no config.
+    """
+    inspect(graph, "--reference")
+    place = directory or beside(graph) or beside(path)
+    if place is None:
+        hint = "name the directory with the model's config.json and tokenizer with --source"
+        raise InputError("no config.json lies beside the reference, nor beside the candidate", where=graph, hint=hint)
+    return Against(place, {"origin": ONNX, "file": graph.name, "digest": file_digest(graph)}, graph)
+
+
+def candidate(recipe: Recipe, target: Target, held: Against, home: Path, manner: Manner) -> tuple[Report, Path]:
+    """Judge any ONNX file by a variant's tolerances, against a checkpoint or another ONNX file.
 
     Raises InputError for what is no usable ONNX model (verify.candidate.untrusted); what can be read is judged.
     """
     path, variant = target.path, target.variant
+    programs = planned.plan(recipe, [variant])
+    not_run = _not_applicable(recipe.verify.checks, path, held)
+    for entry in not_run:
+        say(f"{entry.what}: NOT RUN: {entry.reason}; the verdict is on the rest")
+    checks = [check for check in recipe.verify.checks if check not in {entry.what for entry in not_run}]
+    directory, source = held.directory, held.source
+    beside_it = next((twin(recipe, variant, home, directory, check) for check in checks if needs_twin(check)), None)
+    place = {**environment(manner.emulator), "runtimes": planned.versions(programs)}
+    reason = NO_FILES if beside(path) is None else NO_CHECKPOINT if held.graph is not None else None
+    if reason is not None or not manner.runtimes:
+        not_run += _left_out(programs, manner) if reason is None else planned.left_out(programs, reason)
+        programs = ()
+    skipped = [asdict(entry) for entry in not_run]
+    header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
+    manifest = manifest_of(recipe, source, {}, place, manner, complete=False)
+    targets = [replace(target, twin=beside_it)]
+    order = Order(directory, targets, checks, home / "candidate-report", manner, None, programs, held.graph)
+    made, artifact = judge(recipe, order, {**header, "parents": {}}, manifest)
+    return made, artifact.path
+
+
+def inspect(path: Path, option: str) -> None:
+    """Read a file that an option of the command line names; InputError for what is no usable ONNX model."""
     if not path.is_file():
-        raise InputError("not a file", where=path, hint="name an ONNX file with --candidate")
+        raise InputError("not a file", where=path, hint=f"name an ONNX file with {option}")
     if any(0xD800 <= ord(letter) <= 0xDFFF for letter in str(path)):  # how Python keeps bytes that are no UTF-8
         hint = "give it, and the directories above it, names in UTF-8: onnx and onnxruntime open no others"
         raise InputError("the path is not UTF-8", where=ascii(str(path)), hint=hint)
     with Inspector() as inspector:
         inspector.inspect(path)
-    if directory is None:
-        origin = store.open_artifact(home / "source", made_by=invocation("convert", recipe.path, home.parent))
-        directory, source = origin.path, {**origin.manifest.source, "digest": origin.digest}
-    else:
-        weights = checkpoint.inspect(directory, allow_pickle=recipe.source.allow_pickle).weight_files
-        source = {"origin": "directory", "digest": digest({name: file_digest(directory / name) for name in weights})}
-    checks, programs = list(recipe.verify.checks), planned.plan(recipe, [variant])
-    not_run: list[NotRun] = []
-    alone = beside(path) is None
-    for check in [name for name in checks if alone and load(name).JUDGES == "files"]:
-        say(f"{check}: NOT RUN: no tokenizer or config lies beside the candidate; the verdict is on the graph alone")
-        checks.remove(check)
-        not_run.append(NotRun(check, "no tokenizer or config lies beside the candidate"))
-    beside_it = next((twin(recipe, variant, home, directory, check) for check in checks if needs_twin(check)), None)
-    place = {**environment(manner.emulator), "runtimes": planned.versions(programs)}
-    if alone or not manner.runtimes:
-        not_run += planned.left_out(programs, NO_FILES) if alone else _left_out(programs, manner)
-        programs = ()
-    skipped = [asdict(entry) for entry in not_run]
-    header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
-    manifest = manifest_of(recipe, source, {}, place, complete=False)
-    order = Order(
-        directory, [replace(target, twin=beside_it)], checks, home / "candidate-report", manner, runtimes=programs
-    )
-    made, artifact = judge(recipe, order, {**header, "parents": {}}, manifest)
-    return made, artifact.path
+
+
+def _not_applicable(checks: Sequence[str], path: Path, held: Against) -> list[NotRun]:
+    """The checks that have nothing to hold such a file against, and why; first PyTorch itself, if it is not asked."""
+    reasons: dict[str, str] = {}
+    if held.graph is not None:
+        reasons = {"modules": NO_CHECKPOINT, "twin": NO_CHECKPOINT}
+    if beside(path) is None:
+        reasons["files"] = "no tokenizer or config lies beside the candidate"
+    elif held.graph is not None and beside(path) == held.directory.resolve():
+        reasons["files"] = "the files beside the candidate are those that the reference is read with"
+    found = [NotRun(check, reasons[load(check).JUDGES]) for check in checks if load(check).JUDGES in reasons]
+    if held.graph is not None:
+        found.insert(0, NotRun("the reference itself", f"{held.graph.name} was not held against PyTorch"))
+    return found
 
 
 def needs_twin(check: str) -> bool:

@@ -69,8 +69,11 @@ def require_tolerances(
                     raise RecipeError("bound on the wrong side", where=where, hint=f"write {{ {side} = ..., ... }}")
 
 
-def judge(recipe: Recipe, check: str, variant: str, measure: Measure) -> Judged:
-    """Hold one measure to its bound. NaN and infinity hold to none, nor does a value with nothing compared."""
+def judge(recipe: Recipe, check: str, variant: str, measure: Measure, *, allowance: float = 0.0) -> Judged:
+    """Hold one measure to its bound. NaN and infinity hold to none, nor does a value with nothing compared.
+
+    `allowance` is how far beyond the recipe's bound the value may be, for what is measured on a small sample.
+    """
     counts = measure.compared > 0 and math.isfinite(measure.value)
     if measure.fixed is not None:
         holds = measure.value <= measure.fixed
@@ -81,9 +84,9 @@ def judge(recipe: Recipe, check: str, variant: str, measure: Measure) -> Judged:
         upper = load(check).TOLERATED[measure.name] == "max"
         return Judged(measure, None, upper, passed=False, reason="")
     limit = recipe.limit(check, measure.name, variant)
-    holds = measure.value <= limit.bound if limit.upper else measure.value >= limit.bound
+    beyond = measure.value - limit.bound if limit.upper else limit.bound - measure.value
     reason = recipe.tolerances[check][measure.name].reason
-    return Judged(measure, limit.bound, limit.upper, passed=counts and holds, reason=reason)
+    return Judged(measure, limit.bound, limit.upper, passed=counts and beyond <= allowance, reason=reason)
 
 
 def _bounded(recipe: Recipe, check: str, figure: str, variant: str) -> bool:

@@ -62,17 +62,18 @@ def _quoted(path: Path) -> str:
 
 
 def _keep_calibration(recipe: Recipe, directory: Path) -> None:
-    """The calibration text where the derived recipe names it: its name and content are part of a variant's digest."""
+    """The calibration texts where the derived recipe names them: names and contents are part of a variant's digest."""
     if recipe.calibration is None:
         return
-    source, copy = recipe.calibration_path, directory / recipe.calibration.text
-    if source.resolve() == copy.resolve():  # an absolute path
-        return
-    if not copy.resolve().is_relative_to(directory.resolve()):
-        hint = "keep the text beside the recipe or below it, or write an absolute path"
-        raise RecipeError("the text is above the recipe", where=f"{recipe.path}: calibration: text", hint=hint)
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, copy)
+    copies = (directory / name for name in recipe.calibration.names)
+    for source, copy in zip(recipe.calibration_paths, copies, strict=True):
+        if source.resolve() == copy.resolve():  # an absolute path
+            continue
+        if not copy.resolve().is_relative_to(directory.resolve()):
+            hint = "keep the text beside the recipe or below it, or write an absolute path"
+            raise RecipeError("the text is above the recipe", where=f"{recipe.path}: calibration: text", hint=hint)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
 
 
 def _replace(text: str, table: str, key: str, value: str, recipe: Recipe) -> str:

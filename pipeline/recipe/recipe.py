@@ -12,6 +12,7 @@ from typing import Any
 from pipeline import plugins
 from pipeline.canonical import digest, file_digest
 from pipeline.errors import RecipeError
+from pipeline.recipe.calibration import CalibrationText, read_calibration, text_digest
 from pipeline.recipe.publication import Publish, read_publish
 from pipeline.recipe.runtimes import Runtimes, read_runtimes
 from pipeline.recipe.tolerances import Basis, Limit, Tolerance, read_basis, read_tolerances
@@ -51,15 +52,6 @@ class Source:
     allow_pickle: bool = False
     padded_vocabulary: bool = False  # the embedding has more rows than the tokenizer has tokens, on purpose
     expect: Expected = Expected()
-
-
-@dataclass(frozen=True)
-class CalibrationText:
-    """The text, relative to the recipe, that calibrated schemes see: `chunks` chunks of `chunk` tokens."""
-
-    text: str
-    chunk: int = 512
-    chunks: int = 32
 
 
 @dataclass(frozen=True)
@@ -109,17 +101,12 @@ class Recipe:
         return self.path.parent / self.verify.text
 
     @property
-    def calibration_path(self) -> Path:
-        """The calibration text. RecipeError when the recipe names none or it is no file."""
+    def calibration_paths(self) -> tuple[Path, ...]:
+        """The calibration texts. RecipeError when the recipe names none or one is no file."""
         where = f"{self.path}: calibration"
         if self.calibration is None:
             raise RecipeError("no calibration text", where=where, hint='add [calibration] with text = "..."')
-        path = self.path.parent / self.calibration.text
-        if not path.is_file():
-            raise RecipeError(
-                f"no file {path}", where=f"{where}: text", hint="name a text file, relative to the recipe"
-            )
-        return path
+        return self.calibration.paths(self.path)
 
     @property
     def source_digest(self) -> str:
@@ -139,7 +126,7 @@ class Recipe:
         if self.calibration is None or not _calibrated(steps):
             return digest(steps)
         return digest(
-            {"steps": steps, "calibration": asdict(self.calibration), "text": file_digest(self.calibration_path)}
+            {"steps": steps, "calibration": asdict(self.calibration), "text": text_digest(self.calibration_paths)}
         )
 
     @property
@@ -205,19 +192,12 @@ def read_recipe(path: Path) -> Recipe:
     stated = table.get("tolerances", {})
     tolerances = read_tolerances(stated, variants, f"{where}: tolerances")
     basis = read_basis(stated, f"{where}: tolerances")
-    calibration = _calibration(table["calibration"], f"{where}: calibration") if "calibration" in table else None
+    calibration = read_calibration(table["calibration"], f"{where}: calibration") if "calibration" in table else None
     publish = read_publish(table["publish"], f"{where}: publish") if "publish" in table else None
     defaults = _defaults(table.get("defaults", {}), ("fp32", *variants), f"{where}: defaults")
     return Recipe(
         path, name, architecture, source, variants, verify, tolerances, graph, calibration, publish, defaults, basis
     )
-
-
-def _calibration(table: object, where: str) -> CalibrationText:
-    calibration = build(CalibrationText, table, where=where)
-    if calibration.chunk < 2 or calibration.chunks < 1:
-        raise RecipeError("chunk and chunks must be positive", where=where, hint="write chunk = 512, chunks = 32")
-    return calibration
 
 
 def _defaults(table: object, variants: Sequence[str], where: str) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from model.divergence import divergences
 from pipeline.canonical import digest, file_digest
 from pipeline.plugins import ROOT
+from pipeline.recipe.calibration import text_digest
 from quantize.blockwise import Choice, solve
 from quantize.numerics.blocks import Floats, dequantize
 from quantize.rewrite.graph import load
@@ -37,6 +38,7 @@ CODE = (
     "quantize/numerics/loops",
     "quantize/blockwise",
     "quantize/calibration",
+    "quantize/calibration_texts",
     "quantize/runner",
     "quantize/numerics/scales",
     "quantize/search/sensitivity",
@@ -175,7 +177,7 @@ def _base(context: Context) -> str:
         {
             "code": [file_digest(path) for path in (*code, *schemes)],
             "graph": file_digest(context.graph),
-            "text": file_digest(calibration.path),
+            "text": text_digest(calibration.paths),
             "chunks": [calibration.chunk, calibration.chunks, CHUNKS],
             "tools": {tool: importlib.metadata.version(tool) for tool in TOOLS},
         }

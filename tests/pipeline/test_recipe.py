@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import plugins
+from pipeline.canonical import digest
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Expected, read_recipe
 from pipeline.recipe.tolerances import Basis, Limit
@@ -211,6 +213,23 @@ def test_calibration_counts_for_the_variants_that_use_it(path: Path) -> None:
     assert recipe.variant_digest("q4f16") == without[1]
 
 
+def test_several_calibration_texts_count_and_one_counts_as_it_always_did(path: Path) -> None:
+    for name in ("train.txt", "more.jsonl"):
+        (path.parent / name).write_text("one")
+    gptq = RECIPE.replace('{ scheme = "float16" }] }\nq4f16', '{ scheme = "gptq" }] }\nq4f16')
+
+    def digest_of(text: str) -> str:
+        return read(path, gptq.replace("[variants]", CALIBRATION.replace('"train.txt"', text))).variant_digest("fp16")
+
+    calibration = {"text": "train.txt", "chunk": 64, "chunks": 32}
+    steps = read(path, gptq).variants["fp16"].steps
+    one = sha256(b"one").hexdigest()
+    assert digest_of('"train.txt"') == digest({"steps": steps, "calibration": calibration, "text": one})
+    both = digest_of('["train.txt", "more.jsonl"]')
+    (path.parent / "more.jsonl").write_text("two")
+    assert len({digest_of('"train.txt"'), both, digest_of('["train.txt", "more.jsonl"]')}) == 3
+
+
 @pytest.mark.parametrize(
     ("table", "what"),
     [
@@ -218,6 +237,9 @@ def test_calibration_counts_for_the_variants_that_use_it(path: Path) -> None:
         ('text = "a"\nchunks = 0', "must be positive"),
         ("chunk = 512", "missing key 'text'"),
         ('text = "a"\nlength = 5', "unknown key 'length'"),
+        ("text = 5", "expected str, found int"),
+        ("text = []", "no text"),
+        ('text = ["a", ""]', "no text"),
     ],
 )
 def test_a_calibration_that_cannot_be_is_refused(path: Path, table: str, what: str) -> None:

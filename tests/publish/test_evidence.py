@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from publish.evidence import not_run
 from tests.support import rehearsing
-from tests.support.rehearsing import FIRST, SHARED, Build, offline
+from tests.support.rehearsing import FIRST, SHARED, Build, Publisher, offline
 
 build = rehearsing.build
 Change = Callable[[Build], Any]
@@ -64,6 +65,15 @@ def test_dry_run_without_a_hub(build: Build) -> None:
     assert "repo: unchanged" in offline(build)
 
 
+def of_another_file(build: Build) -> None:
+    """A report that `verify --reference` made, with all that another report has."""
+    path = build.home / "small" / "report" / "manifest.json"
+    table = json.loads(path.read_text())
+    path.write_text(json.dumps({**table, "source": {"origin": "onnx", "file": "other.onnx", "digest": "0" * 64}}))
+
+
+PROMPTS = {"file": "own.txt", "sha256": "0" * 64, "count": 1, "results": []}
+
 CASES: dict[str, tuple[Change, str]] = {
     "no report": (lambda b: shutil.rmtree(b.home / "small" / "report"), "artifact not found"),
     "failed": (other_report(verdict="failed"), "the verdict is 'failed'"),
@@ -82,6 +92,8 @@ CASES: dict[str, tuple[Change, str]] = {
         lambda b: b.report({name: d for name, d in b.parents().items() if name != "q4"}),
         "the report does not judge q4",
     ),
+    "another ONNX file": (of_another_file, "one ONNX file against another, not against PyTorch"),
+    "own prompts": (other_report(prompts=PROMPTS), "shows prompts of your own (own.txt), for everybody to read"),
     "check did not run": (other_report(results=results(check="other")), "did not run: structure on q4"),
     "required runtime did not run": (
         other_report(not_run=[{"what": "optimum", "reason": "not installed", "required": True}]),
@@ -113,6 +125,12 @@ CASES: dict[str, tuple[Change, str]] = {
         "differs from its digest in the manifest",
     ),
 }
+
+
+def test_own_prompts_are_published_when_asked_to(build: Build) -> None:
+    other_report(prompts=PROMPTS)(build)
+    found = Publisher(build, "someone/small")("--offline", "--own-prompts", code=0)
+    assert "report/report.json" in found
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -123,7 +123,7 @@ def test_other_text_or_another_graph_is_measured_anew(context: Context) -> None:
     journal = context.work / "sensitivity.jsonl"
     count = journal.read_bytes().count(b"\n")
     calibration = calibration_of(context)
-    calibration.path.write_text(calibration.path.read_text() + " 3")
+    calibration.paths[0].write_text(calibration.paths[0].read_text() + " 3")
     auto(context, max_bytes=62_000)
     assert journal.read_bytes().count(b"\n") == 2 * count
 

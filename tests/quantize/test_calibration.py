@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def test_the_parts_of_the_text_do_not_overlap(tmp_path: Path) -> None:
     [
         ({"chunk": 33}, 1200, "chunks of 33 tokens", "calibration: chunk"),
         ({"chunks": 61}, 1200, "960 tokens to fit with, 976 are needed", "text.txt"),
-        ({"path": Path("/nowhere.txt")}, 1200, "text cannot be read", "/nowhere.txt"),
+        ({"paths": (Path("/nowhere.txt"),)}, 1200, "text cannot be read", "/nowhere.txt"),
     ],
 )
 def test_text_and_chunks_that_cannot_be_are_refused(
@@ -85,7 +86,7 @@ def test_text_and_chunks_that_cannot_be_are_refused(
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     calibration = calibration_of(make_context(tmp_path))
-    write_text(calibration.path, 1200, 90)
+    write_text(calibration.paths[0], 1200, 90)
     write_tokenizer(calibration.tokenizer, 90)
     with pytest.raises(InputError, match="beyond the vocabulary"):
         _ = calibration.ids
@@ -153,3 +154,37 @@ def test_int8_activations_add_to_what_a_choice_costs_and_more_with_longer_blocks
     (longer,) = measure([Slot(weight, (choices[1], choices[2]))], context)
     assert items[1].kld > 1.5 * items[0].kld
     assert longer[1].kld > longer[0].kld
+
+
+def test_lines_of_json_and_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
+    calibration = calibration_of(make_context(tmp_path))
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"text": "1 2"}\n{"prompt": "3"}\n')
+    several = replace(calibration, paths=(lines, *calibration.paths))
+    assert several.ids.tolist() == [1, 2, 3, *calibration.ids.tolist()]
+
+
+def test_a_conversation_is_rendered_by_the_model_s_own_template(tmp_path: Path) -> None:
+    calibration = calibration_of(make_context(tmp_path))
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"messages": [{"role": "user", "content": "5 6"}]}\n')
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "0"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    several = replace(calibration, paths=(lines,))
+    with pytest.raises(InputError, match="has no chat template") as refusal:
+        _ = several.ids
+    assert refusal.value.where == f"{lines}:1"
+    template = (
+        "{% for message in messages %}7 {{ message.content }} {% endfor %}{% if add_generation_prompt %}8{% endif %}"
+    )
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+    assert several.ids.tolist() == [7, 5, 6]
+
+
+def test_a_line_that_is_no_calibration_text_is_refused_by_file_and_line(tmp_path: Path) -> None:
+    calibration = calibration_of(make_context(tmp_path))
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"text": "1 2"}\n{"conversations": []}\n')
+    with pytest.raises(InputError, match="unknown key 'conversations'") as refusal:
+        _ = replace(calibration, paths=(lines,)).ids
+    assert refusal.value.where == f"{lines}:2"

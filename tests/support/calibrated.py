@@ -39,7 +39,7 @@ def make_context(home: Path, dims: Dimensions = DIMS, tokens: int = 1200, **sett
     onnx.save(tiny_model(dims), home / "model.onnx")
     text, words = write_text(home / "text.txt", tokens), write_tokenizer(home / "tokenizer.json", dims.vocabulary)
     chunks = {"chunk": 16, "chunks": 8, **settings}
-    calibration = Calibration(text, home / "model.onnx", words, dims, **chunks)
+    calibration = Calibration((text,), home / "model.onnx", words, dims, **chunks)
     return Context(dims, home / "model.onnx", calibration, home / "work")
 
 

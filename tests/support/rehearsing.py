@@ -170,6 +170,7 @@ class Build:
             ],
             "seed": 0,
             "text": {"sha256": "0" * 64, "tokens": 2},
+            "prompts": None,
             "results": [
                 {"variant": name, "check": "structure", "level": "any", "passed": True, "failure": None, "measures": []}
                 for name in files

@@ -86,6 +86,7 @@ def make(results: Sequence[Result], **header: Any) -> dict[str, Any]:
         "seed": 0,
         "settings": {"logits": {"lengths": [1, 2]}},
         "text": {"sha256": "3" * 64, "tokens": 1000},
+        "prompts": None,
     }
     return document(results, {**plain, **header})
 

@@ -31,7 +31,7 @@ Facts = Mapping[str, Any]
 
 def stated(reference: Reference) -> dict[str, Any]:
     """Return what the source's own files come to, as transformers has loaded them."""
-    tokenizer, config = reference.tokenizer, reference.model.config
+    tokenizer, config = reference.tokenizer, reference.loaded_config
     form = tokenizer_form.form(tokenizer.backend_tokenizer.to_str(), reference.directory)
     ids = tokenizer("a", verbose=False)["input_ids"]
     aliases = {alias: getattr(config, name, None) for alias, name in type(config).attribute_map.items()}

@@ -11,7 +11,7 @@ import numpy as np
 
 from verify.candidate.input import Input, fed
 from verify.candidate.session import Candidate
-from verify.check import Array, Case, Ease, Explaining, Measure, Partial, largest
+from verify.check import Array, Case, Ease, Explaining, Measure, Partial, Prompting, largest
 from verify.checks.logits import LONG, RANGE
 from verify.reference import padding_cases
 from verify.reference.corpus import Batch
@@ -24,6 +24,7 @@ NEEDS: tuple[str, ...] = ()
 PER_LEVEL = True
 TOLERATED = {"max_abs": "max", "self_max_abs": "max", "present_max_abs": "max"}
 JUDGES = "graph"
+PROMPTING: Prompting | None = None
 SEEDED = True
 BRIEF: Mapping[str, Any] = {"length": 20, "prompt": 9, "splits": 2}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from model.divergence import diverge, log_probability, softmax
 from verify.candidate.input import Input, fed
 from verify.candidate.session import Candidate, positions_of
-from verify.check import Array, Case, Ease, Explaining, Measure, Partial, standard_error
+from verify.check import FEWEST, Array, Case, Ease, Explaining, Measure, Partial, Prompt, Prompting, standard_error
 from verify.settings import require_lengths, require_positive
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -28,7 +28,6 @@ BRIEF: Mapping[str, Any] = {"chunks": 4}
 # each other. What lies outside is counted in the first and the last bin.
 EDGES = tuple(float(f"{10 ** (step / 4):.6g}") for step in range(-64, 9))
 SHARES = (0.5, 0.9, 0.99, 0.999, 1.0)
-FEWEST = 100  # fewer scored tokens say nothing about a 99.9 % percentile, nor much about a mean
 
 
 @dataclass(frozen=True)
@@ -47,17 +46,16 @@ class Settings:
 def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """A case per chunk: its ids, and the reference's logits and probabilities of its second half."""
     for number, ids in enumerate(corpus.chunks(settings.chunk, settings.chunks)):
-        yield chunk_case(reference, ids, number)
+        yield case_of(f"chunk {number}", reference, ids, len(ids) // 2)
 
 
-def chunk_case(reference: Reference, ids: Array, number: int) -> Case:
-    """One chunk of int64 ids [length]: its ids, and the reference's logits and probabilities of its second half."""
+def case_of(name: str, reference: Reference, ids: Array, half: int) -> Case:
+    """One chunk of int64 ids [length]: its ids, and the reference's logits and probabilities from place `half` on."""
     mask = np.ones((1, len(ids)), np.int64)
-    half = len(ids) // 2
     logits = reference.forward(ids[None], mask, positions_of(mask), keep=len(ids) - half).logits[0, :-1]
     truth = log_probability(logits, ids[half + 1 :])
     arrays = {"ids": ids[None], "logits": logits, "probability": softmax(logits), "truth": truth}
-    return Case(f"chunk {number}", arrays, {"half": half})
+    return Case(name, arrays, {"half": half})
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
@@ -72,14 +70,19 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     return {"kld": result.kld, "same": result.same_top, "candidate": result.log_probability, "reference": truth}
 
 
-def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
+def summarize(partials: Sequence[Partial], observed: Any, reference: Reference) -> list[Measure]:
     """Mean, 99.9 % and largest divergence, agreement of the top token, and the log ratio of perplexities."""
+    return _measures(partials, FEWEST)
+
+
+def _measures(partials: Sequence[Partial], fewest: int) -> list[Measure]:
+    """All figures; of fewer tokens than `fewest` nothing counts as compared."""
     kld, same, ours, theirs = (
         np.concatenate([partial[key] for partial in partials]) for key in ("kld", "same", "candidate", "reference")
     )
     if not (np.isfinite(kld).all() and np.isfinite(ours).all()):
         kld, ours = np.full_like(kld, np.inf), np.full_like(ours, -np.inf)
-    count = len(kld) if len(kld) >= FEWEST else 0
+    count = len(kld) if len(kld) >= fewest else 0
     agreement = float(same.mean())
     ratio = float(theirs.mean() - ours.mean())
     return [
@@ -120,7 +123,7 @@ def _inputs(case: Case) -> Iterator[tuple[str, Input]]:
 
 
 def _case_on(reference: Reference, given: Input) -> Case:
-    return chunk_case(reference, given.ids[0], 0)
+    return case_of("minimised", reference, given.ids[0], given.ids.shape[1] // 2)
 
 
 EXPLAINING: Explaining | None = Explaining(
@@ -128,4 +131,21 @@ EXPLAINING: Explaining | None = Explaining(
     inputs=_inputs,
     case=_case_on,
     shortest=4,  # of a shorter chunk the second half scores nothing
+)
+
+
+def _asked(reference: Reference, prompts: Sequence[Prompt], settings: Settings) -> Iterator[Case]:
+    """Every token of a prompt after its first, and the one that the reference answers with."""
+    for prompt in prompts:
+        mask = np.ones((1, len(prompt.ids)), np.int64)
+        answer = reference.forward(prompt.ids[None], mask, positions_of(mask), keep=1).logits[0, -1].argmax()
+        yield case_of(prompt.name, reference, np.append(prompt.ids, answer), 0)
+
+
+def _of_prompts(partials: Sequence[Partial], observed: Any, reference: Reference) -> list[Measure]:
+    return _measures(partials, 1)
+
+
+PROMPTING: Prompting | None = Prompting(
+    cases=_asked, summarize=_of_prompts, figures=("max_kld",), averages=("mean_kld", "same_top", "ln_ppl_ratio")
 )

@@ -8,7 +8,7 @@ A choice that differs is a near tie if the reference itself was undecided within
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from verify.candidate.input import Input, fed
 from verify.candidate.session import Candidate
-from verify.check import Array, Case, Ease, Explaining, Measure, Partial
+from verify.check import Array, Case, Ease, Explaining, Measure, Partial, Prompt, Prompting
 from verify.checks.logits import margin
 from verify.scoring.decoding import (
     CandidateDecoder,
@@ -133,7 +133,8 @@ def series(partials: list[Partial], observed: dict[str, float], reference: Refer
     for partial in partials:
         if partial["kind"] == "beam":
             wanted, own = partial["wanted"]["tokens"], partial["tokens"]
-            found = [{"row": 0, "prompt": partial["ids"], "wanted": wanted, "own": own, "step": parting(wanted, own)}]
+            step = parting(wanted, own)
+            found = [{"row": 0, "prompt": partial["ids"], "wanted": wanted, "own": own, "step": step, "margin": None}]
         else:
             choices += [{"kind": partial["kind"], "margin": entry["margin"]} for entry in partial["differing"]]
             found = partial["texts"]
@@ -234,4 +235,16 @@ def _inputs(case: Case) -> Iterator[tuple[str, Input]]:
 
 EXPLAINING: Explaining | None = Explaining(
     measures=dict.fromkeys(TOLERATED, Ease.TEXT), inputs=_inputs, by=("cache", "logits")
+)
+
+
+def _asked(reference: Reference, prompts: Sequence[Prompt], settings: Settings) -> Iterator[Case]:
+    """The reference's greedy answer to each prompt, as far as the context reaches."""
+    for prompt in prompts:
+        room = min(settings.new_tokens, reference.dimensions.context - len(prompt.ids))
+        yield _greedy(prompt.name, reference, prompt.ids[None], np.ones((1, len(prompt.ids)), np.int64), room)
+
+
+PROMPTING: Prompting | None = Prompting(
+    cases=_asked, summarize=summarize, figures=("greedy_mismatch",), averages=("greedy_near_ties",)
 )

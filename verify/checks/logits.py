@@ -6,7 +6,7 @@ activation is rounded (verify/candidate/unrounded.py): there only the order of s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,20 @@ import numpy as np
 from pipeline.errors import RecipeError
 from verify.candidate.input import Input, fed
 from verify.candidate.session import Candidate
-from verify.check import Array, Case, Ease, Explaining, Measure, Partial, largest, largest_by_row
+from verify.check import (
+    Array,
+    Case,
+    Ease,
+    Explaining,
+    Measure,
+    Partial,
+    Prompt,
+    Prompting,
+    largest,
+    largest_by_row,
+)
 from verify.reference import padding_cases
-from verify.reference.corpus import Batch
+from verify.reference.corpus import Batch, left_padded
 from verify.settings import require_lengths
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -219,4 +230,17 @@ EXPLAINING: Explaining | None = Explaining(
     inputs=_inputs,
     case=_case_on,
     keeps={"on_demand": (1, 2)},
+)
+
+
+def _asked(reference: Reference, prompts: Sequence[Prompt], settings: Settings) -> Iterator[Case]:
+    for prompt in prompts:
+        yield case_of(prompt.name, left_padded([prompt.ids], 0), reference)
+
+
+PROMPTING: Prompting | None = Prompting(
+    cases=_asked,
+    summarize=summarize,
+    figures=("max_abs", "argmax_mismatch", "on_demand"),
+    averages=("near_ties",),
 )

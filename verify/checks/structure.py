@@ -15,7 +15,7 @@ from verify.candidate.embedding import Tables
 from verify.candidate.session import Candidate
 from verify.candidate.untrusted import parsing
 from verify.candidate.untrusted.tensors import is_external
-from verify.check import Case, Explaining, Measure, Partial
+from verify.check import Case, Explaining, Measure, Partial, Prompting
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
@@ -24,6 +24,7 @@ NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
 TOLERATED = {"bytes_per_parameter": "max"}
 JUDGES = "graph"
+PROMPTING: Prompting | None = None
 SEEDED = False
 BRIEF: Mapping[str, Any] = {}
 EXPLAINING: Explaining | None = None

@@ -13,7 +13,7 @@ from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from verify.candidate import generation_files, sidecar_files
 from verify.candidate.session import Candidate
-from verify.check import Case, Explaining, Measure, Partial
+from verify.check import Case, Explaining, Measure, Partial, Prompting
 from verify.settings import require_positive
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -23,6 +23,7 @@ NEEDS: tuple[str, ...] = ()
 PER_LEVEL = False
 TOLERATED: dict[str, str] = {}
 JUDGES = "files"
+PROMPTING: Prompting | None = None
 SEEDED = False
 BRIEF: Mapping[str, Any] = {}
 EXPLAINING: Explaining | None = None

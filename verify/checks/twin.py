@@ -17,7 +17,7 @@ import numpy as np
 
 from verify.candidate.session import Candidate, Output
 from verify.candidate.subgraph import Cuts
-from verify.check import Array, Case, Explaining, Measure, NotApplicable, Partial, largest
+from verify.check import Array, Case, Explaining, Measure, NotApplicable, Partial, Prompting, largest
 from verify.reference import padding_cases
 from verify.reference.corpus import Batch
 from verify.scoring.module_probes import SMALL, answers, modules, questions
@@ -36,6 +36,7 @@ TOLERATED = {
     "modules_error": "max",
 }
 JUDGES = "twin"
+PROMPTING: Prompting | None = None
 SEEDED = False
 BRIEF: Mapping[str, Any] = {}
 EXPLAINING: Explaining | None = None

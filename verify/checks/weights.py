@@ -16,7 +16,7 @@ import numpy as np
 
 from verify.candidate.session import Candidate
 from verify.candidate.subgraph import Cut, Cuts, entries_of, rows_of
-from verify.check import Array, Case, Explaining, Measure, NotApplicable, Partial
+from verify.check import Array, Case, Explaining, Measure, NotApplicable, Partial, Prompting
 from verify.scoring.module_probes import SAMPLED, SMALL, Module, modules, questions_and_answers
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -32,7 +32,8 @@ TOLERATED = {
     "tensor_error": "max",
     "tensor_scale": "max",
 }
-JUDGES = "graph"
+JUDGES = "modules"
+PROMPTING: Prompting | None = None
 SEEDED = False
 BRIEF: Mapping[str, Any] = {}
 EXPLAINING: Explaining | None = None

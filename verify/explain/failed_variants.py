@@ -35,23 +35,28 @@ class Order(Protocol):
 
 
 def explain_all(
-    examination: Examination, order: Order, results: Sequence[Result], report: Mapping[str, Any], staged: Path
+    found: Sequence[tuple[Examination, Sequence[Result]]], order: Order, report: Mapping[str, Any], staged: Path
 ) -> list[dict[str, Any]]:
-    """Explain each failed variant, in lines for the report; writes explain.json and the inputs into `staged`."""
-    bounds = Limits(examination.recipe.verify.timeout_s, examination.recipe.verify.memory_gb)
-    found = []
+    """Explain each failed variant, in lines for the report; writes explain.json and the inputs into `staged`.
+
+    By the first of the examinations that it fails: what the recipe's text shows needs no prompt of the user's.
+    """
+    verify = found[0][0].recipe.verify
+    bounds = Limits(verify.timeout_s, verify.memory_gb)
+    explained = []
     for target in order.targets:
-        own = [result for result in results if result.variant == target.variant]
-        if all(result.passed for result in own):
+        failing = ((each, [r for r in results if r.variant == target.variant]) for each, results in found)
+        examination, own = next((e for e in failing if not all(r.passed for r in e[1])), (None, []))
+        if examination is None:
             continue
         say(f"explain: {target.variant}")
         with tempfile.TemporaryDirectory(dir=staged) as scratch:
             place = Folders(target.path, target.twin, Path(scratch), bounds)
             said = [line for line in failed(report) if line.startswith(f"{target.variant}: ")]
             explanation = explain_variant(examination, place, own, said)
-        found.append(replace(explanation, command=_command(explanation, order, place)))
-    write(found, staged)
-    return [{"variant": entry.variant, "lines": lines(entry)} for entry in found]
+        explained.append(replace(explanation, command=_command(explanation, order, place)))
+    write(explained, staged)
+    return [{"variant": entry.variant, "lines": lines(entry)} for entry in explained]
 
 
 def _command(explanation: Explanation, order: Order, place: Folders) -> str:

@@ -119,8 +119,7 @@ def failures(examination: Examination, results: Sequence[Result]) -> Iterator[Fa
         check, figure, bound, upper = _criterion(examination.recipe, result, judged)
         level = result.level if result.level != "any" else examination.recipe.verify.levels[-1]
         # A run that stopped names its case; of the other cases nothing is known that would make them worth a run.
-        module, settings = examination.modules[result.check], examination.settings[result.check]
-        for case in module.cases(examination.reference, examination.corpus, settings):
+        for case in examination.cases(result.check):
             for plan, given in _explaining(result.check).inputs(case):
                 yield Failure(result.variant, check, level, figure, bound, upper, given, f"{case.name}{plan}")
 

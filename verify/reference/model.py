@@ -57,8 +57,7 @@ class Reference:
             hint = "run convert on it: it names what is wrong"
             raise InputError(f"transformers cannot load it: {said(error)}", where=directory, hint=hint) from error
         self.tokenizer: Any = tokenizer.load(directory)
-        self.model: Any
-        self.model, info = loaded
+        self._model, info = loaded
         self._require_all(info)
         self.model.eval()
         tied = self.model.get_output_embeddings().weight is self.model.get_input_embeddings().weight
@@ -77,15 +76,30 @@ class Reference:
             what = f"tensors do not match the config: {', '.join(sorted(problems))}"
             raise InputError(what, where=self.directory, hint=checkpoint.BELONGS)
 
+    @property
+    def model(self) -> Any:
+        """The PyTorch model, whole."""
+        return self._model
+
+    @property
+    def loaded_config(self) -> Any:
+        """The checkpoint's config, as transformers has loaded it."""
+        return self.model.config
+
+    def by_entry(self) -> Array:
+        """All token ids, int64 [vocabulary], from the smallest to the largest entry (norm) in the embedding's table."""
+        table = self.model.get_input_embeddings().weight.detach().numpy()
+        return np.argsort(np.linalg.norm(table, axis=1), kind="stable").astype(np.int64)
+
     @functools.cached_property
     def architecture(self) -> Architecture:
         """The architecture that the config's model_type names."""
-        return of_model_type(self.model.config.model_type, self.directory / "config.json")
+        return of_model_type(self.loaded_config.model_type, self.directory / "config.json")
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The config as plain data, with all that its author left at a default."""
-        table: dict[str, Any] = json.loads(json.dumps(self.model.config.to_dict(), default=str))
+        table: dict[str, Any] = json.loads(json.dumps(self.loaded_config.to_dict(), default=str))
         return table
 
     @functools.cached_property

@@ -62,6 +62,5 @@ def conversation(reference: Reference, corpus: Corpus) -> tuple[Batch, list[int]
 
 def rare(reference: Reference, count: int) -> Array:
     """The tokens of the smallest and the largest entries in the table, int64 [count]: where numbers overflow first."""
-    table = reference.model.get_input_embeddings().weight.detach().numpy()
-    order = np.argsort(np.linalg.norm(table, axis=1), kind="stable")
-    return np.concatenate([order[: count // 2], order[len(order) - (count - count // 2) :]]).astype(np.int64)
+    order = reference.by_entry()
+    return np.concatenate([order[: count // 2], order[len(order) - (count - count // 2) :]])

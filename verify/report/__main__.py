@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline import command
 from pipeline.artifact.store import open_artifact
 from pipeline.canonical import read_json
-from pipeline.errors import PASSED
+from pipeline.errors import PASSED, InputError
 
 FORMS = ("summary", "comment", "annotations")
 
@@ -35,8 +36,19 @@ def main(argv: Sequence[str] | None) -> int:
         return PASSED
     whole = (home / FILES["markdown"]).read_text(encoding="utf-8")
     short = arguments.form == "comment" or len(whole.encode("utf-8")) > BIGGEST_SUMMARY
-    print(comment(read_json(home / FILES["json"])) if short else whole, end="")
+    print(comment(_document(home / FILES["json"])) if short else whole, end="")
     return PASSED
+
+
+def _document(path: Path) -> Any:
+    """The report's document; InputError if another version of the project wrote it in another form."""
+    from verify.report.document import SCHEMA
+
+    report = read_json(path)
+    if report["schema"] != SCHEMA:
+        what = f"a report of schema {report['schema']}, this version reads {SCHEMA}"
+        raise InputError(what, where=path, hint="verify again, or use the version that wrote it")
+    return report
 
 
 if __name__ == "__main__":

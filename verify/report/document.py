@@ -12,7 +12,7 @@ import numpy as np
 from verify.report.headroom import headroom
 from verify.verdict import Judged, Result
 
-SCHEMA = 3
+SCHEMA = 4
 PLAIN = "onnxruntime"  # the runtime of the checks' own sessions
 # Measures that the overview shows, one column each: the worst over the levels.
 HEADLINES = (
@@ -26,14 +26,20 @@ HEADLINES = (
 FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
-def document(results: Sequence[Result], header: Mapping[str, Any]) -> dict[str, Any]:
-    """The report as plain data; `header` says what was judged, against what, and where."""
+def document(results: Sequence[Result], header: Mapping[str, Any], on_prompts: Sequence[Result] = ()) -> dict[str, Any]:
+    """The report as plain data; `header` says what was judged, against what, and where.
+
+    Results on the user's own prompts count in the verdict, and stand apart from all others.
+    """
     lacking = [entry for entry in header["not_run"] if entry["required"]]
     made: dict[str, Any] = _printable(
         {
             "schema": SCHEMA,
-            "verdict": "passed" if results and all(result.passed for result in results) and not lacking else "failed",
+            "verdict": "passed"
+            if results and all(r.passed for r in (*results, *on_prompts)) and not lacking
+            else "failed",
             **header,
+            "prompts": header["prompts"] and {**header["prompts"], "results": [_result(r) for r in on_prompts]},
             "headroom": headroom(results),
             "results": [_result(result) for result in results],
         }
@@ -58,6 +64,11 @@ def overview(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return ["variant", "checks", *(title for _, _, title in shown), "runtimes"], rows
 
 
+def prompted(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the results on the user's own prompts; none where there were no prompts."""
+    return report["prompts"]["results"] if report["prompts"] else ()
+
+
 def passes(report: Mapping[str, Any]) -> tuple[dict[str, dict[str, bool | None]], dict[str, dict[str, bool | None]]]:
     """Return whether each variant passes each check, and all that each further runtime was asked; None: not judged."""
     checks: dict[str, dict[str, bool | None]] = {}
@@ -73,8 +84,8 @@ def passes(report: Mapping[str, Any]) -> tuple[dict[str, dict[str, bool | None]]
 def failed(report: Mapping[str, Any]) -> list[str]:
     """One line per failure: variant, check, level, and the measure or the reason."""
     lines = []
-    for result in report["results"]:
-        where = f"{result['variant']}: {result['check']} at {place(result)}"
+    for result, on in (*((r, "") for r in report["results"]), *((r, " on your prompts") for r in prompted(report))):
+        where = f"{result['variant']}: {result['check']}{on} at {place(result)}"
         if result["failure"] is not None:
             lines.append(f"{where}: {result['failure']}")
         for m in result["measures"]:

@@ -14,7 +14,9 @@ from markupsafe import Markup
 from verify.report.document import bound_text, column, failed, moved, overview, place, reasons, value_text
 from verify.report.figures import figures, variants
 from verify.report.headroom import grouped, percent
-from verify.report.sentence import not_judged, sentence, verdict
+from verify.report.prompts import HEADS, about, asked, kld_text
+from verify.report.prompts import rows as prompt_rows
+from verify.report.sentence import against, not_judged, sentence, verdict
 from verify.report.texts import texts
 
 TEMPLATE = "report.html.j2"
@@ -62,6 +64,7 @@ def html(report: Mapping[str, Any]) -> str:
         measured=len(measures),
         failures=failed(report),
         sentence=sentence(report),
+        against=against(report),
         verdict=verdict(report),
         not_judged=not_judged(report),
         moved=moved(report),
@@ -71,6 +74,11 @@ def html(report: Mapping[str, Any]) -> str:
         plots=figures(report),
         texts=texts(report),
         reasons=reasons(report),
+        prompts=asked(report),
+        about_prompts=about(report) if report["prompts"] else "",
+        prompt_heads=HEADS,
+        prompt_rows=list(prompt_rows(report)),
+        kld_text=kld_text,
     )
 
 

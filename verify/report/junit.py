@@ -7,7 +7,7 @@ from typing import Any
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from verify.report.document import bound_text, place, value_text
+from verify.report.document import bound_text, place, prompted, value_text
 from verify.report.sentence import NOT_THERE, sentence
 
 
@@ -20,7 +20,10 @@ def junit(report: Mapping[str, Any]) -> str:
         suite.add_property("sha256", candidate["sha256"])
         for result in report["results"]:
             if result["variant"] == candidate["variant"]:
-                suite.add_testcases(_cases(result))
+                suite.add_testcases(_cases(result, result["check"]))
+        for result in prompted(report):
+            if result["variant"] == candidate["variant"]:
+                suite.add_testcases(_cases(result, f"{result['check']} on your prompts"))
         document.add_testsuite(suite)
     absent = TestSuite("not judged")
     absent.add_testcases(
@@ -33,10 +36,10 @@ def junit(report: Mapping[str, Any]) -> str:
     return text + "\n"
 
 
-def _cases(result: Mapping[str, Any]) -> list[TestCase]:
-    kind = f"{result['variant']}.{result['check']}"
+def _cases(result: Mapping[str, Any], check: str) -> list[TestCase]:
+    kind = f"{result['variant']}.{check}"
     if result["failure"] is not None:
-        return [_failed(f"{result['check']} ({place(result)})", kind, Error(result["failure"], "not measured"))]
+        return [_failed(f"{check} ({place(result)})", kind, Error(result["failure"], "not measured"))]
     cases = []
     for m in result["measures"]:
         name = f"{m['name']} ({place(result)})"

@@ -8,7 +8,9 @@ from typing import Any
 
 from verify.report.document import bound_text, column, failed, moved, overview, place, reasons, value_text
 from verify.report.headroom import grouped, percent
-from verify.report.sentence import sentence, verdict
+from verify.report.prompts import HEADS, about, asked, kld_text
+from verify.report.prompts import rows as prompt_rows
+from verify.report.sentence import against, sentence, verdict
 
 BIGGEST_SUMMARY = 1024 * 1024  # bytes: GitHub refuses a longer summary of a job
 BIGGEST_COMMENT = 65_536  # characters: GitHub refuses a longer comment
@@ -24,6 +26,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]
     for candidate in report["candidates"]:
         lines += _measures(report, candidate)
+    lines += _prompts(report)
     lines += _section("Reasons for the tolerances", [f"{name}: {text}" for name, text in reasons(report).items()])
     place_text = json.dumps(report["environment"], indent=1, ensure_ascii=False)
     lines += ["## Environment", "", "```json", place_text, "```", ""]
@@ -83,6 +86,19 @@ def _measures(report: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[s
     ]
     about = f"`{candidate['file']}`, {candidate['bytes']} bytes, sha256 `{candidate['sha256']}`"
     return [f"### {_text(candidate['variant'])}", "", about, "", *_table(MEASURES, rows), ""]
+
+
+def _prompts(report: Mapping[str, Any]) -> list[str]:
+    """The user's own prompts: the measures, then prompt by prompt the answers beside each other."""
+    if not report["prompts"]:
+        return []
+    lines = ["## Your prompts", "", f"{_text(about(report))}.", "", *_table(HEADS, prompt_rows(report)), ""]
+    for entry in asked(report):
+        lines += [f"### {_text(entry.name)}", "", f"… {_text(entry.prompt)}", ""]
+        cells = [(a.variant, a.text, a.difference, kld_text(a)) for a in entry.answers]
+        heads = ("", "answer", "first difference", "KLD, nats")
+        lines += [*_table(heads, [(against(report), entry.reference, "", ""), *cells]), ""]
+    return lines
 
 
 def _section(title: str, items: Sequence[str]) -> list[str]:

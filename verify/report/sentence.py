@@ -8,6 +8,12 @@ from typing import Any
 NOT_THERE = "not built, or not chosen"
 
 
+def against(report: Mapping[str, Any]) -> str:
+    """Return what the candidates were held against, in one word where it is PyTorch."""
+    source = report["source"]
+    return f"the ONNX file {source['file']}" if source.get("origin") == "onnx" else "PyTorch"
+
+
 def sentence(report: Mapping[str, Any]) -> str:
     """Return the verdict with everything that it does not cover, each with its reason."""
     absent = not_judged(report)
@@ -21,6 +27,9 @@ def verdict(report: Mapping[str, Any]) -> str:
     bad = dict.fromkeys(result["variant"] for result in report["results"] if not result["passed"])
     lacking = [entry["what"] for entry in report["not_run"] if entry["required"]]
     why = [f"{', '.join(bad)} did not pass"] if bad else []
+    own = report["prompts"]["results"] if report["prompts"] else []
+    bad = dict.fromkeys(result["variant"] for result in own if not result["passed"])
+    why += [f"{', '.join(bad)} did not pass on your prompts"] if bad else []
     why += [f"the recipe requires {', '.join(lacking)}"] if lacking else []
     return f"failed: {'; '.join(why) or 'nothing was judged'}"
 

@@ -14,16 +14,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from verify.report.document import failed, moved, overview, passes
-from verify.report.sentence import sentence
+from verify.report.prompts import about, asked, kld_text
+from verify.report.sentence import against, sentence
 
+SHOWN = 5  # prompts; the report has them all
 STATES = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}
 
 
 def show(report: Mapping[str, Any]) -> None:
     """Print figures, checks and runtimes of every variant, what failed or moved, and the verdict, on stderr."""
     console = Console(stderr=True, highlight=False)
-    console.print(f"\n[bold]{escape(report['name'])}: ONNX against PyTorch[/]")
+    console.print(f"\n[bold]{escape(report['name'])}: ONNX against {escape(against(report))}[/]")
     console.print(_figures(report), _checks(report))
+    if report["prompts"]:
+        _prompts(console, report)
     for line in failed(report):
         _say(console, "failed", "bold red", line)
     for line in report["notices"]:
@@ -34,6 +38,19 @@ def show(report: Mapping[str, Any]) -> None:
         changed = ", ".join(report["history"]["changed"]) or "nothing that is recorded"
         _say(console, "changed", "yellow", f"since the run before: {changed}")
     _say(console, "verdict:", "green" if report["verdict"] == "passed" else "bold red", sentence(report))
+
+
+def _prompts(console: Console, report: Mapping[str, Any]) -> None:
+    """The first prompts, each with the answers beside each other."""
+    _say(console, "prompts", "bold", about(report))
+    for entry in asked(report)[:SHOWN]:
+        _say(console, f"  {entry.name}", "bold", f"… {entry.prompt}")
+        _say(console, "    reference", "dim", entry.reference)
+        for answer in entry.answers:
+            what = f"(first difference: {answer.difference}; KLD {kld_text(answer)})"
+            _say(console, f"    {answer.variant}", "dim", f"{answer.text} {what}")
+    if report["prompts"]["count"] > SHOWN:
+        console.print(f"  ... and {report['prompts']['count'] - SHOWN} more in the report")
 
 
 def _figures(report: Mapping[str, Any]) -> Table:

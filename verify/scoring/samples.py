@@ -30,9 +30,9 @@ def rows_to_read(
         prompt = case.arrays["ids"][row][mask[row] == 1].tolist()
         wanted = tokens[row][active[row]].tolist()
         own = next((entry for entry in differing if entry["row"] == row), None)
-        text = {"row": row, "prompt": prompt, "wanted": wanted, "own": wanted, "step": None}
+        text = {"row": row, "prompt": prompt, "wanted": wanted, "own": wanted, "step": None, "margin": None}
         if own is not None and first is not None and row == first["row"]:
-            text |= {"own": [*wanted[: own["step"]], own["token"]], "step": own["step"]}
+            text |= {"own": [*wanted[: own["step"]], own["token"]], "step": own["step"], "margin": own["margin"]}
             text["own"] = _continued(candidate, case, text, choose)
         if own is None or text["step"] is not None:
             texts.append(text)
@@ -48,7 +48,10 @@ def parting(wanted: list[int], own: list[int]) -> int | None:
 
 
 def decoded(text: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
-    """One row as text. `step` is the first token that differs, None if none does: then all of it is shared."""
+    """One row as text. `step` is the first token that differs, None if none does: then all of it is shared.
+
+    `margin` is by how much the reference preferred its own token there; of a beam search, which has no such step, None.
+    """
     step = len(text["wanted"]) if text["step"] is None else text["step"]
     parts = {
         "prompt": text["prompt"][-LAST_PROMPT:],
@@ -57,7 +60,7 @@ def decoded(text: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
         "candidate": text["own"][step:],
     }
     decoded = {name: tokenizer.decode(ids, clean_up_tokenization_spaces=False) for name, ids in parts.items()}
-    return {"row": text["row"], "step": text["step"], "tokens": len(text["wanted"]), **decoded}
+    return {**{name: text[name] for name in ("row", "step", "margin")}, "tokens": len(text["wanted"]), **decoded}
 
 
 def _continued(candidate: Candidate, case: Case, begun: Mapping[str, Any], choose: Choose) -> list[int]:

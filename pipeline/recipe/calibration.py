@@ -1,0 +1,53 @@
+"""The recipe's table [calibration]: the texts that calibrated schemes see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.canonical import file_digest
+from pipeline.errors import RecipeError
+from pipeline.typed import build
+
+
+@dataclass(frozen=True)
+class CalibrationText:
+    """The texts, relative to the recipe, that calibrated schemes see: `chunks` chunks of `chunk` tokens.
+
+    A file named .jsonl has a text, a prompt or the messages of a conversation on each line; any other is one text.
+    """
+
+    text: tuple[str, ...] | str
+    chunk: int = 512
+    chunks: int = 32
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files as the recipe names them."""
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+    def paths(self, recipe: Path) -> tuple[Path, ...]:
+        """The files. RecipeError when one is none."""
+        paths = tuple(recipe.parent / name for name in self.names)
+        for path in paths:
+            if not path.is_file():
+                hint = "name text files, relative to the recipe"
+                raise RecipeError(f"no file {path}", where=f"{recipe}: calibration: text", hint=hint)
+        return paths
+
+
+def read_calibration(table: object, where: str) -> CalibrationText:
+    """The table; RecipeError for a key or value that cannot be."""
+    calibration = build(CalibrationText, table, where=where)
+    if calibration.chunk < 2 or calibration.chunks < 1:
+        raise RecipeError("chunk and chunks must be positive", where=where, hint="write chunk = 512, chunks = 32")
+    if not all(calibration.names) or not calibration.names:
+        raise RecipeError("no text", where=f"{where}: text", hint="name a text file, relative to the recipe")
+    return calibration
+
+
+def text_digest(paths: Sequence[Path]) -> str | list[str]:
+    """Return what tells calibration texts apart: of one its digest, of several a list."""
+    found = [file_digest(path) for path in paths]
+    return found[0] if len(found) == 1 else found
