@@ -221,6 +221,10 @@ class Hub:
             raise self._error(cause, where) from cause
         except (json.JSONDecodeError, UnicodeDecodeError) as error:  # of a network's login page, say
             raise self._error(httpx2.DecodingError(f"its answer is no JSON: {error}"), where) from error
+        except (KeyError, TypeError, AttributeError) as error:  # the client looks for what an answer does not hold
+            hint = "see whether HF_ENDPOINT leads to a Hub, and whether a proxy answers in its place"
+            what = f"the answer is not a Hub's: its client cannot read it ({type(error).__name__}: {error})"
+            raise RefusedError(self.redact(what), where=self.redact(f"{self.endpoint} {where}"), hint=hint) from error
         # What the Hub says of a card, or in its answer to a batch of uploads; an address that is none; no token got.
         except (ValueError, httpx2.InvalidURL, errors.OIDCError, errors.DeviceCodeError) as error:
             raise self._error(error, where) from error

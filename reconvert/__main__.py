@@ -129,6 +129,8 @@ async def _cycle(
     try:
         opener: Opener = importlib.import_module(f"reconvert.executors.{arguments.executor}").open_executor
     except ModuleNotFoundError as error:
+        if error.name != arguments.executor:  # an executor is named after the library that it stands for
+            raise
         hint = "run: make setup EXTRAS=fleet, or leave --executor out"
         raise RecipeError(f"{error.name} is not installed", where="--executor", hint=hint) from error
     async with opener(Options(arguments.address)) as executor:

@@ -36,6 +36,19 @@ def test_an_answer_that_is_none_is_the_networks(hub: LocalHub, publish: Publishe
     assert len(hub.history(publish.repository)) == 1
 
 
+@pytest.mark.parametrize("path", ["/revision/", "/preupload/", "/objects/batch", COMMIT])
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '"text"'])
+def test_an_answer_without_what_it_must_hold_ends_in_one_message(
+    hub: LocalHub, publish: Publisher, path: str, content: str
+) -> None:
+    publish.build.make({"fp32": f"never sent, because of {path} and {content}".encode()})
+    answer = f"{PAGE}Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n{content}"
+    hub.fault("strange", path, message=answer, times=99)
+    said = publish("--push", code=3)
+    assert "Traceback" not in said
+    assert "the answer is not a Hub's" in said or "the Hub refused" in said
+
+
 def test_nobody_listens_or_speaks_tls(hub: LocalHub, publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     for address in (hub.endpoint.replace("http:", "https:"), "http://hub.invalid"):
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
