@@ -19,6 +19,7 @@ from verify.bounds.notices import notices
 from verify.emulation.emulator import Emulator
 from verify.interop import run_runtimes
 from verify.interop.planned import NotRun, Planned
+from verify.layers.measure import measure, not_finite
 from verify.reference.corpus import Corpus, read_text
 from verify.report import document, forms, history
 from verify.run_checks import Examination, Target
@@ -72,6 +73,7 @@ class _Found:
     runtimes: Sequence[Result]
     left: Sequence[NotRun]  # checks that had nothing to say about a file
     not_asked: Sequence[NotRun]  # runtimes
+    layers: Mapping[str, Any]  # how far each module is from the reference's
     candidates: Sequence[Mapping[str, Any]]
 
 
@@ -94,7 +96,7 @@ def _load(recipe: Recipe, order: Order) -> tuple[Examination, list[str]]:
 
 
 def _run(examination: Examination, order: Order, before: Sequence[str], staged: Path) -> _Found:
-    """Run the checks, then ask the runtimes; `before` are the digests that the candidates must still have."""
+    """Run the checks, ask the runtimes, compare the modules; `before`: digests that the candidates must still have."""
     found = examination.run(order.targets, staged)
     results = [result for result in found if result.not_run is None]
     left = {result.check: NotRun(result.check, result.not_run) for result in found if result.not_run is not None}
@@ -102,8 +104,9 @@ def _run(examination: Examination, order: Order, before: Sequence[str], staged: 
         say(f"{entry.what}: NOT RUN: {entry.reason}")
     part = examination
     asked = run_runtimes.examine(part.recipe, order.runtimes, part.reference, part.corpus, order.targets)
+    layers = measure(examination, order.targets, results, staged)
     candidates = _candidates(order.targets, before)
-    return _Found(results, asked.results, tuple(left.values()), asked.not_run, candidates)
+    return _Found(results, asked.results, tuple(left.values()), asked.not_run, layers, candidates)
 
 
 def _report(
@@ -121,13 +124,14 @@ def _report(
         "notices": [],
         "history": None,
         "explanations": [],
+        "layers": found.layers,
         "reproduce": _reproduce(recipe, order, header, manifest.code),
         "candidates": found.candidates,
         "seed": recipe.verify.seed,
         "settings": {name: asdict(table) for name, table in examination.settings.items()},
         "text": {"sha256": file_digest(recipe.text_path), "tokens": len(examination.corpus.ids)},
     }
-    made = document.document([*found.checks, *found.runtimes], about)
+    made = document.document([*found.checks, *found.runtimes, *not_finite(found.layers)], about)
     made["notices"] = notices(recipe, made)
     if order.past is not None:
         made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)

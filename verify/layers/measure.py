@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import numpy as np
 
 from verify.candidate.input import Input
 from verify.explain import truth
+from verify.layers.modules import NOT_FINITE
 from verify.run_checks import AT_A_TIME, Examination, Target
 from verify.sandbox.pool import Pool
 from verify.sandbox.spawned import LATE
 from verify.sandbox.worker import CandidateError, Worker
 from verify.verdict import Result
 
+CHECK = "layers"  # what a result that fails is called
 PROBE = "verify.layers.probe"
 LEVEL = "disable_all"  # optimized, a graph has lost the values to compare
 TOKENS = 32  # of the text: some hundred numbers for each of a module's values
@@ -52,6 +54,21 @@ def measure(
         most = min(AT_A_TIME, len(targets))
         with Pool(examination.recipe.verify, most=most, emulator=examination.emulator) as pool:
             return {"tokens": length, "variants": list(pool.map(one, targets))}
+
+
+def not_finite(found: Mapping[str, Any]) -> list[Result]:
+    """Return a failed result of each variant in which a module makes numbers that are none: all that is judged here."""
+    wrong = {
+        entry["variant"]: [
+            row["name"] for row in entry["modules"] if row["error"] is None and row["reason"] == NOT_FINITE
+        ]
+        for entry in found["variants"]
+    }
+    return [
+        Result(variant, CHECK, LEVEL, (), failure=f"{', '.join(names)}: {NOT_FINITE}")
+        for variant, names in wrong.items()
+        if names
+    ]
 
 
 def _absent(target: Target, reason: str) -> dict[str, Any]:

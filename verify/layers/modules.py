@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from model.landmarks import Landmarks
 
+NOT_FINITE = "what it makes is not finite"  # the one reason for a missing figure that fails a variant
+
 
 @dataclass(frozen=True)
 class Module:

@@ -22,12 +22,11 @@ from verify.explain.compare import gap
 from verify.explain.graph import Graph, anchors, cut, laid_open, parameters_of
 from verify.explain.known import KnownCall, load_parameters
 from verify.explain.running import ask, true_values
-from verify.layers.modules import Module, modules
+from verify.layers.modules import NOT_FINITE, Module, modules
 
 UNKNOWN = "no value in the graph is known to be what it makes"
 OPEN = "no value in the graph is known to be what it reads"
 SHAPE = "what the graph makes there has another size"
-NOT_FINITE = "not finite"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from verify.report.headroom import headroom
 from verify.verdict import Judged, Result
 
-SCHEMA = 3
+SCHEMA = 4
 PLAIN = "onnxruntime"  # the runtime of the checks' own sessions
 # Measures that the overview shows, one column each: the worst over the levels.
 HEADLINES = (

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from verify.report import layers
 from verify.report.history import MAIN
 from verify.report.plots import MARKS, SERIES, Axes, Curves, Plot, curves, draw, dress, number
 
@@ -16,7 +17,9 @@ KINDS = ("teacher-forced", "greedy", "sampling", "beam")
 
 def figures(report: Report) -> list[Plot]:
     """Every figure for which the report has something to draw."""
-    made = (make(report) for make in (frontier, by_position, by_rank, by_layer, divergence, near_ties, course))
+    made = (
+        make(report) for make in (frontier, by_position, by_rank, by_layer, by_module, divergence, near_ties, course)
+    )
     return [plot for plot in made if plot is not None]
 
 
@@ -82,6 +85,31 @@ def by_layer(report: Report) -> Plot | None:
         panels.append((f"{part}s", lines, Axes("layer", "largest |Δ|", whole=True)))
     caption = "The cache that each layer returns against the reference's: where along the depth an error comes in."
     return _plot(report, "layer", "Cache error by layer", caption, panels)
+
+
+def by_module(report: Report) -> Plot | None:
+    """How far what each module makes is from the reference's: gathered, and its own."""
+    order = variants(report)
+    found = list(layers.curves(report))
+    if not found:
+        return None
+    names = list(found[0][1])
+
+    def panel(axes: Any, which: int, title: str) -> None:
+        lines = {each[0]: (range(len(names)), list(each[which].values())) for each in found}
+        curves(axes, lines, Axes("", "share of the norm", whole=True), order, title)
+        begins = [at for at, name in enumerate(names) if name.endswith("attention")]
+        shown = begins[:: max(-(-len(begins) // 8), 1)]
+        ticks = [0, *shown, len(names) - 1]
+        axes.set_xticks(ticks, ["emb.", *(names[at].split()[1] for at in shown), "head"])
+
+    panels = [partial(panel, which=1, title="gathered"), partial(panel, which=2, title="its own")]
+    said = "; ".join(_said({each[0]: (range(len(names)), list(each[2].values())) for each in found}))
+    caption = (
+        "Embedding, then attention and MLP of each layer (numbers), final norm, head. Where a line steps up, an "
+        "error comes in. What is exactly right has no mark. For reading: no bound is held to it."
+    )
+    return Plot("modules", "Gap by layer", f"own errors: {said}", caption, draw("modules", 2.1, panels))
 
 
 def divergence(report: Report) -> Plot | None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from verify.report import layers
 from verify.report.document import failed, moved, overview, passes
 from verify.report.sentence import sentence
 
@@ -24,6 +25,11 @@ def show(report: Mapping[str, Any]) -> None:
     console = Console(stderr=True, highlight=False)
     console.print(f"\n[bold]{escape(report['name'])}: ONNX against PyTorch[/]")
     console.print(_figures(report), _checks(report))
+    farthest = layers.farthest(report)
+    if farthest:
+        _say(console, "own error", "dim", f"the largest of a module, as a share: {farthest}")
+    for line in layers.not_measured(report):
+        _say(console, "layers", "dim", line)
     for line in failed(report):
         _say(console, "failed", "bold red", line)
     for line in report["notices"]:
