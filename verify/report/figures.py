@@ -91,7 +91,7 @@ def by_module(report: Report) -> Plot | None:
     """How far what each module makes is from the reference's: gathered, and its own."""
     order = variants(report)
     found = list(layers.curves(report))
-    if not found:
+    if not any(value for _, error, own in found for value in (*error.values(), *own.values())):
         return None
     names = list(found[0][1])
 
