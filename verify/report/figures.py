@@ -94,17 +94,18 @@ def by_module(report: Report) -> Plot | None:
     if not any(value for _, error, own in found for value in (*error.values(), *own.values())):
         return None
     names = list(found[0][1])
+    gathered_up = {variant: (range(len(names)), list(error.values())) for variant, error, _ in found}
+    own_errors = {variant: (range(len(names)), list(own.values())) for variant, _, own in found}
 
-    def panel(axes: Any, which: int, title: str) -> None:
-        lines = {each[0]: (range(len(names)), list(each[which].values())) for each in found}
+    def panel(axes: Any, lines: Curves, title: str) -> None:
         curves(axes, lines, Axes("", "share of the norm", whole=True), order, title)
         begins = [at for at, name in enumerate(names) if name.endswith("attention")]
         shown = begins[:: max(-(-len(begins) // 8), 1)]
         ticks = [0, *shown, len(names) - 1]
         axes.set_xticks(ticks, ["emb.", *(names[at].split()[1] for at in shown), "head"])
 
-    panels = [partial(panel, which=1, title="gathered"), partial(panel, which=2, title="its own")]
-    said = "; ".join(_said({each[0]: (range(len(names)), list(each[2].values())) for each in found}))
+    panels = [partial(panel, lines=gathered_up, title="gathered"), partial(panel, lines=own_errors, title="its own")]
+    said = "; ".join(_said(own_errors))
     caption = (
         "Embedding, then attention and MLP of each layer (numbers), final norm, head. Where a line steps up, an "
         "error comes in. What is exactly right has no mark. For reading: no bound is held to it."
