@@ -21,6 +21,7 @@ from verify.bounds.notices import notices
 from verify.emulation.emulator import Emulator
 from verify.interop import run_runtimes
 from verify.interop.planned import NotRun, Planned
+from verify.layers.measure import measure, not_finite
 from verify.prompting import OnPrompts
 from verify.reference.corpus import Corpus, read_text
 from verify.reference.prompts import PromptFile
@@ -83,6 +84,7 @@ class _Found:
     runtimes: Sequence[Result]
     left: Sequence[NotRun]  # checks that had nothing to say about a file
     not_asked: Sequence[NotRun]  # runtimes
+    layers: Mapping[str, Any]  # how far each module is from the reference's
     candidates: Sequence[Mapping[str, Any]]
 
 
@@ -122,7 +124,7 @@ def _reference(recipe: Recipe, order: Order, stack: contextlib.ExitStack) -> Ref
 
 
 def _run(examination: Examination, own: OnPrompts | None, order: Order, before: Sequence[str], staged: Path) -> _Found:
-    """Run the checks, then ask the runtimes; `before` are the digests that the candidates must still have."""
+    """Run the checks, ask the runtimes, compare the modules; `before`: digests that the files must still have."""
     known: Known = {}
     found = examination.run(order.targets, staged, known)
     prompts = [] if own is None else own.run(order.targets, staged, known)
@@ -132,9 +134,10 @@ def _run(examination: Examination, own: OnPrompts | None, order: Order, before: 
         say(f"{entry.what}: NOT RUN: {entry.reason}")
     part = examination
     asked = run_runtimes.examine(part.recipe, order.runtimes, part.reference, part.corpus, order.targets)
+    layers = measure(examination, order.targets, results, staged)
     _require_unchanged(order, before)
     candidates = _candidates(order.targets, before[: len(order.targets)])
-    return _Found(results, prompts, asked.results, tuple(left.values()), asked.not_run, candidates)
+    return _Found(results, prompts, asked.results, tuple(left.values()), asked.not_run, layers, candidates)
 
 
 def _report(
@@ -153,6 +156,7 @@ def _report(
         "notices": [],
         "history": None,
         "explanations": [],
+        "layers": found.layers,
         "reproduce": _reproduce(recipe, order, header, manifest.code),
         "candidates": found.candidates,
         "seed": recipe.verify.seed,
@@ -160,7 +164,7 @@ def _report(
         "text": {"sha256": file_digest(recipe.text_path), "tokens": len(examination.corpus.ids)},
         "prompts": None if given is None else given.table(),
     }
-    made = document.document([*found.checks, *found.runtimes], about, found.prompts)
+    made = document.document([*found.checks, *found.runtimes, *not_finite(found.layers)], about, found.prompts)
     made["notices"] = [*notices(recipe, made), *([] if given is None else prompting.notices(found.prompts, given))]
     if order.past is not None:
         made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)

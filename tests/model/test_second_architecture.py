@@ -105,6 +105,9 @@ def test_every_check_passes(built: Path, stage: Stage) -> None:
     passed = {(entry["variant"], entry["check"]) for entry in report["results"] if entry["passed"]}
     checks = {"structure", "tokenizer", "weights", "logits", "cache", "generation", "divergence"}
     assert {(variant, check) for variant in ("fp32", "q8", "q4") for check in checks} <= passed
+    for entry in report["layers"]["variants"]:
+        assert len(entry["modules"]) == 1 + 2 * DIMS.layers + 2
+        assert all(row["reason"] is None and row["error"] < 0.3 for row in entry["modules"])
     (missing, *_) = (m for r in report["results"] for m in r["measures"] if m["name"] == "missing")
     assert missing["compared"] == 1 + 2 * (2 + 7 + 1) + 1 + 1  # every module is asked alone, but for the rotation
 

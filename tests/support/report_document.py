@@ -53,6 +53,13 @@ def generation(variant: str, candidate: str | None = None) -> Result:
     return Result(variant, "generation", "enable_all", (judged("greedy_near_ties", 0.01, 0.05),), series=series)
 
 
+def modules(variant: str, error: float) -> dict[str, Any]:
+    """Modules of one layer, each with that much error of its own."""
+    names = ("embedding", "layer 0 attention", "layer 0 MLP", "final norm", "head")
+    rows = [{"name": name, "error": error * (at + 1), "own": error, "reason": None} for at, name in enumerate(names)]
+    return {"variant": variant, "reason": None, "modules": rows}
+
+
 ABSENT = {"what": "tokenizer", "reason": "no tokenizer lies beside the candidate", "required": False}
 
 
@@ -78,6 +85,10 @@ def make(results: Sequence[Result], **header: Any) -> dict[str, Any]:
         "notices": [],
         "history": None,
         "explanations": [],
+        "layers": {
+            "tokens": 32,
+            "variants": [modules(variant, 1e-3 * (place + 1)) for place, variant in enumerate(variants)],
+        },
         "reproduce": {"commands": ["python -m verify recipes/made.toml"], "code": "2" * 64, "parents": {}},
         "candidates": [
             {"variant": variant, "file": "model.onnx", "bytes": 1000 * (8 - place), "sha256": f"{place:064x}"}

@@ -97,7 +97,7 @@ def test_a_passed_report_says_so_first_and_shows_every_figure() -> None:
     page = Page(html(plain()))
     assert page.text.split("Passed")[0].strip().count("\n") < 400
     headings = [attributes.get("id") for tag, attributes in page.elements if tag in {"h2", "h3"}]
-    assert [f"plot-{name}" for name in ("frontier", "position", "rank", "divergence", "ties")] == [
+    assert [f"plot-{name}" for name in ("frontier", "position", "rank", "modules", "divergence", "ties")] == [
         name for name in headings if name and name.startswith("plot-")
     ]
     assert "differs at token 2 of 4" in page.text

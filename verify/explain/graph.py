@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -170,17 +170,17 @@ def _enclosing(name: str) -> Iterator[str]:
         yield name
 
 
-def laid_open(graph: Graph) -> bytes:
-    """The model with every computed tensor as an output."""
-    return bytes(_with_outputs(graph, graph.tensors).SerializeToString())
+def laid_open(graph: Graph, names: Sequence[str] = ()) -> bytes:
+    """The model with these tensors as outputs; without names every computed one."""
+    return bytes(_with_outputs(graph, names or graph.tensors).SerializeToString())
 
 
-def cut(graph: Graph, anchored: Mapping[str, Array]) -> bytes:
+def cut(graph: Graph, anchored: Mapping[str, Array], names: Sequence[str] = ()) -> bytes:
     """The model cut at `anchored` (tensor -> true value): whatever reads such a tensor reads a new input instead.
 
-    Every computed tensor is an output, so that each shows what its nodes make of true inputs.
+    Outputs are as of `laid_open`, so that each shows what its nodes make of true inputs.
     """
-    model = _with_outputs(graph, graph.tensors)
+    model = _with_outputs(graph, names or graph.tensors)
     for node in model.graph.node:
         for i, name in enumerate(node.input):
             if name in anchored:
@@ -191,7 +191,7 @@ def cut(graph: Graph, anchored: Mapping[str, Array]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _with_outputs(graph: Graph, names: list[str]) -> Any:
+def _with_outputs(graph: Graph, names: Sequence[str]) -> Any:
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     del model.graph.output[:]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
 
 from model import architecture
 from model.architecture import Architecture
@@ -45,3 +48,8 @@ class KnownCall:
         """Return the call of one row alone."""
         arrays = {name: array[row : row + 1] for name, array in self.call.arrays.items()}
         return KnownCall(replace(self.call, arrays=arrays), self.own)
+
+
+def load_parameters(directory: Path) -> dict[str, Array]:
+    """Map what `verify.explain.truth.save_parameters` wrote: float32, by the parameters' names."""
+    return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(directory.glob("*.npy"))}

@@ -23,6 +23,7 @@ from verify.explain.failure import Failure, Trial, failures, traceable
 from verify.explain.findings import Findings, Folders, Limits, probe
 from verify.explain.minimise import minimise
 from verify.run_checks import Examination
+from verify.sandbox.spawned import LATE
 from verify.sandbox.worker import Worker
 from verify.verdict import Result
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # torch takes seconds to load
 
 __all__ = ["Folders", "Limits", "conclude", "explain", "explain_variant"]
 TEXT = 12  # tokens looked at where no input is known to fail
-HUNG = "no answer within"  # how verify.sandbox.worker says that a candidate took too long
 # How onnxruntime names a node that raised, and one that it cannot load.
 STOPPED = re.compile(
     r"running (?P<op_type>\w+) node\. Name:'(?P<node>[^']*)'|Node \((?P<at>[^)]*)\) Op \((?P<op>\w+)\)"
@@ -48,7 +48,7 @@ def explain_variant(
     """
     variant = results[0].variant
     plain = Explanation(variant, "any", tuple(said), BESIDE)
-    hung = next((result.failure for result in results if HUNG in (result.failure or "")), None)
+    hung = next((result.failure for result in results if LATE in (result.failure or "")), None)
     if hung is not None:  # every further run would take as long
         return replace(plain, kind=RUN, what=(hung,))
     if all(result.passed or load(result.check).JUDGES == "files" for result in results):

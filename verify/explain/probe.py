@@ -21,7 +21,7 @@ from verify.check import Array, Case, Partial
 from verify.explain import constants
 from verify.explain.compare import Gap, gap
 from verify.explain.graph import Graph, decoded
-from verify.explain.known import KnownCall
+from verify.explain.known import KnownCall, load_parameters
 from verify.explain.running import Opened, open_graph, optimized
 
 QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "MatMulInteger", "DynamicQuantizeLinear",
@@ -35,8 +35,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     `case` is one call of `truth.calls`; facts say where `parameters` lie, the `baseline` file if there is one, whether
     the file is looked at as onnxruntime optimizes it, and whether each row is run alone too.
     """
-    parameters = _parameters(Path(case.facts["parameters"]))
-    given = KnownCall.of(case, parameters)
+    given = KnownCall.of(case, load_parameters(Path(case.facts["parameters"])))
     path, home = candidate.path, Path(case.facts["parameters"]).parent
     graph = Graph.load(optimized(path, candidate.level, home / "optimized.onnx") if case.facts["optimized"] else path)
     clean = _twin(graph, case.facts["baseline"])
@@ -80,10 +79,6 @@ def _twin(graph: Graph, path: str) -> Graph | None:
     clean = Graph.load(Path(path))
     names, others = ({one.label(node) for node in one.model.graph.node} for one in (graph, clean))
     return clean if len(names & others) * 2 > len(others) else None
-
-
-def _parameters(directory: Path) -> dict[str, Array]:
-    return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(directory.glob("*.npy"))}
 
 
 def _rows_alone(opened: Opened, given: KnownCall) -> dict[str, Gap]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from model.contract import LOGITS_TO_KEEP
 from model.session import open_session, options
-from model.truth import Call
+from model.truth import Call, Truth
 from verify.candidate.session import CACHE_IN
 from verify.check import Array
 from verify.explain.graph import TRUE, Graph, anchors, cut, laid_open, parameters_of
@@ -34,12 +34,17 @@ def open_graph(graph: Graph, given: KnownCall) -> Opened:
     whole = run(laid_open(graph), graph, call, {})
     found = anchors(graph, known, parameters_of(graph, call.parameters), given.at.embedding)
     names = {tensor: name for tensor, name in found.items() if tensor in whole}
-    true = {
-        tensor: known[name].value.astype(whole[tensor].dtype).reshape(whole[tensor].shape)
-        for tensor, name in names.items()
-        if known[name].value.size == whole[tensor].size and _same_kind(known[name].value, whole[tensor])
-    }
+    true = true_values(whole, {tensor: known[name] for tensor, name in names.items()})
     return Opened(graph, whole, run(cut(graph, true), graph, call, true), names)
+
+
+def true_values(whole: Mapping[str, Array], known: Mapping[str, Truth]) -> dict[str, Array]:
+    """True values by tensor, in the tensors' types and shapes; without those of another size or kind."""
+    return {
+        tensor: truth.value.astype(whole[tensor].dtype).reshape(whole[tensor].shape)
+        for tensor, truth in known.items()
+        if truth.value.size == whole[tensor].size and _same_kind(truth.value, whole[tensor])
+    }
 
 
 def _same_kind(a: Array, b: Array) -> bool:
@@ -50,14 +55,18 @@ def run(model: bytes, graph: Graph, call: Call, true: Mapping[str, Array]) -> di
     """All computed tensors of one run, by name. Optimizations are off: they would fuse nodes away."""
     plain = options("disable_all")
     plain.enable_cpu_mem_arena = False
-    session = open_session(model, plain)
+    return ask(open_session(model, plain), graph.tensors, call, true)
+
+
+def ask(session: Any, names: Sequence[str], call: Call, true: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs of one run, by name; `true` is fed where the graph was cut."""
     feeds = {name + TRUE: np.ascontiguousarray(value) for name, value in true.items()}
     for port in session.get_inputs():
         if port.name not in feeds:
             feeds[port.name] = _feed(port, call)
     if call.keep and any(port.name == LOGITS_TO_KEEP for port in session.get_overridable_initializers()):
         feeds[LOGITS_TO_KEEP] = np.array(call.keep, np.int64)
-    return dict(zip(graph.tensors, session.run(graph.tensors, feeds), strict=True))
+    return dict(zip(names, session.run(list(names), feeds), strict=True))
 
 
 def _feed(port: Any, call: Call) -> Array:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline import command
 from pipeline.artifact.store import open_artifact
 from pipeline.canonical import read_json
-from pipeline.errors import PASSED, InputError
+from pipeline.errors import PASSED, ArtifactError
 
 FORMS = ("summary", "comment", "annotations")
 
@@ -29,26 +28,20 @@ def main(argv: Sequence[str] | None) -> int:
 
     from verify.report import FILES
     from verify.report.annotations import commands
+    from verify.report.document import SCHEMA
     from verify.report.markdown import BIGGEST_SUMMARY, comment
 
     if arguments.form == "annotations":
         print("".join(f"{line}\n" for line in commands((home / FILES["junit"]).read_text("utf-8"))), end="")
         return PASSED
+    document = read_json(home / FILES["json"])
+    if document.get("schema") != SCHEMA:
+        hint = "verify the files again with this version: python -m verify RECIPE"
+        raise ArtifactError(f"a report of schema {document.get('schema')}, not {SCHEMA}", where=home, hint=hint)
     whole = (home / FILES["markdown"]).read_text(encoding="utf-8")
     short = arguments.form == "comment" or len(whole.encode("utf-8")) > BIGGEST_SUMMARY
-    print(comment(_document(home / FILES["json"])) if short else whole, end="")
+    print(comment(document) if short else whole, end="")
     return PASSED
-
-
-def _document(path: Path) -> Any:
-    """The report's document; InputError if another version of the project wrote it in another form."""
-    from verify.report.document import SCHEMA
-
-    report = read_json(path)
-    if report["schema"] != SCHEMA:
-        what = f"a report of schema {report['schema']}, this version reads {SCHEMA}"
-        raise InputError(what, where=path, hint="verify again, or use the version that wrote it")
-    return report
 
 
 if __name__ == "__main__":

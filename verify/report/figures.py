@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from verify.report import layers
 from verify.report.history import MAIN
 from verify.report.plots import MARKS, SERIES, Axes, Curves, Plot, curves, draw, dress, number
 
@@ -16,7 +17,9 @@ KINDS = ("teacher-forced", "greedy", "sampling", "beam")
 
 def figures(report: Report) -> list[Plot]:
     """Every figure for which the report has something to draw."""
-    made = (make(report) for make in (frontier, by_position, by_rank, by_layer, divergence, near_ties, course))
+    made = (
+        make(report) for make in (frontier, by_position, by_rank, by_layer, by_module, divergence, near_ties, course)
+    )
     return [plot for plot in made if plot is not None]
 
 
@@ -82,6 +85,32 @@ def by_layer(report: Report) -> Plot | None:
         panels.append((f"{part}s", lines, Axes("layer", "largest |Δ|", whole=True)))
     caption = "The cache that each layer returns against the reference's: where along the depth an error comes in."
     return _plot(report, "layer", "Cache error by layer", caption, panels)
+
+
+def by_module(report: Report) -> Plot | None:
+    """How far what each module makes is from the reference's: gathered, and its own."""
+    order = variants(report)
+    found = list(layers.curves(report))
+    if not any(value for _, error, own in found for value in (*error.values(), *own.values())):
+        return None
+    names = list(found[0][1])
+    gathered_up = {variant: (range(len(names)), list(error.values())) for variant, error, _ in found}
+    own_errors = {variant: (range(len(names)), list(own.values())) for variant, _, own in found}
+
+    def panel(axes: Any, lines: Curves, title: str) -> None:
+        curves(axes, lines, Axes("", "share of the norm", whole=True), order, title)
+        begins = [at for at, name in enumerate(names) if name.endswith("attention")]
+        shown = begins[:: max(-(-len(begins) // 8), 1)]
+        ticks = [0, *shown, len(names) - 1]
+        axes.set_xticks(ticks, ["emb.", *(names[at].split()[1] for at in shown), "head"])
+
+    panels = [partial(panel, lines=gathered_up, title="gathered"), partial(panel, lines=own_errors, title="its own")]
+    said = "; ".join(_said(own_errors))
+    caption = (
+        "Embedding, then attention and MLP of each layer (numbers), final norm, head. Where a line steps up, an "
+        "error comes in. What is exactly right has no mark. For reading: no bound is held to it."
+    )
+    return Plot("modules", "Gap by layer", f"own errors: {said}", caption, draw("modules", 2.1, panels))
 
 
 def divergence(report: Report) -> Plot | None:

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from verify.report import layers
 from verify.report.document import bound_text, column, failed, moved, overview, place, reasons, value_text
 from verify.report.figures import figures, variants
 from verify.report.headroom import grouped, percent
@@ -70,6 +71,11 @@ def html(report: Mapping[str, Any]) -> str:
         moved=moved(report),
         headroom=list(grouped(report["headroom"])),
         near=NEAR,
+        layers={
+            "about": layers.about(report),
+            "table": layers.table(report),
+            "absent": layers.not_measured(report),
+        },
         variants=variants(report),
         plots=figures(report),
         texts=texts(report),

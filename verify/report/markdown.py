@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from verify.report import layers
 from verify.report.document import bound_text, column, failed, moved, overview, place, reasons, value_text
 from verify.report.headroom import grouped, percent
 from verify.report.prompts import HEADS, about, asked, kld_text
@@ -18,11 +19,13 @@ MEASURES = ["check", "level", "measure", "required", "allowed", "compared", "hol
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Verdict, overview, what failed, moved or was left out, head-room, every measure with its bound, environment."""
+    """Verdict, overview, what failed, moved or was left out, head-room, gap by layer, measures, environment."""
     lines = _beginning(report, "#")
     lines += _section("What the tolerances rest on, and this run does not", report["notices"])
     lines += _section("Moved since the run before, and still within bounds", moved(report))
     lines += _headroom(report)
+    lines += ["## Gap by layer", "", layers.about(report), "", *_table(*layers.table(report)), ""]
+    lines += _section("Gap by layer: not measured", layers.not_measured(report))
     lines += ["## Measures", "", "Required is the smallest tolerance that would pass; allowed is the recipe's.", ""]
     for candidate in report["candidates"]:
         lines += _measures(report, candidate)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from verify.report import layers
 from verify.report.document import failed, moved, overview, passes
 from verify.report.prompts import about, asked, kld_text
 from verify.report.sentence import against, sentence
@@ -28,6 +29,11 @@ def show(report: Mapping[str, Any]) -> None:
     console.print(_figures(report), _checks(report))
     if report["prompts"]:
         _prompts(console, report)
+    farthest = layers.farthest(report)
+    if farthest:
+        _say(console, "own error", "dim", f"the largest of a module, as a share: {farthest}")
+    for line in layers.not_measured(report):
+        _say(console, "layers", "dim", line)
     for line in failed(report):
         _say(console, "failed", "bold red", line)
     for line in report["notices"]:

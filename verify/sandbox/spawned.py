@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 from verify.sandbox import limits
 
+LATE = "no answer within"  # how what has taken too long is worded
 CHILD = "import sys; sys.path[:0] = {path!r}; from verify.sandbox.spawned import obey; obey({pipe})"
 
 
@@ -97,7 +98,7 @@ class Spawned:
         except (EOFError, ConnectionError) as error:
             raise NoAnswerError(f"its process died (exit code {self.stop()})", late=False) from error
         self.stop()
-        raise NoAnswerError(f"no answer within {timeout_s:g} s: its process was killed", late=True)
+        raise NoAnswerError(f"{LATE} {timeout_s:g} s: its process was killed", late=True)
 
 
 def answer_all(pipe: Connection, answer: Callable[[Any], Any]) -> None:
