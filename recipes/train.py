@@ -29,7 +29,7 @@ import tempfile
 from dataclasses import asdict
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.command import run
 from pipeline.errors import PASSED, RecipeError
@@ -225,7 +225,8 @@ def train(
 def greedy(model: PreTrainedModel, tokenizer: GPT2Tokenizer, prompt: str) -> str:
     """Return a prompt and its greedy continuation, up to its end or the context's."""
     inputs = tokenizer(prompt, return_tensors="pt")
-    tokens = model.generate(
+    generate: Any = model.generate  # transformers declares it for a module that may not have it
+    tokens = generate(
         **inputs, max_length=model.config.max_position_embeddings, do_sample=False, pad_token_id=tokenizer.eos_token_id
     )
     return str(tokenizer.decode(tokens[0]))

@@ -55,7 +55,7 @@ def check(config: Mapping[str, Any], where: object) -> None:
         raise _bad(where, f"{place}.rope_type", kind, hint)
     needed, further = KINDS[kind]
     for key in ("rope_theta", *needed, *(key for key in further if key in found)):
-        value = found.get(key)
+        value: Any = found.get(key)
         if type(value) not in (int, float) or not 0 < value < LIMIT:
             raise _bad(where, key if key in config else f"{place}.{key}", value, "a positive number")
     if kind == "llama3" and found["low_freq_factor"] >= found["high_freq_factor"]:
@@ -112,8 +112,9 @@ def _yarn(periods: Array, found: Mapping[str, Any], width: int) -> Array:
     low, high = max(low, 0), min(high, width - 1)
     steps = (np.arange(width // 2, dtype=np.float32) - np.float32(low)) / np.float32(high - low or 0.001)
     kept = 1 - np.clip(steps, 0, 1)
-    found_at = np.float32(1) / (np.float32(found["factor"]) * periods) * (1 - kept) + np.float32(1) / periods * kept
-    return found_at.astype(np.float32)
+    mixed = np.float32(1) / (np.float32(found["factor"]) * periods) * (1 - kept) + np.float32(1) / periods * kept
+    made: Array = mixed.astype(np.float32)
+    return made
 
 
 def _yarn_scale(found: Mapping[str, Any]) -> float:
