@@ -23,9 +23,10 @@ CALIBRATED = False
 LARGEST = 65504.0
 SUFFIX = {ir.DataType.FLOAT16: "/float16", ir.DataType.FLOAT: "/float32"}
 TYPE_BLIND = ("Shape", "Size")  # they read no elements, so they need no cast
-FUSED = ("FastGelu", "QuickGelu")  # of onnxruntime, in fused graphs
+FUSED = ("FastGelu", "QuickGelu", "RotaryEmbedding")  # of onnxruntime, in fused graphs
 FLOAT32_OPERATORS = (
     "Add",
+    "Cos",
     "CumSum",
     "Div",
     "Erf",
@@ -35,7 +36,11 @@ FLOAT32_OPERATORS = (
     "LayerNormalization",
     "Mul",
     "Pow",
+    "QuickGelu",
     "ReduceMean",
+    "RotaryEmbedding",
+    "Sigmoid",
+    "Sin",
     "Softmax",
     "Sqrt",
     "Sub",
@@ -47,8 +52,9 @@ FLOAT32_OPERATORS = (
 class Options:
     """`float32` names the operators that stay in float32 between casts.
 
-    By default weights and products with them are float16; sums, activations, normalizations and softmax are not. So
-    the residual stream and GELU's cube cannot overflow, and softmax over a long text keeps its small terms. It also
+    By default weights and products with them are float16; sums, activations, rotations, normalizations and softmax are
+    not. So the residual stream and GELU's cube cannot overflow, the angle of a late position keeps its digits, and
+    softmax over a long text keeps its small terms. It also
     keeps a fault of onnxruntime 1.31.1 away: a float16 MatMulNBits between two operators without float16 kernels on
     the CPU is widened with its scales cast at run time, which accuracy_level 4 does not read (decision 0004).
     Every other operator, a move of data or a product of two computed values, keeps the type in which its values come,
