@@ -24,7 +24,7 @@ STAGES = (
     "reconvert",
     "benchmarks",
 )  # in the order of their use; then the rest
-MODULES = ("publish.serve", "tests.advisories", "tests.fuzz")  # commands that are one file
+MODULES = ("publish.serve", "recipes.train", "tests.advisories", "tests.fuzz")  # commands that are one file
 WIDTH = "100"
 HEAD = """# Commands
 

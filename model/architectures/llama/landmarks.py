@@ -21,6 +21,7 @@ def landmarks(config: Mapping[str, Any]) -> Landmarks:
         head="lm_head",
         final_norm="model.norm",
         placed="angles",
+        angles="angles",
         epsilon="epsilon",
         layers=tuple(_layer(f"model.layers.{number}", values) for number in range(values["num_hidden_layers"])),
     )
