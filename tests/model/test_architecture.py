@@ -22,6 +22,12 @@ from model.architectures.llama import landmarks as llama_landmarks
 from model.architectures.llama import reference_values as llama_reference_values
 from model.architectures.llama import standard as llama_standard
 from model.architectures.llama import tiny as llama_tiny
+from model.architectures.qwen import config as qwen_config
+from model.architectures.qwen import fused as qwen_fused
+from model.architectures.qwen import landmarks as qwen_landmarks
+from model.architectures.qwen import reference_values as qwen_reference_values
+from model.architectures.qwen import standard as qwen_standard
+from model.architectures.qwen import tiny as qwen_tiny
 from model.contract import Dimensions
 from pipeline import plugins
 from pipeline.errors import InputError, RecipeError
@@ -29,13 +35,13 @@ from tests.conftest import ROOT
 from tests.support.random_source import RandomSource
 
 # What mypy holds to the contracts, part by part.
-CONFIGURATIONS: tuple[Configuration, ...] = (config, llama_config)
-STANDARDS: tuple[Writer, ...] = (standard, llama_standard)
-FUSED: tuple[FusedWriter, ...] = (fused, llama_fused)
-NAMINGS: tuple[Naming, ...] = (landmarks, llama_landmarks)
-VALUES: tuple[ReferenceValues, ...] = (reference_values, llama_reference_values)
+CONFIGURATIONS: tuple[Configuration, ...] = (config, llama_config, qwen_config)
+STANDARDS: tuple[Writer, ...] = (standard, llama_standard, qwen_standard)
+FUSED: tuple[FusedWriter, ...] = (fused, llama_fused, qwen_fused)
+NAMINGS: tuple[Naming, ...] = (landmarks, llama_landmarks, qwen_landmarks)
+VALUES: tuple[ReferenceValues, ...] = (reference_values, llama_reference_values, qwen_reference_values)
 GGUF: tuple[Gguf, ...] = (gguf, llama_gguf)
-TINIES: tuple[Tiny, ...] = (tiny, llama_tiny)
+TINIES: tuple[Tiny, ...] = (tiny, llama_tiny, qwen_tiny)
 
 DIMS = Dimensions(
     layers=3, hidden=24, heads=6, kv_heads=6, head_dim=4, context=16, vocabulary=30, parameters=0, tied=True
@@ -61,8 +67,9 @@ def test_sizes_follow_from_the_config_that_is_made_of_them() -> None:
         (config, landmarks, tiny, fused),
         (llama_config, llama_landmarks, llama_tiny, llama_fused),
         (llama_config, llama_landmarks, llama_tiny, llama_standard),
+        (qwen_config, qwen_landmarks, qwen_tiny, qwen_fused),
     ],
-    ids=["gpt2", "llama", "llama-standard"],
+    ids=["gpt2", "llama", "llama-standard", "qwen"],
 )
 def test_the_graph_has_every_landmark(own: Configuration, names: Naming, made: Tiny, writer: Writer) -> None:
     table = made.config(DIMS, 29)
@@ -141,7 +148,7 @@ def test_further_places_of_architectures(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "__init__.py").write_text('MODEL_TYPES = ("mine",)\n')
     place(tmp_path)
-    assert plugins.names(plugins.ARCHITECTURES) == ("gpt2", "llama", "mine")
+    assert plugins.names(plugins.ARCHITECTURES) == ("gpt2", "llama", "mine", "qwen")
     assert plugins.names("quantize/schemes") == plugins.names("quantize/schemes")
     assert plugins.code_of("convert") != before, "what it makes must be made again when it changes"
     for wrong in (tmp_path / "nowhere", "relative/path"):

@@ -1,4 +1,4 @@
-"""The graphs of the Llama family compute what transformers' models do, under any padding and split, or are refused."""
+"""The graphs of Llama and its kin compute what transformers' models do, under any padding and split, or are refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from model import architecture
+from model.architecture import Architecture
 from model.architectures.llama import config as llama
 from model.architectures.llama import fused, landmarks, rope, standard
 from model.contract import Dimensions
@@ -57,6 +59,10 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "biases": {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 1},
     "epsilon": {"rms_norm_eps": 1e-3},
     "mistral": {"model_type": "mistral", "sliding_window": None, "head_dim": 20},
+    "qwen2": {"model_type": "qwen2", "sliding_window": 64, "use_sliding_window": False},
+    "qwen2_untied_yarn": {"model_type": "qwen2", "tie_word_embeddings": False, "rope_scaling": YARN},
+    "qwen3": {"model_type": "qwen3", "head_dim": 20},
+    "qwen3_biases": {"model_type": "qwen3", "head_dim": 8, "attention_bias": True, "num_key_value_heads": 4},
 }  # fmt: skip
 LENGTH = 19
 
@@ -69,8 +75,12 @@ class Source:
     config: dict[str, Any]
 
     @property
+    def own(self) -> Architecture:
+        return architecture.of_model_type(self.config["model_type"], "config.json")
+
+    @property
     def dims(self) -> Dimensions:
-        return llama.dimensions(self.config, "config.json")
+        return self.own.config.dimensions(self.config, "config.json")
 
     def weights(self) -> dict[str, ir.TensorProtocol]:
         return {name: ir.tensor(weight.detach().numpy(), name=name) for name, weight in self.model.named_parameters()}
@@ -106,10 +116,13 @@ PLANS = ([LENGTH], [7, 1, 1, 10], [LENGTH - 1, 1])
 
 
 @pytest.mark.parametrize("changes", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-@pytest.mark.parametrize("writer", [standard, fused], ids=["standard", "fused"])
-def test_graph_is_transformers_model(changes: dict[str, Any], writer: Any) -> None:
+@pytest.mark.parametrize("form", ["standard", "fused"])
+def test_graph_is_transformers_model(changes: dict[str, Any], form: str) -> None:
     source = source_of(changes)
-    written = writer.build(source)
+    assert {name: weight.shape.numpy() for name, weight in source.weights().items()} == source.own.config.tensors(
+        source.config
+    )
+    written = getattr(source.own, form).build(source)
     written.graph.name = "main"
     content = ir.to_proto(written).SerializeToString()
     onnx.checker.check_model(content, full_check=True)
@@ -149,7 +162,7 @@ def run(
 @pytest.mark.parametrize("width", [24, 32, 64, 128])
 @pytest.mark.parametrize("changes", [c for c in CONFIGURATIONS.values() if any("rope" in key for key in c)])
 def test_frequencies_are_transformers_own(changes: dict[str, Any], width: int) -> None:
-    config = {**SIZES, "head_dim": width, **changes}
+    config = {**SIZES, **changes, "head_dim": width, "model_type": "llama"}
     rotary = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).model.rotary_emb
     frequencies, scale = rope.frequencies(llama.values_of(config), width)
     np.testing.assert_array_max_ulp(frequencies, rotary.inv_freq.numpy(), 1)
@@ -178,6 +191,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "activation": ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
     "shared": ({"num_key_value_heads": 3}, "num_key_value_heads is 3"),
     "odd": ({"head_dim": 7}, "head_dim is 7"),
+    "qwen_window": ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window is True"),
+    "qwen_layers": ({"model_type": "qwen3", "layer_types": ["sliding_attention"]}, "layer_types is ['sliding"),
+    "qwen_head": ({"model_type": "qwen3", "architectures": ["Qwen2ForCausalLM"]}, "architectures is ['Qwen2"),
     "hidden": ({"hidden_size": 30}, "hidden_size is 30"),
     "layers": ({"num_hidden_layers": "2"}, "num_hidden_layers is '2'"),
     "bias": ({"model_type": "mistral", "sliding_window": None, "attention_bias": True}, "attention_bias is True"),
@@ -191,16 +207,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("changes", "what"), REFUSED.values(), ids=REFUSED)
 def test_configuration_is_refused_by_key_and_value(changes: dict[str, Any], what: str) -> None:
+    config = {**SIZES, **changes}
+    own = architecture.of_model_type(config["model_type"], "config.json").config
     with pytest.raises(InputError, match=r"config\.json") as error:
-        llama.dimensions({**SIZES, **changes}, "config.json")
+        own.dimensions(config, "config.json")
     assert what in error.value.what
 
 
 def test_sizes_left_to_defaults_are_those_of_transformers() -> None:
-    for kind in ("llama", "mistral"):
+    for kind in ("llama", "mistral", "qwen2", "qwen3"):
         right = AutoConfig.for_model(kind)
-        values = llama.values_of({"model_type": kind})
-        assert {key: getattr(right, key) for key in llama.SIZES} == {key: values[key] for key in llama.SIZES}
+        values = architecture.of_model_type(kind, "config.json").config.complete({"model_type": kind})
+        sizes = {key: getattr(right, key) for key in llama.SIZES if key != "head_dim" or kind != "qwen2"}
+        assert sizes == {key: values[key] for key in sizes}
+    for kind in ("llama", "mistral"):
+        right, values = AutoConfig.for_model(kind), llama.values_of({"model_type": kind})
         stated = {key: getattr(right, key, default) for key, default in llama.DEFAULTS.items()}
         assert stated == {key: values[key] for key in llama.DEFAULTS}
         assert landmarks.landmarks({"model_type": kind, "num_hidden_layers": 1}).layers[0].gate

@@ -25,7 +25,7 @@ def unsupported(config: Mapping[str, Any]) -> str | None:  # noqa: ARG001
 
 def build(source: GraphSource) -> ir.Model:
     """Return the model with the ports of the contract."""
-    return graph.build(source, Form(_turn, _rotated, _silu))
+    return graph.build(source, FORM, source.config)
 
 
 def _turn(own: Builder, ids: ir.Value, cosine: ir.Value, sine: ir.Value) -> Sequence[ir.Value]:
@@ -42,3 +42,6 @@ def _rotated(own: Builder, value: ir.Value, turn: Sequence[ir.Value], name: str)
 
 def _silu(own: Builder, value: ir.Value, name: str) -> ir.Value:
     return own.op("QuickGelu", [value], name, {"alpha": 1.0}, domain=MICROSOFT)
+
+
+FORM = Form(_turn, _rotated, _silu)

@@ -10,7 +10,8 @@ of causality and padding is repeated once for all layers, so that no layer takes
 positions, their cosines and sines are made once for all layers from the positions themselves: there is no table that
 could be too short, or that a long context makes large. Norms are written so that onnxruntime's optimizer makes one node
 of each; the operator that it uses is none of ONNX's, so it cannot stand in the file. The two forms differ in how they
-write rotation and activation. Values carry the names of the PyTorch modules that compute them.
+write rotation and activation. Biases, and norms of each head's queries and keys, are written where there are tensors of
+them: so kin of Llama's share this file. Values carry the names of the PyTorch modules that compute them.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ class Call:
     turn: Sequence[ir.Value]
 
 
-def build(source: GraphSource, form: Form) -> ir.Model:
-    """Return the model with the ports of the contract."""
-    return Decoder(values_of(source.config), source.weights(), source.dims, form).model()
+def build(source: GraphSource, form: Form, config: Mapping[str, Any]) -> ir.Model:
+    """Return the model with the ports of the contract; `config` is the source's as Llama spells it."""
+    return Decoder(values_of(config), source.weights(), source.dims, form).model()
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,13 @@ class Decoder:
 
     def _heads(self, hidden: ir.Value, name: str, heads: int) -> ir.Value:
         """A linear layer's outputs, heads apart: float32 [batch, heads, sequence, head_dim]."""
-        shape = self.graph.vector(f"{heads}_heads", 0, 0, heads, self.dims.head_dim)
+        shape, norm = (
+            self.graph.vector(f"{heads}_heads", 0, 0, heads, self.dims.head_dim),
+            name.replace("_proj", "_norm"),
+        )
         apart = self.graph.op("Reshape", [self._linear(hidden, name), shape], f"{name}.apart")
+        if f"{norm}.weight" in self.weights:
+            apart = self._norm(apart, norm)
         return self.graph.op("Transpose", [apart], f"{name}.turned", {"perm": [0, 2, 1, 3]})
 
     def _norm(self, stream: ir.Value, name: str) -> ir.Value:

@@ -89,6 +89,10 @@ def _parts(call: Call, layer: int) -> tuple[Array, Array, Array]:
     """Queries and keys, turned, and values: float32 [batch, sequence, heads, head_dim]."""
     own, width = landmarks(call.config).layers[layer], values_of(call.config)["head_dim"]
     query, key, value = (truth.apart(call.projected(part), width) for part in (own.query, own.key, own.value))
+    query, key = (
+        call.arrays.get(f"out.{part.module.replace('_proj', '_norm')}", found)
+        for part, found in ((own.query, query), (own.key, key))
+    )
     return _rotated(call, query), _rotated(call, key), value
 
 

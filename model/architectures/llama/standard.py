@@ -18,7 +18,7 @@ from .graph import Form
 
 def build(source: GraphSource) -> ir.Model:
     """Return the model with the ports of the contract."""
-    return graph.build(source, Form(_turn, _rotated, _silu))
+    return graph.build(source, FORM, source.config)
 
 
 def _turn(own: Builder, ids: ir.Value, cosine: ir.Value, sine: ir.Value) -> Sequence[ir.Value]:  # noqa: ARG001
@@ -39,3 +39,6 @@ def _rotated(own: Builder, value: ir.Value, turn: Sequence[ir.Value], name: str)
 
 def _silu(own: Builder, value: ir.Value, name: str) -> ir.Value:
     return own.op("Mul", [value, own.op("Sigmoid", [value], f"{name}.sigmoid")], name)
+
+
+FORM = Form(_turn, _rotated, _silu)
