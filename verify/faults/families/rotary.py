@@ -1,4 +1,4 @@
-"""Faults in what Llama and its kin have and GPT-2 has not: rotary positions, and a gate."""
+"""Faults in what many architectures have and others have not: rotary positions, and a gate."""
 
 from __future__ import annotations
 
