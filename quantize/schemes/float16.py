@@ -102,7 +102,8 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:  # noqa:
 def _wide(model: ir.Model, options: Options, floats: Collection[ir.Value]) -> set[ir.Node]:
     """The nodes that stay float32, nodes being in topological order.
 
-    Among them one that reads a float32 value and no weight, itself or through operators that read nothing else.
+    Among them one that reads a float32 value and no weight, itself or through operators that read nothing else; and a
+    Cast of positions, which have more digits than float16, or of what a node that stays computes in double precision.
     """
     wide: set[ir.Node] = set()
     constant: set[ir.Value] = set(model.graph.initializers.values())
@@ -113,9 +114,17 @@ def _wide(model: ir.Model, options: Options, floats: Collection[ir.Value]) -> se
         read = [value for value in inputs if value in floats and not _number(value)]
         float32 = any(value.is_graph_input() or value.producer() in wide for value in read)
         kept = float32 and constant.isdisjoint(read) and node.op_type != "Cast"
-        if node.op_type in options.float32 or not has_float16(model, node) or kept:
+        if node.op_type in options.float32 or not has_float16(model, node) or kept or _widens(node, wide, floats):
             wide.add(node)
     return wide
+
+
+def _widens(node: ir.Node, wide: Collection[ir.Node], floats: Collection[ir.Value]) -> bool:
+    """Return whether a node makes float32 of a graph input, or of what a node that stays float32 computes."""
+    source = node.inputs[0] if node.op_type == "Cast" else None
+    if source is None or source in floats or node.outputs[0] not in floats:
+        return False
+    return source.is_graph_input() or source.producer() in wide
 
 
 def _number(value: ir.Value) -> bool:

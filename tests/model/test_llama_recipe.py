@@ -22,4 +22,4 @@ def test_its_variants_pass_every_check(tmp_path: Path, stage: Stage) -> None:
     stage("verify", recipe, "--build", tmp_path, "--variant", "fp32", "q4", "q4f16")
     report = json.loads((home / "report" / "report.json").read_text())
     assert report["verdict"] == "passed"
-    assert {entry["check"] for entry in report["results"]} == {*report["recipe"]["verify"]["checks"]}
+    assert len({(entry["variant"], entry["check"]) for entry in report["results"]}) == 3 * 7

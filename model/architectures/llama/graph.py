@@ -94,13 +94,21 @@ class Decoder:
         return self.graph.op("Concat", [bias] * queries, "attention_bias.grouped", {"axis": 2})
 
     def _turn(self, ids: ir.Value, positions: ir.Value) -> Sequence[ir.Value]:
-        """What rotation reads: cosines and sines of this call's angles, in the form's way."""
+        """What rotation reads: cosines and sines of this call's angles, in the form's way.
+
+        They are computed in double precision, which graphics processors do not have and leave to the processor: of
+        large angles, WebGPU's own cosines are off by 1e-4 and more.
+        """
         graph = self.graph
         frequencies, scale = rope.frequencies(self.config, self.dims.head_dim)
         places = graph.op("Cast", [positions], "places", {"to": ir.DataType.FLOAT})
         column = graph.op("Unsqueeze", [places, graph.vector("axes_1_3", 1, 3)], "places.column")
         angles = graph.op("Mul", [column, graph.constant("frequencies", frequencies)], "angles")
-        cosine, sine = graph.op("Cos", [angles], "cosine"), graph.op("Sin", [angles], "sine")
+        precise = graph.op("Cast", [angles], "angles.precise", {"to": ir.DataType.DOUBLE})
+        cosine, sine = (
+            graph.op("Cast", [graph.op(kind, [precise], f"{name}.precise")], name, {"to": ir.DataType.FLOAT})
+            for kind, name in (("Cos", "cosine"), ("Sin", "sine"))
+        )
         if scale != 1:
             factor = graph.constant("rotation_scale", np.array(scale, np.float32))
             cosine, sine = (graph.op("Mul", [one, factor], f"{one.name}.scaled") for one in (cosine, sine))
