@@ -24,7 +24,7 @@ STAGES = (
     "reconvert",
     "benchmarks",
 )  # in the order of their use; then the rest
-MODULES = ("publish.serve", "tests.advisories", "tests.fuzz", "tests.fuzz_checkpoints")  # commands that are one file
+MODULES = ("publish.serve", "recipes.train", "tests.advisories", "tests.fuzz", "tests.fuzz_checkpoints")  # one file
 WIDTH = "100"
 HEAD = """# Commands
 

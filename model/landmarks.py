@@ -61,6 +61,7 @@ class Landmarks:
     placed: str  # the first value that is made from the positions
     layers: tuple[Layer, ...]
     positions: str | None = None  # the table of positions, if there is one
+    angles: str | None = None  # by which each pair of a head turns, where positions are rotary: its last axis
     epsilon: str | None = None  # the constant that norms add to a variance, where they are spelt out
 
     def number(self, wanted: int) -> int:

@@ -68,7 +68,9 @@ def modules(call: Call) -> dict[str, Truth]:
     """Return what every module reads and makes."""
     real = call.real
     return {
-        name: Truth(value, real if value.shape[1] == real.shape[1] else None)
+        name: Truth(
+            value, real.reshape(*real.shape[:2], *[1] * (value.ndim - 2)) if value.shape[1] == real.shape[1] else None
+        )
         for name, value in call.arrays.items()
         if name.startswith(("in.", "out."))
     }

@@ -23,9 +23,10 @@ CALIBRATED = False
 LARGEST = 65504.0
 SUFFIX = {ir.DataType.FLOAT16: "/float16", ir.DataType.FLOAT: "/float32"}
 TYPE_BLIND = ("Shape", "Size")  # they read no elements, so they need no cast
-FUSED = ("FastGelu", "QuickGelu")  # of onnxruntime, in fused graphs
+FUSED = ("FastGelu", "QuickGelu", "RotaryEmbedding")  # of onnxruntime, in fused graphs
 FLOAT32_OPERATORS = (
     "Add",
+    "Cos",
     "CumSum",
     "Div",
     "Erf",
@@ -35,7 +36,11 @@ FLOAT32_OPERATORS = (
     "LayerNormalization",
     "Mul",
     "Pow",
+    "QuickGelu",
     "ReduceMean",
+    "RotaryEmbedding",
+    "Sigmoid",
+    "Sin",
     "Softmax",
     "Sqrt",
     "Sub",
@@ -47,8 +52,9 @@ FLOAT32_OPERATORS = (
 class Options:
     """`float32` names the operators that stay in float32 between casts.
 
-    By default weights and products with them are float16; sums, activations, normalizations and softmax are not. So
-    the residual stream and GELU's cube cannot overflow, and softmax over a long text keeps its small terms. It also
+    By default weights and products with them are float16; sums, activations, rotations, normalizations and softmax are
+    not. So the residual stream and GELU's cube cannot overflow, the angle of a late position keeps its digits, and
+    softmax over a long text keeps its small terms. It also
     keeps a fault of onnxruntime 1.31.1 away: a float16 MatMulNBits between two operators without float16 kernels on
     the CPU is widened with its scales cast at run time, which accuracy_level 4 does not read (decision 0004).
     Every other operator, a move of data or a product of two computed values, keeps the type in which its values come,
@@ -96,7 +102,8 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:  # noqa:
 def _wide(model: ir.Model, options: Options, floats: Collection[ir.Value]) -> set[ir.Node]:
     """The nodes that stay float32, nodes being in topological order.
 
-    Among them one that reads a float32 value and no weight, itself or through operators that read nothing else.
+    Among them one that reads a float32 value and no weight, itself or through operators that read nothing else; and a
+    Cast of positions, which have more digits than float16, or of what a node that stays computes in double precision.
     """
     wide: set[ir.Node] = set()
     constant: set[ir.Value] = set(model.graph.initializers.values())
@@ -107,9 +114,17 @@ def _wide(model: ir.Model, options: Options, floats: Collection[ir.Value]) -> se
         read = [value for value in inputs if value in floats and not _number(value)]
         float32 = any(value.is_graph_input() or value.producer() in wide for value in read)
         kept = float32 and constant.isdisjoint(read) and node.op_type != "Cast"
-        if node.op_type in options.float32 or not has_float16(model, node) or kept:
+        if node.op_type in options.float32 or not has_float16(model, node) or kept or _widens(node, wide, floats):
             wide.add(node)
     return wide
+
+
+def _widens(node: ir.Node, wide: Collection[ir.Node], floats: Collection[ir.Value]) -> bool:
+    """Return whether a node makes float32 of a graph input, or of what a node that stays float32 computes."""
+    source = node.inputs[0] if node.op_type == "Cast" else None
+    if source is None or source in floats or node.outputs[0] not in floats:
+        return False
+    return source.is_graph_input() or source.producer() in wide
 
 
 def _number(value: ir.Value) -> bool:

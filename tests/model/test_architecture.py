@@ -15,25 +15,33 @@ import pytest
 from model import architecture
 from model.architecture import Configuration, FusedWriter, Gguf, Naming, ReferenceValues, Tiny, Writer
 from model.architectures.gpt2 import config, fused, gguf, landmarks, reference_values, standard, tiny
+from model.architectures.llama import config as llama_config
+from model.architectures.llama import fused as llama_fused
+from model.architectures.llama import gguf as llama_gguf
+from model.architectures.llama import landmarks as llama_landmarks
+from model.architectures.llama import reference_values as llama_reference_values
+from model.architectures.llama import standard as llama_standard
+from model.architectures.llama import tiny as llama_tiny
+from model.architectures.qwen import config as qwen_config
+from model.architectures.qwen import fused as qwen_fused
+from model.architectures.qwen import landmarks as qwen_landmarks
+from model.architectures.qwen import reference_values as qwen_reference_values
+from model.architectures.qwen import standard as qwen_standard
+from model.architectures.qwen import tiny as qwen_tiny
 from model.contract import Dimensions
 from pipeline import plugins
 from pipeline.errors import InputError, RecipeError
 from tests.conftest import ROOT
-from tests.support.architectures.llama import config as llama_config
-from tests.support.architectures.llama import landmarks as llama_landmarks
-from tests.support.architectures.llama import reference_values as llama_reference_values
-from tests.support.architectures.llama import standard as llama_standard
-from tests.support.architectures.llama import tiny as llama_tiny
 from tests.support.random_source import RandomSource
 
 # What mypy holds to the contracts, part by part.
-CONFIGURATIONS: tuple[Configuration, ...] = (config, llama_config)
-STANDARDS: tuple[Writer, ...] = (standard, llama_standard)
-FUSED: tuple[FusedWriter, ...] = (fused,)
-NAMINGS: tuple[Naming, ...] = (landmarks, llama_landmarks)
-VALUES: tuple[ReferenceValues, ...] = (reference_values, llama_reference_values)
-GGUF: tuple[Gguf, ...] = (gguf,)
-TINIES: tuple[Tiny, ...] = (tiny, llama_tiny)
+CONFIGURATIONS: tuple[Configuration, ...] = (config, llama_config, qwen_config)
+STANDARDS: tuple[Writer, ...] = (standard, llama_standard, qwen_standard)
+FUSED: tuple[FusedWriter, ...] = (fused, llama_fused, qwen_fused)
+NAMINGS: tuple[Naming, ...] = (landmarks, llama_landmarks, qwen_landmarks)
+VALUES: tuple[ReferenceValues, ...] = (reference_values, llama_reference_values, qwen_reference_values)
+GGUF: tuple[Gguf, ...] = (gguf, llama_gguf)
+TINIES: tuple[Tiny, ...] = (tiny, llama_tiny, qwen_tiny)
 
 DIMS = Dimensions(
     layers=3, hidden=24, heads=6, kv_heads=6, head_dim=4, context=16, vocabulary=30, parameters=0, tied=True
@@ -41,7 +49,9 @@ DIMS = Dimensions(
 PRODUCT = ("benchmarks", "convert", "model", "pipeline", "publish", "quantize", "reconvert", "verify")
 # Words that tensors' names and configs share with the whole field.
 COMMON = {"weight", "bias", "h", "attn", "mlp", "model_type", "vocab_size", "bos_token_id", "eos_token_id"}
-COMMON |= {"tie_word_embeddings", "lm_head"}
+COMMON |= {"tie_word_embeddings", "lm_head", "model", "layers", "norm", "head_dim"}
+# transformers' own spellings, which its config objects answer to whatever the architecture; genai's file has some.
+COMMON |= {"hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "num_key_value_heads"}
 
 
 def test_sizes_follow_from_the_config_that_is_made_of_them() -> None:
@@ -53,8 +63,13 @@ def test_sizes_follow_from_the_config_that_is_made_of_them() -> None:
 
 @pytest.mark.parametrize(
     ("own", "names", "made", "writer"),
-    [(config, landmarks, tiny, fused), (llama_config, llama_landmarks, llama_tiny, llama_standard)],
-    ids=["gpt2", "llama"],
+    [
+        (config, landmarks, tiny, fused),
+        (llama_config, llama_landmarks, llama_tiny, llama_fused),
+        (llama_config, llama_landmarks, llama_tiny, llama_standard),
+        (qwen_config, qwen_landmarks, qwen_tiny, qwen_fused),
+    ],
+    ids=["gpt2", "llama", "llama-standard", "qwen"],
 )
 def test_the_graph_has_every_landmark(own: Configuration, names: Naming, made: Tiny, writer: Writer) -> None:
     table = made.config(DIMS, 29)
@@ -90,8 +105,8 @@ def test_nothing_outside_its_folder_knows_an_architectures_words() -> None:
         assert "c_attn" in words or name != "gpt2"
         spelt = re.compile(rf"\b(?:{'|'.join(map(re.escape, words))}|gpt-?2)\b", re.IGNORECASE)
         for path in product_files():
-            # The name of a recipe's file, in a hint, is no knowledge.
-            text = re.sub(r"recipes/[\w.-]+\.toml", "", path.read_text(encoding="utf-8"))
+            # The name of a recipe's file, in a hint, is no knowledge; nor is that of a program.
+            text = re.sub(r"recipes/[\w.-]+\.toml|llama[.-]cpp", "", path.read_text(encoding="utf-8"))
             found = spelt.search(text)
             assert found is None, f"{path.relative_to(ROOT)} knows {found and found[0]!r} of {name}"
 
@@ -133,7 +148,7 @@ def test_further_places_of_architectures(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "__init__.py").write_text('MODEL_TYPES = ("mine",)\n')
     place(tmp_path)
-    assert plugins.names(plugins.ARCHITECTURES) == ("gpt2", "mine")
+    assert plugins.names(plugins.ARCHITECTURES) == ("gpt2", "llama", "mine", "qwen")
     assert plugins.names("quantize/schemes") == plugins.names("quantize/schemes")
     assert plugins.code_of("convert") != before, "what it makes must be made again when it changes"
     for wrong in (tmp_path / "nowhere", "relative/path"):

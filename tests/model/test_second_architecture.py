@@ -1,7 +1,7 @@
 """A second architecture, added by one folder outside the project, goes through every stage by the same commands.
 
-The folder, tests/support/architectures/llama, differs from GPT-2 where families differ: no table of positions but
-rotation, norms without a bias, heads that share keys and values, a head width that is stated, a gate, no biases.
+The folder, tests/support/architectures/seed_oss, builds on the product's Llama and on nothing of GPT-2's: no table of
+positions but rotation, norms without a bias, heads that share keys and values, a head width that is stated, a gate.
 """
 
 from __future__ import annotations
@@ -52,44 +52,44 @@ EXPLAINED = (
 
 
 @pytest.fixture(scope="module")
-def llama() -> Iterator[Architecture]:
+def seed_oss() -> Iterator[Architecture]:
     """The folder, found in this process as a command finds it."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         importlib.reload(model.architectures)
-        yield architecture.find("llama")
+        yield architecture.find("seed_oss")
     importlib.reload(model.architectures)
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, stage: Stage, llama: Architecture) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory, stage: Stage, seed_oss: Architecture) -> Path:
     """A build directory with its source, fp32, q8 and q4. Tests must not change it."""
-    home = tmp_path_factory.mktemp("llama")
-    checkpoint = write_checkpoint(home / "checkpoint", llama)
+    home = tmp_path_factory.mktemp("seed_oss")
+    checkpoint = write_checkpoint(home / "checkpoint", seed_oss)
     stage("convert", RECIPE, "--source", checkpoint, "--build", home, **ENVIRONMENT)
     stage("quantize", RECIPE, "--build", home, **ENVIRONMENT)
     return home
 
 
 def facts(home: Path, name: str) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((home / "llama" / name / "manifest.json").read_text())
+    manifest: dict[str, Any] = json.loads((home / "seed_oss" / name / "manifest.json").read_text())
     return dict(manifest["facts"])
 
 
 def test_it_is_unknown_without_its_folder(tmp_path: Path, stage: Stage) -> None:
     result = stage("convert", RECIPE, "--build", tmp_path, code=2, PIPELINE_ARCHITECTURES="")
-    assert "'llama' does not exist" in result.stderr
+    assert "'seed_oss' does not exist" in result.stderr
 
 
 def test_the_graph_is_of_onnxs_own_operators_and_keeps_the_stated_sizes(built: Path) -> None:
-    graph = onnx.load(built / "llama" / model_path("fp32"))
+    graph = onnx.load(built / "seed_oss" / model_path("fp32"))
     assert {node.domain for node in graph.graph.node} == {""}
     onnx.checker.check_model(graph, full_check=True)
     assert facts(built, "fp32")["graph"] == "standard"
     found = Dimensions(**facts(built, "fp32")["dimensions"])
     assert (found.kv_heads, found.head_dim, found.heads) == (DIMS.kv_heads, DIMS.head_dim, DIMS.heads)
-    genai = json.loads((built / "llama" / "fp32" / "genai_config.json").read_text())["model"]["decoder"]
+    genai = json.loads((built / "seed_oss" / "fp32" / "genai_config.json").read_text())["model"]["decoder"]
     assert (genai["num_key_value_heads"], genai["head_size"]) == (DIMS.kv_heads, DIMS.head_dim)
 
 
@@ -100,7 +100,7 @@ def model_path(variant: str) -> Path:
 @pytest.mark.slow
 def test_every_check_passes(built: Path, stage: Stage) -> None:
     stage("verify", RECIPE, "--build", built, **ENVIRONMENT)
-    report = json.loads((built / "llama" / "report" / "report.json").read_text())
+    report = json.loads((built / "seed_oss" / "report" / "report.json").read_text())
     assert (report["verdict"], report["complete"]) == ("passed", True)
     passed = {(entry["variant"], entry["check"]) for entry in report["results"] if entry["passed"]}
     checks = {"structure", "tokenizer", "weights", "logits", "cache", "generation", "divergence"}
@@ -114,11 +114,11 @@ def test_every_check_passes(built: Path, stage: Stage) -> None:
 
 @pytest.mark.parametrize("variant", ["fp32", "q4"])
 def test_every_fault_is_planted_by_role_or_skipped_by_name(
-    variant: str, built: Path, llama: Architecture, tmp_path: Path
+    variant: str, built: Path, seed_oss: Architecture, tmp_path: Path
 ) -> None:
-    home = built / "llama"
-    at = llama.landmarks.landmarks(json.loads((home / "source" / "config.json").read_text()))
-    ground = Ground(home, Dimensions(**facts(built, "fp32")["dimensions"]), tuple(range(700, 708)), llama, at)
+    home = built / "seed_oss"
+    at = seed_oss.landmarks.landmarks(json.loads((home / "source" / "config.json").read_text()))
+    ground = Ground(home, Dimensions(**facts(built, "fp32")["dimensions"]), tuple(range(700, 708)), seed_oss, at)
     skipped: dict[str, str] = {}
     for entry in FAULTS.values():
         if variant in entry.variants:
@@ -147,7 +147,7 @@ def test_faults_are_caught_and_their_nodes_named(built: Path, stage: Stage, tmp_
     own = Path(shutil.copytree(built, tmp_path / "build"))
     arguments = ["--build", own, "--variant", "fp32", "--seeds", "0", "--explain", "--only", *EXPLAINED]
     result = stage("verify.faults", RECIPE, *arguments, **ENVIRONMENT)
-    report = json.loads((own / "llama" / "faults" / "faults.json").read_text())
+    report = json.loads((own / "seed_oss" / "faults" / "faults.json").read_text())
     assert (report["verdict"], report["missed"], report["false_alarms"]) == ("passed", [], [])
     assert {score["fault"]: score["score"] for score in report["explained"]["scores"]} == dict.fromkeys(
         EXPLAINED, "exact"

@@ -6,11 +6,14 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from model.architectures.llama import config as llama
+from model.architectures.llama import standard, tiny
 from model.contract import Dimensions, Port
 from pipeline.errors import InputError, RecipeError
 from quantize.rewrite.graph import clean, ports
 from quantize.schemes import float16, rtn
 from quantize.schemes.float16 import Options
+from tests.support.random_source import RandomSource
 from tests.support.tiny_graph import (
     ALIGNED,
     DIMS,
@@ -80,6 +83,18 @@ def test_products_with_weights_are_float16_and_the_named_operators_and_what_only
             assert kind == (TensorProto.FLOAT16 if weights.intersection(node.input) else TensorProto.FLOAT)
         if node.op_type in ("Softmax", "LayerNormalization", "Tanh", "Pow"):
             assert kind == TensorProto.FLOAT
+
+
+def test_angles_of_positions_keep_their_digits() -> None:
+    """A position beyond 2048 is no float16, nor is the cosine of its angle."""
+    sizes = Dimensions(1, 32, 4, 2, 8, 4096, 40, 0, tied=True)
+    model = standard.build(RandomSource(llama, tiny.config(sizes, 39)))
+    model.graph.name = "main"
+    result = onnx.shape_inference.infer_shapes(converted(ir.to_proto(model)), strict_mode=True)
+    types = {info.name: info.type.tensor_type.elem_type for info in result.graph.value_info}
+    wide = ("places", "angles", "cosine.both", "sine.signed", "model.layers.0.self_attn.query")
+    assert {types[name] for name in wide} == {TensorProto.FLOAT}
+    assert types["model.layers.0.self_attn.q_proj"] == TensorProto.FLOAT16
 
 
 def test_cache_and_full_pass_agree() -> None:

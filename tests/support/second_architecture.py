@@ -15,7 +15,7 @@ from model.contract import Dimensions
 from tests.conftest import EMBEDDED, ROOT
 
 FOLDER = ROOT / "tests" / "support" / "architectures"
-RECIPE = FOLDER / "llama.toml"
+RECIPE = FOLDER / "seed_oss.toml"
 ENVIRONMENT = {"PIPELINE_ARCHITECTURES": str(FOLDER)}
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 # Vocabulary and context of the embedded model, whose tokenizer it has. Heads share keys, and their width is stated.

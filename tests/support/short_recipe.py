@@ -8,11 +8,12 @@ from pathlib import Path
 from tests.conftest import EMBEDDED, ROOT
 
 SOURCE = ROOT / "recipes" / "embedded"
+LLAMA = ROOT / "recipes" / "embedded-llama.toml"
 
 
-# The embedded recipe with shorter work and the same tolerances, so that a dozen faults take a minute.
+# An embedded model's recipe with shorter work and the same tolerances, so that a dozen faults take a minute.
 SHORTER = {
-    'path = "embedded"': f'path = "{SOURCE}"',
+    'path = "embedded': f'path = "{SOURCE}',
     'text = "text/': f'text = "{EMBEDDED.parent}/text/',
     "beam_prompts = 4": "beam_prompts = 1\nbeam_tokens = 6\nnew_tokens = 12\nprompts = [5, 9]",
     "chunks = 32": "chunks = 4\n\n[verify.cache]\nlength = 20\nprompt = 9\nsplits = 2",
@@ -24,8 +25,8 @@ def without_runtimes(text: str) -> str:
     return re.sub(r"^\[+verify\.runtimes.*\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
 
 
-def shorter_recipe(home: Path) -> Path:
-    text = EMBEDDED.read_text()
+def shorter_recipe(home: Path, recipe: Path = EMBEDDED) -> Path:
+    text = recipe.read_text()
     for old, new in SHORTER.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)

@@ -25,7 +25,7 @@ from verify.checks.logits import RANGE
 from verify.faults import lastbits
 from verify.verdict import Judged, Result
 
-RECIPES = [EMBEDDED, ROOT / "recipes" / "gpt-2-70m.toml"]
+RECIPES = [EMBEDDED, *(ROOT / "recipes" / name for name in ("embedded-llama.toml", "gpt-2-70m.toml"))]
 SAMPLES = 2000
 
 

@@ -21,6 +21,14 @@ from verify.faults.bench import Ground
 from verify.faults.fault import GRAPH, Fault, InapplicableError, catalogue
 
 FAULTS = catalogue()
+# What GPT-2 has nothing for; they are planted in another architecture (tests/model/test_second_architecture.py).
+WITHOUT = {
+    "turned_too_far",
+    "turned_backwards",
+    "slowest_pair_not_turned",
+    "turned_as_the_next_pair",
+    "gate_and_up_swapped",
+}
 # One of every way to be caught; `make faults` plants all.
 DOZEN = [
     "one_scale_of_one_block",
@@ -77,7 +85,7 @@ def test_a_fault_changes_what_it_is_planted_in(entry: Fault, ground: Ground, tmp
             else:
                 clean.pop(FILE_NAME)
             assert found != clean
-    assert planted
+    assert planted or entry.name in WITHOUT
 
 
 def test_a_smaller_magnitude_is_a_smaller_change(ground: Ground, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 
 from pipeline.recipe.recipe import Recipe
 from verify.bounds import rounding
@@ -23,6 +23,13 @@ class Network:
     vocabulary: int
     logits_range: float
     cache_range: float
+    kv_heads: int | None = None  # as many as heads, where it is not stated
+    head_dim: int | None = None  # hidden over heads, where it is not stated
+
+    @property
+    def head_width(self) -> int:
+        """The width of one head."""
+        return self.head_dim or self.hidden // self.heads
 
     @property
     def about(self) -> str:
@@ -33,11 +40,11 @@ class Network:
         """Return the relative variance of logits and cache by float32 sums; `of_weights` is what each matrix adds.
 
         Attention sums over the width for queries, keys and values, over a head's width for scores, over the context,
-        and over the width again; an MLP over the width, and over four times that (taken for the widest); the head over
-        the width.
+        and over the width again; an MLP over the width, and over four times that (taken for the widest; where it has a
+        gate it is narrower); the head over the width.
         """
         product = rounding.of_sum(self.hidden) + of_weights
-        attention = 2 * product + rounding.of_sum(self.hidden // self.heads) + rounding.of_sum(self.context)
+        attention = 2 * product + rounding.of_sum(self.head_width) + rounding.of_sum(self.context)
         mlp = product + rounding.of_sum(4 * self.hidden) + of_weights
         return rounding.through_layers(2 * self.layers, (attention + mlp) / 2) + product
 
@@ -58,8 +65,9 @@ class Network:
 
     def largest_cached(self, moved: float = 0.0) -> float:
         """Return the bound on the largest difference of keys and values."""
-        count = CONTEXTS * self.context * self.hidden * 2 * self.layers
-        return self.apart(moved) * rounding.typical(self.cache_range, self.hidden) * rounding.largest(count)
+        width = self.head_width * (self.kv_heads or self.heads)
+        count = CONTEXTS * self.context * width * 2 * self.layers
+        return self.apart(moved) * rounding.typical(self.cache_range, width) * rounding.largest(count)
 
     def largest_mean(self, count: int) -> float:
         """Return the bound on the mean of so many differences of log-probabilities: each is one of two logits'."""
@@ -84,4 +92,5 @@ def network_of(recipe: Recipe) -> Network | None:
     expect, basis = recipe.source.expect, recipe.basis
     stated = {**asdict(expect), **asdict(basis)}
     known = {size.name: stated[size.name] for size in fields(Network)}
-    return None if None in known.values() else Network(**known)
+    needed = [size.name for size in fields(Network) if size.default is MISSING]
+    return None if any(known[name] is None for name in needed) else Network(**known)

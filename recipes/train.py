@@ -1,14 +1,15 @@
-"""Train the project's embedded GPT-2 (about 1.5 M parameters) and its tokenizer, from scratch, on a CPU.
+"""Train a small model that comes with the project, and its tokenizer, from scratch, on a CPU.
 
-    python recipes/embedded/train.py [--output DIR] [--overwrite]
+    python -m recipes.train recipes/embedded-llama.toml [--output DIR] [--overwrite]
 
-Run it from the project's root. Progress and held-out perplexity go to stderr, the output path to stdout; exit code 2 is
-a usage error. A run with the defaults gives the files committed here, up to the rounding of the machine's arithmetic.
+Run it from the project's root. The recipe says which architecture, of which sizes (`source.expect`), and where the
+checkpoint lies. Progress and held-out perplexity go to stderr, the output path to stdout; exit code 2 is a usage error.
+A run with the defaults gives the files committed here, up to the rounding of the machine's arithmetic.
 
-The recipe is that of codelion/gpt-2-70m in small: AdamW (betas 0.9/0.95, weight decay 0.1), a cosine from 5e-4 to 5e-5
-after 2 % of warm-up, bfloat16, gradient accumulation, clipping at 1.0, and a 50/30/20 mix of three sources. A source is
-an era of the training speeches (early, middle, modern: a third of the speeches each), a document is a paragraph, and
-``<|endoftext|>`` follows every document, so that the model learns to end.
+The way of training is that of codelion/gpt-2-70m in small: AdamW (betas 0.9/0.95, weight decay 0.1), a cosine from 5e-4
+to 5e-5 after 2 % of warm-up, bfloat16, gradient accumulation, clipping at 1.0, and a 50/30/20 mix of three sources. A
+source is an era of the training speeches (early, middle, modern: a third of the speeches each), a document is a
+paragraph, and ``<|endoftext|>`` follows every document, so that the model learns to end.
 
 The text is the inaugural addresses of the presidents of the United States, 1789 to 2021 (public domain). The copy they
 were taken from does not mark where a speech begins, so the 59 openings were found by reading. Of the speeches in order,
@@ -25,40 +26,46 @@ import json
 import math
 import sys
 import tempfile
+from dataclasses import asdict
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pipeline.command import run
+from pipeline.errors import PASSED, RecipeError
+from pipeline.recipe.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
     from torch.optim import Optimizer
-    from transformers import GPT2LMHeadModel, GPT2Tokenizer
+    from transformers import GPT2Tokenizer, PreTrainedModel
+
+    from model.contract import Dimensions
 
 TEXT = Path("recipes/text")
 END = "<|endoftext|>"
-VOCABULARY = 2000
-CONTEXT = 256
 MIX = (0.5, 0.3, 0.2)  # early, middle, modern
-PEAK_RATE, FINAL_RATE = 5e-4, 5e-5
 WARM_UP = 0.02
-DROPOUT = 0.1  # of residuals and embeddings, while training; the stored configuration says 0.0
-MICRO_BATCH, ACCUMULATION = 2, 2  # 2 x 2 x 256 = 1024 tokens a step
+# Of residuals and embeddings, where an architecture has it, while training; the stored configuration says 0.0. None on
+# attention, which would double the time of a step.
+DROPOUT = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.0}
+MICRO_BATCH, ACCUMULATION = 2, 2  # contexts a step: 1024 tokens for a context of 256
 EVALUATE_EVERY = 200
 THREADS, SEED = 1, 0  # one thread: no sum depends on the number of cores, and the model is too small to gain much
 PROMPTS = ("My fellow citizens,", "The Constitution of the United States", "We must")
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line; an output path that exists already is a usage error unless overwriting is asked for."""
-    parser = argparse.ArgumentParser(prog="train.py", description="Train the project's embedded GPT-2.")
-    parser.add_argument("--output", type=Path, default=Path("recipes/embedded"), help="directory (%(default)s)")
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m recipes.train", description="Train a recipe's small model.")
+    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="recipe with the model's architecture and sizes")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="directory (where the recipe has its checkpoint)")
     parser.add_argument("--overwrite", action="store_true", help="replace the model's files in an existing directory")
-    parser.add_argument("--steps", type=int, default=2400, help="optimizer steps (%(default)s)")
+    parser.add_argument("--steps", type=int, default=2400, metavar="N", help="optimizer steps (%(default)s)")
+    parser.add_argument("--rate", type=float, default=5e-4, metavar="R", help="peak of the learning rate (%(default)s)")
     options = parser.parse_args(arguments)
-    if options.output.exists() and not (options.overwrite and options.output.is_dir()):
-        parser.error(f"{options.output} exists already; --overwrite replaces the model's files in a directory")
     if not TEXT.is_dir():
         parser.error(f"no {TEXT} here: run this from the project's root")
     return options
@@ -76,7 +83,7 @@ def split_eras(speeches: list[list[str]]) -> list[list[str]]:
     return [list(chain.from_iterable(speeches[start:stop])) for start, stop in pairwise(bounds)]
 
 
-def train_tokenizer(documents: Iterable[str]) -> GPT2Tokenizer:
+def train_tokenizer(documents: Iterable[str], dims: Dimensions) -> GPT2Tokenizer:
     """Train a byte-level BPE; the end-of-text token takes the vocabulary's last place, as in GPT-2."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import GPT2Tokenizer
@@ -84,17 +91,17 @@ def train_tokenizer(documents: Iterable[str]) -> GPT2Tokenizer:
     draft = Tokenizer(models.BPE())
     draft.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=dims.vocabulary - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     draft.train_from_iterator(documents, trainer)
     learned = json.loads(draft.to_str())["model"]
-    vocabulary = {**learned["vocab"], END: VOCABULARY - 1}
+    vocabulary = {**learned["vocab"], END: dims.vocabulary - 1}
     final = Tokenizer(models.BPE(vocab=vocabulary, merges=[(left, right) for left, right in learned["merges"]]))
     final.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     final.decoder = decoders.ByteLevel()
     final.post_processor = processors.ByteLevel(trim_offsets=False)
     names = {"bos_token": END, "eos_token": END, "unk_token": END}
-    return GPT2Tokenizer(tokenizer_object=final, model_max_length=CONTEXT, **names)
+    return GPT2Tokenizer(tokenizer_object=final, model_max_length=dims.context, **names)
 
 
 def encode(tokenizer: GPT2Tokenizer, documents: Iterable[str]) -> list[Tensor]:
@@ -105,14 +112,14 @@ def encode(tokenizer: GPT2Tokenizer, documents: Iterable[str]) -> list[Tensor]:
     return [torch.tensor([*tokens, tokenizer.eos_token_id]) for tokens in encoded]
 
 
-def stream(documents: Sequence[Tensor]) -> Iterator[Tensor]:
+def stream(documents: Sequence[Tensor], context: int) -> Iterator[Tensor]:
     """Yield full contexts without end: all documents in random order, one after another, then in another order."""
     import torch
 
     rest = documents[0][:0]
     while True:
         order: list[int] = torch.randperm(len(documents)).tolist()
-        *blocks, rest = torch.cat([rest, *(documents[index] for index in order)]).split(CONTEXT)
+        *blocks, rest = torch.cat([rest, *(documents[index] for index in order)]).split(context)
         yield from blocks
 
 
@@ -124,18 +131,34 @@ def draw(sources: Sequence[Iterator[Tensor]]) -> Tensor:
     return torch.stack([next(sources[index]) for index in drawn])
 
 
-def build_model(end: int) -> GPT2LMHeadModel:
-    """Return the untrained model, in float32; no dropout on attention, which would double the time of a step."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+def sizes(recipe: Recipe) -> Dimensions:
+    """Return the sizes that a recipe expects; each head has keys and values of its own unless it says otherwise."""
+    from model.contract import Dimensions
 
-    config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=128, n_layer=6, n_head=4, activation_function="gelu_new",
-        resid_pdrop=DROPOUT, embd_pdrop=DROPOUT, attn_pdrop=0.0, bos_token_id=end, eos_token_id=end,
-    )  # fmt: skip
-    return GPT2LMHeadModel(config)
+    wanted = {key: value for key, value in asdict(recipe.source.expect).items() if value is not None}
+    del wanted["license"]
+    alike = {"kv_heads": wanted["heads"], "head_dim": wanted["hidden"] // wanted["heads"]}
+    return Dimensions(**{**alike, **wanted})
 
 
-def mean_loss(model: GPT2LMHeadModel, batch: Tensor) -> Tensor:
+def build_model(recipe: Recipe, dims: Dimensions, end: int) -> PreTrainedModel:
+    """Return the untrained model, in float32."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from model import architecture
+
+    tiny = architecture.find(recipe.architecture).tiny
+    if tiny is None:
+        what = f"nobody has written how a small {recipe.architecture} is made"
+        raise RecipeError(what, where=f"{recipe.path}: architecture", hint="add the architecture's part `tiny`")
+    config = AutoConfig.for_model(**tiny.config(dims, end))
+    for key in DROPOUT.keys() & config.to_dict().keys():
+        setattr(config, key, DROPOUT[key])
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+def mean_loss(model: PreTrainedModel, batch: Tensor) -> Tensor:
     """Return the mean cross-entropy of every token but the first of each row, given those before it."""
     from torch.nn.functional import cross_entropy
 
@@ -143,27 +166,27 @@ def mean_loss(model: GPT2LMHeadModel, batch: Tensor) -> Tensor:
     return cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
 
 
-def perplexity(model: GPT2LMHeadModel, tokens: Tensor) -> float:
+def perplexity(model: PreTrainedModel, tokens: Tensor) -> float:
     """Return the perplexity per token over consecutive windows of one context, in the weights' own precision."""
     import torch
 
-    windows = [window for window in tokens.split(CONTEXT) if len(window) > 1]
+    windows = [window for window in tokens.split(model.config.max_position_embeddings) if len(window) > 1]
     model.eval()
     with torch.inference_mode():
         total = sum(mean_loss(model, window[None]).item() * (len(window) - 1) for window in windows)
     return math.exp(total / sum(len(window) - 1 for window in windows))
 
 
-def rate(step: int, steps: int) -> float:
-    """Return the learning rate of a step: a linear warm-up, then a cosine."""
+def rate(step: int, steps: int, peak: float) -> float:
+    """Return the learning rate of a step: a linear warm-up, then a cosine down to a tenth."""
     warm_up = max(1, round(WARM_UP * steps))
     if step < warm_up:
-        return PEAK_RATE * (step + 1) / warm_up
+        return peak * (step + 1) / warm_up
     progress = (step - warm_up) / max(1, steps - 1 - warm_up)
-    return FINAL_RATE + (PEAK_RATE - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+    return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def take_step(model: GPT2LMHeadModel, optimizer: Optimizer, sources: Sequence[Iterator[Tensor]]) -> float:
+def take_step(model: PreTrainedModel, optimizer: Optimizer, sources: Sequence[Iterator[Tensor]]) -> float:
     """Do one optimizer step over several micro-batches and return their mean loss."""
     import torch
 
@@ -181,40 +204,46 @@ def take_step(model: GPT2LMHeadModel, optimizer: Optimizer, sources: Sequence[It
     return total
 
 
-def train(model: GPT2LMHeadModel, sources: Sequence[Iterator[Tensor]], heldout: Tensor, steps: int) -> None:
+def train(
+    model: PreTrainedModel, sources: Sequence[Iterator[Tensor]], heldout: Tensor, steps: int, peak: float
+) -> None:
     """Train the model in place, reporting held-out perplexity before, at intervals and after."""
     import torch
     from tqdm import tqdm
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=0.1)
     tqdm.write(f"step 0: held-out perplexity {perplexity(model, heldout):.2f}", sys.stderr)
     with tqdm(range(steps), unit="step") as bar:
         for step in bar:
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, steps)
+                group["lr"] = rate(step, steps, peak)
             bar.set_postfix(loss=f"{take_step(model, optimizer, sources):.3f}")
             if (step + 1) % EVALUATE_EVERY == 0 or step + 1 == steps:
                 tqdm.write(f"step {step + 1}: held-out perplexity {perplexity(model, heldout):.2f}", sys.stderr)
 
 
-def greedy(model: GPT2LMHeadModel, tokenizer: GPT2Tokenizer, prompt: str) -> str:
+def greedy(model: PreTrainedModel, tokenizer: GPT2Tokenizer, prompt: str) -> str:
     """Return a prompt and its greedy continuation, up to its end or the context's."""
     inputs = tokenizer(prompt, return_tensors="pt")
-    tokens = model.generate(**inputs, max_length=CONTEXT, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+    generate: Any = model.generate  # transformers declares it for a module that may not have it
+    tokens = generate(
+        **inputs, max_length=model.config.max_position_embeddings, do_sample=False, pad_token_id=tokenizer.eos_token_id
+    )
     return str(tokenizer.decode(tokens[0]))
 
 
-def store(model: GPT2LMHeadModel, tokenizer: GPT2Tokenizer, heldout: Tensor, output: Path) -> None:
+def store(model: PreTrainedModel, tokenizer: GPT2Tokenizer, heldout: Tensor, output: Path) -> None:
     """Write the model in bfloat16 and without dropout, report on what was written, and move it into place at once."""
-    from transformers import GPT2LMHeadModel
+    from transformers import AutoModelForCausalLM
 
-    model.config.resid_pdrop = model.config.embd_pdrop = 0.0
+    for key in DROPOUT.keys() & model.config.to_dict().keys():
+        setattr(model.config, key, 0.0)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".train-", dir=output.parent) as scratch:
         staged = Path(scratch) / "model"
         model.bfloat16().save_pretrained(staged)
         tokenizer.save_pretrained(staged)
-        stored = GPT2LMHeadModel.from_pretrained(staged).float()
+        stored = AutoModelForCausalLM.from_pretrained(staged).float()
         print(f"stored: {stored.num_parameters():,} parameters", file=sys.stderr)
         print(f"stored: held-out perplexity {perplexity(stored, heldout):.2f}", file=sys.stderr)
         for prompt in PROMPTS:
@@ -228,23 +257,36 @@ def store(model: GPT2LMHeadModel, tokenizer: GPT2Tokenizer, heldout: Tensor, out
             staged.rename(output)
 
 
-def main() -> None:
+def place(options: argparse.Namespace, recipe: Recipe) -> Path:
+    """Return where the model goes; a path that exists is refused unless overwriting is asked for."""
+    output: Path = options.output or recipe.path.parent / (recipe.source.path or "")
+    if output.exists() and not (options.overwrite and output.is_dir()):
+        hint = "--overwrite replaces the model's files in a directory"
+        raise RecipeError("exists already", where=output, hint=hint)
+    return output
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Train, store, and print where."""
-    options = parse()
+    options = parse(arguments)
+    recipe = read_recipe(options.recipe)
+    output = place(options, recipe)
     import torch
 
     torch.manual_seed(SEED)
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(mode=True)
     eras = split_eras(read_speeches(TEXT / "inaugural_train.txt"))
-    tokenizer = train_tokenizer(chain.from_iterable(eras))
-    sources = [stream(encode(tokenizer, era)) for era in eras]
+    dims = sizes(recipe)
+    tokenizer = train_tokenizer(chain.from_iterable(eras), dims)
+    sources = [stream(encode(tokenizer, era), dims.context) for era in eras]
     heldout = torch.cat(encode(tokenizer, chain.from_iterable(read_speeches(TEXT / "inaugural_heldout.txt"))))
-    model = build_model(tokenizer.eos_token_id)
-    train(model, sources, heldout, options.steps)
-    store(model, tokenizer, heldout, options.output)
-    print(options.output)
+    model = build_model(recipe, dims, tokenizer.eos_token_id)
+    train(model, sources, heldout, options.steps, options.rate)
+    store(model, tokenizer, heldout, output)
+    print(output)
+    return PASSED
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

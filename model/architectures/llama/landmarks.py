@@ -1,4 +1,4 @@
-"""What Llama's parts are called."""
+"""State what the Llama family's parts are called."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import Any
 
 from model.landmarks import Kind, Landmarks, Layer, Projection
 
-from .config import complete
+from .config import values_of
 
-MODULES: Mapping[str, Kind] = {"LlamaRotaryEmbedding": Kind.OTHER}
+MODULES: Mapping[str, Kind] = {"LlamaRotaryEmbedding": Kind.OTHER, "MistralRotaryEmbedding": Kind.OTHER}
 NORM_EPSILON = "variance_epsilon"
 
 
 def landmarks(config: Mapping[str, Any]) -> Landmarks:
     """Return the names of a model's parts by their role."""
-    values = complete(config)
+    values = values_of(config)
     return Landmarks(
         embedding="model.embed_tokens",
         head="lm_head",
         final_norm="model.norm",
         placed="angles",
+        angles="angles",
         epsilon="epsilon",
         layers=tuple(_layer(f"model.layers.{number}", values) for number in range(values["num_hidden_layers"])),
     )

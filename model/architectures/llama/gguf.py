@@ -1,0 +1,61 @@
+"""The Llama family as llama.cpp reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import rope
+from .config import values_of
+
+TOKENIZER = ("gpt2", "gpt-2")
+
+
+def unsupported(config: Mapping[str, Any]) -> str | None:
+    """Return why llama.cpp's graph does not compute a configuration; None when it does."""
+    kind = rope.parameters(values_of(config))["rope_type"]
+    if kind not in ("default", "linear"):
+        return f"GGUF files with rotary positions of kind {kind!r} are not written"
+    return None
+
+
+def writer(config: Mapping[str, Any], weights: Mapping[str, np.ndarray], path: Path) -> Any:
+    """Return a GGUFWriter that holds the model's facts and tensors."""
+    import gguf
+
+    values = values_of(config)
+    turning, heads, shared = rope.parameters(values), values["num_attention_heads"], values["num_key_value_heads"]
+    made = gguf.GGUFWriter(path, "llama")
+    made.add_context_length(values["max_position_embeddings"])
+    made.add_embedding_length(values["hidden_size"])
+    made.add_block_count(values["num_hidden_layers"])
+    made.add_feed_forward_length(values["intermediate_size"])
+    made.add_head_count(heads)
+    made.add_head_count_kv(shared)
+    made.add_key_length(values["head_dim"])
+    made.add_value_length(values["head_dim"])
+    made.add_rope_dimension_count(values["head_dim"])
+    made.add_rope_freq_base(turning["rope_theta"])
+    if turning["rope_type"] == "linear":
+        made.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        made.add_rope_scaling_factor(turning["factor"])
+    made.add_layer_norm_rms_eps(values["rms_norm_eps"])
+    made.add_vocab_size(values["vocab_size"])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, values["num_hidden_layers"])
+    turned = {"q_proj": heads, "k_proj": shared}
+    for key, array in weights.items():
+        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        if name is None:
+            raise ValueError(f"llama.cpp's Llama has no tensor for {key}")
+        count = turned.get(key.split(".")[-2])
+        made.add_tensor(name, np.ascontiguousarray(array if count is None else _interleaved(array, count)))
+    return made
+
+
+def _interleaved(array: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of queries or keys as llama.cpp turns them: numbers of a pair are neighbours, not half a head apart."""
+    halves = array.reshape(heads, 2, -1, *array.shape[1:])
+    return halves.swapaxes(1, 2).reshape(array.shape)

@@ -1,0 +1,85 @@
+"""Qwen2 and Qwen3: which configurations are accepted, and which tensors they must have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from model.architectures.llama import config as llama
+from model.architectures.llama.config import ALIASES, EPSILON, HEADS, buffer_bytes, canonical_name
+from model.contract import Dimensions
+from pipeline.errors import InputError
+
+__all__ = [
+    "ALIASES",
+    "EPSILON",
+    "HEADS",
+    "as_llama",
+    "buffer_bytes",
+    "canonical_name",
+    "complete",
+    "dimensions",
+    "tensors",
+]
+# Where transformers' defaults are not Llama's.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "qwen2": {"vocab_size": 151936, "intermediate_size": 22016, "max_position_embeddings": 32768},
+    "qwen3": {"vocab_size": 151936, "intermediate_size": 22016, "max_position_embeddings": 32768, "head_dim": 128},
+}
+CLASSES: Mapping[str, str] = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+WINDOW = "a window of attention is not written; no token may be cut off"
+
+
+def as_llama(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of the Llama that has the same sizes, rotary positions and norms.
+
+    Its `attention_bias` is Qwen3's; Qwen2's biases, which the projection of what the heads found does not have, and
+    Qwen3's norms of heads are seen by their tensors.
+    """
+    kind = str(config["model_type"])
+    own = {"attention_bias": False} if kind == "qwen2" else {}
+    stated = {key: value for key, value in config.items() if key not in ("architectures", "sliding_window")}
+    if stated.get("num_key_value_heads", 0) is None:
+        stated["num_key_value_heads"] = config.get("num_attention_heads", llama.DEFAULTS["num_attention_heads"])
+    return {**DEFAULTS[kind], "num_key_value_heads": 32, **stated, **own, "mlp_bias": False, "model_type": "llama"}
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config with the sizes that it leaves to transformers' defaults."""
+    values = llama.values_of(as_llama(config))
+    return {**config, **{key: values[key] for key in llama.SIZES}}
+
+
+def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
+    """Return a config's sizes; InputError names the key for a value that no graph is written for."""
+    if config.get("use_sliding_window", False) is not False:
+        raise _bad(where, "use_sliding_window", config["use_sliding_window"], f"false: {WINDOW}")
+    layers = config.get("layer_types") or []
+    if set(layers) - {"full_attention"}:
+        raise _bad(where, "layer_types", layers, f'"full_attention" in every layer: {WINDOW}')
+    wanted = CLASSES[str(config["model_type"])]
+    if (config.get("architectures") or [wanted]) != [wanted]:
+        hint = f'["{wanted}"]: a model with another head generates no text'
+        raise _bad(where, "architectures", config["architectures"], hint)
+    found = llama.dimensions(as_llama(config), where)
+    return replace(found, parameters=sum(math.prod(shape) for shape in tensors(config).values()))
+
+
+def tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of every tensor that a checkpoint of this config stores, each once."""
+    same = as_llama(config)
+    width = llama.values_of(same)["head_dim"]
+    shapes = llama.tensors(same)
+    for number in range(llama.values_of(same)["num_hidden_layers"]):
+        name = f"model.layers.{number}.self_attn"
+        if config["model_type"] == "qwen2":
+            shapes |= {f"{name}.{part}_proj.bias": shapes[f"{name}.{part}_proj.weight"][:1] for part in "qkv"}
+        else:
+            shapes |= {f"{name}.{part}_norm.weight": (width,) for part in "qk"}
+    return shapes
+
+
+def _bad(where: object, key: str, value: object, wanted: str) -> InputError:
+    return InputError(f"config key {key} is {value!r}", where=where, hint=f"it must be {wanted}")

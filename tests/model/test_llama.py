@@ -1,0 +1,227 @@
+"""The graphs of Llama and its kin compute what transformers' models do, under any padding and split, or are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from model import architecture
+from model.architecture import Architecture
+from model.architectures.llama import config as llama
+from model.architectures.llama import fused, landmarks, rope, standard
+from model.contract import Dimensions
+from model.session import open_session, options
+from pipeline.errors import InputError
+from verify.candidate.session import positions_of
+
+SIZES = {
+    "model_type": "llama",
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "intermediate_size": 72,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": True,
+    "eos_token_id": [89, 88],
+    "bos_token_id": 89,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "linear": {"rope_scaling": {"type": "linear", "factor": 2.5}},
+    "llama3": {"rope_theta": 500000.0, "rope_scaling": LLAMA3},
+    "llama3_of_transformers_5": {"rope_parameters": {**LLAMA3, "rope_theta": 500000.0}},
+    "yarn": {"rope_scaling": YARN, "rope_theta": 130000},
+    "yarn_stated": {"rope_parameters": {**YARN, "beta_fast": 16, "beta_slow": 2, "truncate": False}},
+    "yarn_mscale": {"rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.5}},
+    "yarn_scaled": {"rope_parameters": {**YARN, "attention_factor": 0.8, "rope_theta": 1e6}},
+    "untied": {"tie_word_embeddings": False},
+    "heads_of_their_own": {"num_key_value_heads": 4},
+    "one_key": {"num_key_value_heads": 1, "num_attention_heads": 8},
+    "wide_heads": {"head_dim": 24},
+    "biases": {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 1},
+    "epsilon": {"rms_norm_eps": 1e-3},
+    "mistral": {"model_type": "mistral", "sliding_window": None, "head_dim": 20},
+    "qwen2": {"model_type": "qwen2", "sliding_window": 64, "use_sliding_window": False},
+    "qwen2_untied_yarn": {"model_type": "qwen2", "tie_word_embeddings": False, "rope_scaling": YARN},
+    "qwen3": {"model_type": "qwen3", "head_dim": 20},
+    "qwen3_biases": {"model_type": "qwen3", "head_dim": 8, "attention_bias": True, "num_key_value_heads": 4},
+}  # fmt: skip
+LENGTH = 19
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model in memory as a writer of graphs reads a checkpoint."""
+
+    model: Any
+    config: dict[str, Any]
+
+    @property
+    def own(self) -> Architecture:
+        return architecture.of_model_type(self.config["model_type"], "config.json")
+
+    @property
+    def dims(self) -> Dimensions:
+        return self.own.config.dimensions(self.config, "config.json")
+
+    def weights(self) -> dict[str, ir.TensorProtocol]:
+        return {name: ir.tensor(weight.detach().numpy(), name=name) for name, weight in self.model.named_parameters()}
+
+
+def source_of(changes: dict[str, Any]) -> Source:
+    """A random model, every part of which moves the logits."""
+    config = {**SIZES, **changes}
+    torch.manual_seed(5)
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), attn_implementation="eager").eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            spread = 0.3 if weight.dim() == 1 else weight.shape[1] ** -0.5
+            weight.normal_(1.0 if weight.dim() == 1 else 0.0, spread)
+    return Source(model, config)
+
+
+def batches() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Ids, mask and positions: padded on the left; on the right, with a gap, moved, with a jump."""
+    ids = np.random.default_rng(0).integers(0, 88, (4, LENGTH))
+    mask = np.ones_like(ids)
+    mask[0, :15], mask[1, :6], mask[2, :18] = 0, 0, 0
+    yield ids, mask, positions_of(mask)
+    mask = np.ones_like(ids)
+    mask[0, 11:], mask[1, 5:9] = 0, 0
+    positions = positions_of(mask)
+    positions[2] += 100
+    positions[3, 8:] += 100
+    yield ids, mask, positions
+
+
+PLANS = ([LENGTH], [7, 1, 1, 10], [LENGTH - 1, 1])
+
+
+@pytest.mark.parametrize("changes", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+@pytest.mark.parametrize("form", ["standard", "fused"])
+def test_graph_is_transformers_model(changes: dict[str, Any], form: str) -> None:
+    source = source_of(changes)
+    assert {name: weight.shape.numpy() for name, weight in source.weights().items()} == source.own.config.tensors(
+        source.config
+    )
+    written = getattr(source.own, form).build(source)
+    written.graph.name = "main"
+    content = ir.to_proto(written).SerializeToString()
+    onnx.checker.check_model(content, full_check=True)
+    for level in ("disable_all", "enable_all"):
+        session = open_session(content, options(level, threads=1))
+        for ids, mask, positions in batches():
+            with torch.no_grad():
+                right = source.model(*map(torch.tensor, (ids, mask, positions)), use_cache=True)
+            for plan in PLANS:
+                logits, present = run(session, source.dims, ids, mask, positions, plan)
+                real = mask == 1
+                assert np.abs(logits - right.logits.numpy())[real].max() < 2e-5
+                for name, value in present.items():
+                    _, layer, part = name.split(".")
+                    kept = getattr(right.past_key_values.layers[int(layer)], f"{part}s").numpy()
+                    assert np.abs(value - kept).swapaxes(1, 2)[real].max() < 1e-5, name
+
+
+def run(
+    session: Any, dims: Dimensions, ids: np.ndarray, mask: np.ndarray, positions: np.ndarray, plan: list[int]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Logits of all positions and the cache after a text in pieces."""
+    names = [output.name for output in session.get_outputs()]
+    empty = np.zeros((len(ids), dims.kv_heads, 0, dims.head_dim), np.float32)
+    present = {name: empty for name in names if name != "logits"}
+    found, at = [], 0
+    for size in plan:
+        end = at + size
+        past = {name.replace("present", "past_key_values"): value for name, value in present.items()}
+        feeds = {"input_ids": ids[:, at:end], "attention_mask": mask[:, :end], "position_ids": positions[:, at:end]}
+        logits, *cache = session.run(names, {**feeds, **past})
+        found.append(logits)
+        present, at = dict(zip(names[1:], cache, strict=True)), end
+    return np.concatenate(found, axis=1), present
+
+
+@pytest.mark.parametrize("width", [24, 32, 64, 128])
+@pytest.mark.parametrize("changes", [c for c in CONFIGURATIONS.values() if any("rope" in key for key in c)])
+def test_frequencies_are_transformers_own(changes: dict[str, Any], width: int) -> None:
+    config = {**SIZES, **changes, "head_dim": width, "model_type": "llama"}
+    rotary = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).model.rotary_emb
+    frequencies, scale = rope.frequencies(llama.values_of(config), width)
+    np.testing.assert_array_max_ulp(frequencies, rotary.inv_freq.numpy(), 1)
+    assert scale == pytest.approx(rotary.attention_scaling, rel=1e-12)
+
+
+def test_fused_graph_has_one_node_for_each_rotation_and_activation() -> None:
+    source = source_of({})
+    kinds = [(node.domain, node.op_type) for node in fused.build(source).graph]
+    layers = source.dims.layers
+    assert kinds.count(("com.microsoft", "RotaryEmbedding")) == 2 * layers
+    assert kinds.count(("com.microsoft", "QuickGelu")) == layers
+    assert {node.domain for node in standard.build(source).graph} == {""}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "dynamic": ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling.rope_type is 'dynamic'"),
+    "longrope": ({"rope_parameters": {"rope_type": "longrope"}}, "rope_parameters.rope_type is 'longrope'"),
+    "no_factor": ({"rope_scaling": {"type": "linear"}}, "rope_scaling.factor is None"),
+    "frequencies": ({"rope_scaling": {**LLAMA3, "low_freq_factor": 4}}, "rope_scaling.low_freq_factor is 4"),
+    "no_table": ({"rope_scaling": "linear"}, "rope_scaling is 'linear'"),
+    "theta": ({"rope_theta": "10000"}, "rope_theta is '10000'"),
+    "part": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+    "window": ({"model_type": "mistral", "sliding_window": 64}, "sliding_window is 64"),
+    "window_by_default": ({"model_type": "mistral"}, "sliding_window is 4096"),
+    "activation": ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+    "shared": ({"num_key_value_heads": 3}, "num_key_value_heads is 3"),
+    "odd": ({"head_dim": 7}, "head_dim is 7"),
+    "qwen_window": ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window is True"),
+    "qwen_layers": ({"model_type": "qwen3", "layer_types": ["sliding_attention"]}, "layer_types is ['sliding"),
+    "qwen_head": ({"model_type": "qwen3", "architectures": ["Qwen2ForCausalLM"]}, "architectures is ['Qwen2"),
+    "hidden": ({"hidden_size": 30}, "hidden_size is 30"),
+    "layers": ({"num_hidden_layers": "2"}, "num_hidden_layers is '2'"),
+    "bias": ({"model_type": "mistral", "sliding_window": None, "attention_bias": True}, "attention_bias is True"),
+    "flag": ({"mlp_bias": "no"}, "mlp_bias is 'no'"),
+    "epsilon": ({"rms_norm_eps": 0}, "rms_norm_eps is 0"),
+    "end": ({"eos_token_id": [89, 90]}, "eos_token_id is 90"),
+    "head": ({"architectures": ["LlamaForSequenceClassification"]}, "architectures is ['LlamaForSeq"),
+    "quantized": ({"quantization_config": {"quant_method": "awq"}}, "quantization_config is"),
+}
+
+
+@pytest.mark.parametrize(("changes", "what"), REFUSED.values(), ids=REFUSED)
+def test_configuration_is_refused_by_key_and_value(changes: dict[str, Any], what: str) -> None:
+    config = {**SIZES, **changes}
+    own = architecture.of_model_type(config["model_type"], "config.json").config
+    with pytest.raises(InputError, match=r"config\.json") as error:
+        own.dimensions(config, "config.json")
+    assert what in error.value.what
+
+
+def test_sizes_left_to_defaults_are_those_of_transformers() -> None:
+    for kind in ("llama", "mistral", "qwen2", "qwen3"):
+        right = AutoConfig.for_model(kind)
+        values = architecture.of_model_type(kind, "config.json").config.complete({"model_type": kind})
+        sizes = {key: getattr(right, key) for key in llama.SIZES if key != "head_dim" or kind != "qwen2"}
+        assert sizes == {key: values[key] for key in sizes}
+    for kind in ("llama", "mistral"):
+        right, values = AutoConfig.for_model(kind), llama.values_of({"model_type": kind})
+        stated = {key: getattr(right, key, default) for key, default in llama.DEFAULTS.items()}
+        assert stated == {key: values[key] for key in llama.DEFAULTS}
+        assert landmarks.landmarks({"model_type": kind, "num_hidden_layers": 1}).layers[0].gate
