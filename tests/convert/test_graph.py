@@ -187,7 +187,9 @@ def test_config_files_are_what_the_loaders_read(artifact: Path) -> None:
     assert load("config.json").items() >= {"model_type": "gpt2", "dtype": "float32", **SIZES}.items()
     assert {"torch_dtype", "transformers_version", "task_specific_params"} & load("config.json").keys() == set()
     end = SIZES["vocab_size"] - 1
-    wanted = {"eos_token_id": end, "bos_token_id": end, "pad_token_id": end, "temperature": 0.7}
+    wanted = {
+        "eos_token_id": end, "bos_token_id": end, "pad_token_id": end, "do_sample": True, "temperature": 0.7,
+    }  # fmt: skip
     assert load("generation_config.json") == wanted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -101,7 +102,7 @@ def test_vocabulary_of_tokenizer_is_smaller(tmp_path: Path, refuse: Refuse) -> N
 def test_vocabulary_of_tokenizer_is_larger(tmp_path: Path, refuse: Refuse) -> None:
     write_checkpoint(tmp_path / "checkpoint", vocab_size=61)
     shutil.copytree(write_checkpoint(tmp_path / "large"), tmp_path / "checkpoint", dirs_exist_ok=True, ignore=_no_model)
-    assert "tokenizer has 67 tokens, config key vocab_size is 61" in refuse("padded_vocabulary = true")
+    assert re.search("token .* has id 6[1-6], config key vocab_size is 61", refuse("padded_vocabulary = true"))
 
 
 def _no_model(_directory: str, names: list[str]) -> list[str]:
@@ -118,7 +119,7 @@ def test_tokenizer_file_is_an_lfs_pointer(checkpoint: Path, refuse: Refuse, name
 
 def test_tokenizer_is_broken(checkpoint: Path, refuse: Refuse) -> None:
     (checkpoint / "tokenizer.json").write_text('{"model": 3}')
-    assert "tokenizer cannot be loaded" in refuse()
+    assert re.search(r"where: .*tokenizer\.json\n  to do: restore the file", refuse())
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "tokenizer_config.json"])
