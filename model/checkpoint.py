@@ -117,7 +117,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
     config = read_object(path)
     guard.refuse(config, path)
     if not isinstance(config.get("model_type"), str):
-        hint = 'add "model_type", the name that transformers gives its kind: without it transformers knows no architecture either'
+        hint = 'add "model_type", the name of its kind: without it transformers knows no architecture either'
         raise InputError("key model_type is missing", where=path, hint=hint)
     return config
 
