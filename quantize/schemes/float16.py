@@ -103,7 +103,7 @@ def _wide(model: ir.Model, options: Options, floats: Collection[ir.Value]) -> se
     """The nodes that stay float32, nodes being in topological order.
 
     Among them one that reads a float32 value and no weight, itself or through operators that read nothing else; and a
-    Cast of positions, which have more digits than float16, or of what a node that stays computes in double precision.
+    Cast of positions, which have more digits than float16.
     """
     wide: set[ir.Node] = set()
     constant: set[ir.Value] = set(model.graph.initializers.values())
@@ -114,17 +114,15 @@ def _wide(model: ir.Model, options: Options, floats: Collection[ir.Value]) -> se
         read = [value for value in inputs if value in floats and not _number(value)]
         float32 = any(value.is_graph_input() or value.producer() in wide for value in read)
         kept = float32 and constant.isdisjoint(read) and node.op_type != "Cast"
-        if node.op_type in options.float32 or not has_float16(model, node) or kept or _widens(node, wide, floats):
+        if node.op_type in options.float32 or not has_float16(model, node) or kept or _of_integers(node, floats):
             wide.add(node)
     return wide
 
 
-def _widens(node: ir.Node, wide: Collection[ir.Node], floats: Collection[ir.Value]) -> bool:
-    """Return whether a node makes float32 of a graph input, or of what a node that stays float32 computes."""
+def _of_integers(node: ir.Node, floats: Collection[ir.Value]) -> bool:
+    """Return whether a node makes floats of a graph input of integers."""
     source = node.inputs[0] if node.op_type == "Cast" else None
-    if source is None or source in floats or node.outputs[0] not in floats:
-        return False
-    return source.is_graph_input() or source.producer() in wide
+    return source is not None and source.is_graph_input() and source not in floats and node.outputs[0] in floats
 
 
 def _number(value: ir.Value) -> bool:

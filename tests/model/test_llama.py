@@ -15,9 +15,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from model import architecture
 from model.architecture import Architecture
+from model.architectures.llama import circle, fused, landmarks, rope, standard
 from model.architectures.llama import config as llama
-from model.architectures.llama import fused, landmarks, rope, standard
-from model.contract import Dimensions
+from model.builder import Builder
+from model.contract import Dimensions, Port
 from model.session import open_session, options
 from pipeline.errors import InputError
 from verify.candidate.session import positions_of
@@ -167,6 +168,23 @@ def test_frequencies_are_transformers_own(changes: dict[str, Any], width: int) -
     frequencies, scale = rope.frequencies(llama.values_of(config), width)
     np.testing.assert_array_max_ulp(frequencies, rotary.inv_freq.numpy(), 1)
     assert scale == pytest.approx(rotary.attention_scaling, rel=1e-12)
+
+
+def test_cosines_and_sines_are_right_at_any_position() -> None:
+    graph = Builder()
+    angles = graph.port(Port("angles", "float32", ("batch_size", 1, "length", 1)))
+    found = circle.cosine_and_sine(graph, angles)
+    ports = [Port(name, "float32", ("batch_size", 1, "length", 1)) for name in ("cosine", "sine")]
+    model = graph.model([angles], found, ports)
+    model.graph.name = "main"
+    session = open_session(ir.to_proto(model).SerializeToString())
+    values = np.concatenate([np.linspace(0, 131072, 400_001), np.arange(4096)]).astype(np.float32)
+    cosine, sine = session.run(None, {"angles": values.reshape(1, 1, -1, 1)})
+    short = values < 8192
+    for made, right in ((cosine, np.cos), (sine, np.sin)):
+        off = np.abs(made.ravel() - right(values.astype(np.float64)))
+        assert off[short].max() < 2e-7
+        assert off.max() < 3e-6
 
 
 def test_fused_graph_has_one_node_for_each_rotation_and_activation() -> None:

@@ -92,7 +92,15 @@ def test_angles_of_positions_keep_their_digits() -> None:
     model.graph.name = "main"
     result = onnx.shape_inference.infer_shapes(converted(ir.to_proto(model)), strict_mode=True)
     types = {info.name: info.type.tensor_type.elem_type for info in result.graph.value_info}
-    wide = ("places", "angles", "cosine.both", "sine.signed", "model.layers.0.self_attn.query")
+    wide = (
+        "places",
+        "angles",
+        "angles.half_turns",
+        "circle.ratio",
+        "cosine.both",
+        "sine.signed",
+        "model.layers.0.self_attn.query",
+    )
     assert {types[name] for name in wide} == {TensorProto.FLOAT}
     assert types["model.layers.0.self_attn.q_proj"] == TensorProto.FLOAT16
 
@@ -149,7 +157,8 @@ def test_constants_casts_and_operators_without_float16_are_converted() -> None:
     one = graph.op("Constant", value_float=1.0)
     two = graph.op("Constant", value=helper.make_tensor("v", TensorProto.FLOAT, [2], [2.0, 4.0]))
     steps = graph.op("Range", graph.op("Constant", value_float=0.0), graph.op("Constant", value_float=2.0), one)
-    cast = graph.op("Cast", graph.op("Cast", "n", to=TensorProto.FLOAT), to=TensorProto.FLOAT)
+    counted = graph.op("Abs", "n")
+    cast = graph.op("Cast", graph.op("Cast", counted, to=TensorProto.FLOAT), to=TensorProto.FLOAT)
     wide = graph.op("Add", cast, zeros)
     graph.op("Sum", fill, one, two, steps, cast, wide, "x", name="y")
     ports_in = [Port("n", "int64", (2,)), Port("x", "float32", (2,))]
@@ -157,7 +166,7 @@ def test_constants_casts_and_operators_without_float16_are_converted() -> None:
     feed = {"n": np.array([10, 20]), "x": np.array([0.5, 0.25], np.float32)}
     for level in LEVELS:
         np.testing.assert_array_equal(session(result, level).run(None, feed)[0], [26.5, 49.25])
-    casts = [node for node in result.graph.node if node.op_type == "Cast" and node.input[0] == "n"]
+    casts = [node for node in result.graph.node if node.op_type == "Cast" and node.input[0] == counted]
     assert [node.attribute[0].i for node in casts] == [TensorProto.FLOAT16]
     types = {
         info.name: info.type.tensor_type.elem_type

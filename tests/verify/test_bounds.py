@@ -100,6 +100,7 @@ def test_a_wider_deeper_or_larger_network_may_differ_by_more() -> None:
         dataclasses.replace(small, hidden=128),
         dataclasses.replace(small, context=512),
         dataclasses.replace(small, logits_range=20.0),
+        dataclasses.replace(small, head_dim=64),
     ):
         assert larger.largest_logits() > small.largest_logits()
     assert small.largest_logits(rounding.of_moved_bit(rounding.FLOAT16)) > 100 * small.largest_logits()

@@ -29,6 +29,7 @@ from model.builder import Builder
 from model.contract import Dimensions
 
 from . import rope
+from .circle import cosine_and_sine
 from .config import values_of
 
 
@@ -94,21 +95,13 @@ class Decoder:
         return self.graph.op("Concat", [bias] * queries, "attention_bias.grouped", {"axis": 2})
 
     def _turn(self, ids: ir.Value, positions: ir.Value) -> Sequence[ir.Value]:
-        """What rotation reads: cosines and sines of this call's angles, in the form's way.
-
-        They are computed in double precision, which graphics processors do not have and leave to the processor: of
-        large angles, WebGPU's own cosines are off by 1e-4 and more.
-        """
+        """What rotation reads: cosines and sines of this call's angles, in the form's way."""
         graph = self.graph
         frequencies, scale = rope.frequencies(self.config, self.dims.head_dim)
         places = graph.op("Cast", [positions], "places", {"to": ir.DataType.FLOAT})
         column = graph.op("Unsqueeze", [places, graph.vector("axes_1_3", 1, 3)], "places.column")
         angles = graph.op("Mul", [column, graph.constant("frequencies", frequencies)], "angles")
-        precise = graph.op("Cast", [angles], "angles.precise", {"to": ir.DataType.DOUBLE})
-        cosine, sine = (
-            graph.op("Cast", [graph.op(kind, [precise], f"{name}.precise")], name, {"to": ir.DataType.FLOAT})
-            for kind, name in (("Cos", "cosine"), ("Sin", "sine"))
-        )
+        cosine, sine = cosine_and_sine(graph, angles)
         if scale != 1:
             factor = graph.constant("rotation_scale", np.array(scale, np.float32))
             cosine, sine = (graph.op("Mul", [one, factor], f"{one.name}.scaled") for one in (cosine, sine))

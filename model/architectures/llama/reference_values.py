@@ -47,7 +47,6 @@ def _turn(call: Call) -> dict[str, Truth]:
     real, rows = call.real[:, None], call.real.reshape(-1, 1)
     found = {name: Truth(value, real) for name, value in (("angles", angles), ("cosine", cosine), ("sine", sine))}
     both, signed = np.concatenate([cosine, cosine], axis=-1), np.concatenate([-sine, sine], axis=-1)
-    found |= {f"{name}.precise": found[name] for name in ("angles", "cosine", "sine")}
     found |= {"cosine.both": Truth(both, real), "sine.signed": Truth(signed, real)}
     for name, value in (("cosine", cosine), ("sine", sine)):
         found[f"{name}.scaled"] = found[name]
