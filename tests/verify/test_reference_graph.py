@@ -71,7 +71,7 @@ def test_it_answers_as_the_checkpoint_does(graph: GraphReference) -> None:
     np.testing.assert_array_equal(graph.forward(ids, mask, positions, keep=2).logits.shape[1], 2)
     for found, wanted in zip(graph.greedy(ids, mask, 8), torch.greedy(ids, mask, 8), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-4)
-    searches = [beam_search(ReferenceDecoder(r), ids[1], beams=3, new_tokens=5, end=r.end) for r in (graph, torch)]
+    searches = [beam_search(ReferenceDecoder(r), ids[1], beams=3, new_tokens=5, ends=r.ends) for r in (graph, torch)]
     assert searches[0].tokens == searches[1].tokens
     with pytest.raises(NotApplicable, match="no PyTorch modules"):
         _ = graph.model
