@@ -67,9 +67,16 @@ def answer(task: Task, settings: Settings) -> Answers:
     with tempfile.TemporaryDirectory() as scratch:
         model = library.Model(str(_directory(task, Path(scratch))))
         tokenizer = library.Tokenizer(model)
-        texts = [_greedy(library, model, tokenizer, group["texts"], task.questions) for group in task.groups("any")]
+        # genai masks this token out of a prompt, wherever it stands; 0 is its default.
+        pad = read_json(task.repository / genai_config.FILE)["model"].get("pad_token_id", 0)
+        room = task.questions["new_tokens"]
+        groups = [
+            [[int(token) for token in tokenizer.encode(text)] for text in group["texts"]]
+            for group in task.groups("any")
+        ]
+        texts = [_greedy(library, model, rows, pad, room) for rows in groups]
         strings = [_encode(tokenizer, text) for text in task.questions["strings"]]
-        forced = [_forced(library, model, question, task.questions["end"]) for question in task.lengths("any")]
+        forced = [_forced(library, model, question, pad) for question in task.lengths("any")]
         return {"any": {"texts": texts, "strings": strings, "lengths": forced}}
 
 
@@ -83,12 +90,9 @@ def _directory(task: Task, scratch: Path) -> Path:
     return scratch
 
 
-def _greedy(
-    library: Any, model: Any, tokenizer: Any, texts: Sequence[str], questions: Mapping[str, Any]
-) -> dict[str, Any]:
-    rows = [[int(token) for token in tokenizer.encode(text)] for text in texts]
-    longest, end = max(map(len, rows)), questions["end"]
-    generator = _begin(library, model, rows, end, questions["new_tokens"])
+def _greedy(library: Any, model: Any, rows: Sequence[Sequence[int]], pad: int, room: int) -> dict[str, Any]:
+    longest = max(map(len, rows))
+    generator = _begin(library, model, rows, pad, room)
     seen = []
     while not generator.is_done():
         seen.append(np.array(generator.get_logits(), np.float32)[:, -1])
@@ -101,11 +105,11 @@ def _greedy(
     return {"ids": rows, "tokens": tokens, "top": [top_of(row) for row in logits]}
 
 
-def _forced(library: Any, model: Any, question: Mapping[str, Any], end: int | None) -> list[Top]:
+def _forced(library: Any, model: Any, question: Mapping[str, Any], pad: int) -> list[Top]:
     """Of every position of each row the likeliest tokens: in one pass over the prompt, and as given tokens follow."""
     given = question["given"]
     prompts = [row[:-given] for row in question["rows"]]
-    generator = _begin(library, model, prompts, end, given)
+    generator = _begin(library, model, prompts, pad, given)
     logits = np.array(generator.get_output("logits"), np.float32)
     top = [top_of(own[: len(prompt)]) for own, prompt in zip(logits, prompts, strict=True)]
     for step in range(-given, 0):
@@ -119,13 +123,13 @@ def _forced(library: Any, model: Any, question: Mapping[str, Any], end: int | No
     return top
 
 
-def _begin(library: Any, model: Any, rows: Sequence[Sequence[int]], end: int | None, room: int) -> Any:
+def _begin(library: Any, model: Any, rows: Sequence[Sequence[int]], pad: int, room: int) -> Any:
     """A generator that has read the prompts, padded on the right."""
     longest = max(map(len, rows))
     options = library.GeneratorParams(model)
     options.set_search_options(do_sample=False, max_length=longest + room, batch_size=len(rows))
     generator = library.Generator(model, options)
-    generator.append_tokens(np.array([[*row, *[end or 0] * (longest - len(row))] for row in rows], np.int32))
+    generator.append_tokens(np.array([[*row, *[pad] * (longest - len(row))] for row in rows], np.int32))
     return generator
 
 

@@ -10,4 +10,4 @@ from model.contract import Dimensions
 
 def config(dims: Dimensions, end: int) -> dict[str, Any]:
     """Return a config of these sizes, whose texts begin and end with the token `end`."""
-    return {**llama.config(dims, end), "model_type": "seed_oss", "attention_bias": False, "pad_token_id": end}
+    return {**llama.config(dims, end), "model_type": "seed_oss", "attention_bias": False}
