@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pipeline import command
 from publish.__main__ import main
 from tests.support import rehearsing
-from tests.support.rehearsing import FIRST, LocalHub, Publisher
+from tests.support.local_hub import LocalHub
+from tests.support.rehearsing import FIRST, Publisher
 
 server, hub, publish = rehearsing.server, rehearsing.hub, rehearsing.publish
 

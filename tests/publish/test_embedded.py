@@ -12,7 +12,7 @@ from pipeline.variants import FILES, model_file
 from tests.conftest import ROOT, Stage
 from tests.hub.access import WRITE
 from tests.support import asking, rehearsing
-from tests.support.rehearsing import LocalHub
+from tests.support.local_hub import LocalHub
 from verify.reference.model import Reference
 from verify.run_checks import Target
 

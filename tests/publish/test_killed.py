@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import rehearsing
-from tests.support.rehearsing import FIRST, LocalHub, Publisher, Tree, start
+from tests.support.local_hub import LocalHub, Tree
+from tests.support.rehearsing import FIRST, Publisher, start
 
 server, hub, publish = rehearsing.server, rehearsing.hub, rehearsing.publish
 POINTS = 20

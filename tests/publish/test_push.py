@@ -10,7 +10,8 @@ import pytest
 from publish.hub import Hub
 from tests.hub.access import EXPIRED, READ, WRITE
 from tests.support import rehearsing
-from tests.support.rehearsing import FIRST, LocalHub, Publisher
+from tests.support.local_hub import LocalHub
+from tests.support.rehearsing import FIRST, Publisher
 
 server, hub, publish = rehearsing.server, rehearsing.hub, rehearsing.publish
 COMMIT = "/commit/"

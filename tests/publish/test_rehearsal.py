@@ -15,7 +15,7 @@ from tests.hub.__main__ import main
 from tests.hub.access import EXPIRED, READ, WRITE
 from tests.hub.lfs import KEY
 from tests.support import rehearsing
-from tests.support.rehearsing import LocalHub, serving
+from tests.support.local_hub import LocalHub, serving
 
 server, hub = rehearsing.server, rehearsing.hub
 NAME = "rehearsal/protocol"

@@ -12,7 +12,8 @@ from publish import assemble, evidence
 from publish.hub import Hub
 from publish.tree import Publishable
 from tests.support import rehearsing
-from tests.support.rehearsing import Build, LocalHub, Publisher, offline
+from tests.support.local_hub import LocalHub
+from tests.support.rehearsing import Build, Publisher, offline
 
 server, hub, publish = rehearsing.server, rehearsing.hub, rehearsing.publish
 build = rehearsing.build

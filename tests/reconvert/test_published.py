@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT, Stage
 from tests.hub.access import WRITE
 from tests.support import asking, rehearsing
-from tests.support.rehearsing import LocalHub
+from tests.support.local_hub import LocalHub
 
 server, hub = rehearsing.server, rehearsing.hub
 SOURCE, TARGET = "rehearsal/source", "rehearsal/embedded-ONNX"

@@ -1,4 +1,4 @@
-"""A local Hub in a process of its own, and a build of small artifacts with a report that passed, to publish there."""
+"""A build of small artifacts with a report that passed, and how to publish it to a local Hub."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ import hashlib
 import io
 import json
 import os
-import re
 import secrets
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import huggingface_hub
 import onnx
 import pytest
-from huggingface_hub import HfApi
 from tqdm import tqdm
 
 from model import hub_client
@@ -35,6 +30,7 @@ from publish.__main__ import main
 from publish.hub import PATIENCE
 from tests.conftest import ROOT
 from tests.hub.access import WRITE
+from tests.support.local_hub import LocalHub, Tree, serving
 
 RECIPE = """
 name = "small"
@@ -54,63 +50,6 @@ FIRST = {"fp32": b"fp32 " * 1000, "q8": b"q8 " * 900, "q4": b"q4 " * 700}
 DIMENSIONS = {"layers": 1, "hidden": 4, "heads": 1, "context": 8, "vocabulary": 9, "parameters": 100, "tied": True}
 SHARED = ("config.json", "tokenizer.json", "vocab.json")
 VERIFY = code_digest(ROOT / "verify", ROOT / "model", ROOT / "pipeline")  # the version of it that judges here
-Tree = dict[str, tuple[int, str]]  # path -> size, SHA-256 (large) or git's blob id
-
-
-@dataclass
-class LocalHub:
-    """The server: its address, what went wrong with it, and what it holds."""
-
-    endpoint: str
-    api: HfApi
-
-    def fault(self, kind: str, path: str = ".*", **options: Any) -> None:
-        httpx2.post(f"{self.endpoint}/-/faults", json=[{"kind": kind, "path": path, **options}], timeout=10)
-
-    def clear(self) -> None:
-        httpx2.delete(f"{self.endpoint}/-/faults", timeout=10)
-
-    def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = httpx2.get(f"{self.endpoint}/-/faults", timeout=10).json()
-        return state
-
-    def requests(self, pattern: str = "") -> list[str]:
-        return [request for request in self.state()["requests"] if re.search(pattern, request)]
-
-    def quota(self, size: int | None) -> None:
-        httpx2.put(f"{self.endpoint}/-/quota", content=json.dumps(size), timeout=10)
-
-    def tree(self, repository: str, revision: str = "main") -> Tree:
-        info = self.api.model_info(repository, revision=revision, files_metadata=True)
-        return {
-            file.rfilename: (file.size or 0, file.lfs.sha256 if file.lfs else str(file.blob_id))
-            for file in info.siblings or ()
-            if file.rfilename != ".gitattributes"
-        }
-
-    def history(self, repository: str) -> list[str]:
-        """Commits of main, newest first, without the first, empty one."""
-        return [commit.commit_id for commit in self.api.list_repo_commits(repository)][:-1]
-
-    def tags(self, repository: str) -> dict[str, str]:
-        return {tag.name: tag.target_commit for tag in self.api.list_repo_refs(repository).tags}
-
-
-@contextmanager
-def serving(data: Path) -> Iterator[LocalHub]:
-    """`python -m tests.hub` on a free port."""
-    words = [sys.executable, "-m", "tests.hub", "--data", str(data)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            line = server.stdout.readline()
-            found = re.fullmatch(r"export HF_ENDPOINT=(\S+) HF_TOKEN=(\S+) HF_HUB_DISABLE_XET=1\n", line)
-            assert found, (line, server.poll(), server.stderr.read() if server.stderr else "")
-            yield LocalHub(found[1], HfApi(endpoint=found[1], token=found[2]))
-        finally:
-            server.terminate()
-            log = server.communicate(timeout=10)[1]
-            assert "Traceback" not in log, log
 
 
 def graph(weights: bytes) -> bytes:
