@@ -67,7 +67,11 @@ def _ask(repository: str, revision: str, *, files: bool) -> ModelInfo:
         with _failures(f"{repository}@{revision}"):
             return HfApi().model_info(repository, revision=revision, timeout=PATIENCE, files_metadata=files)
     except HFValidationError as error:
-        raise RecipeError(str(error), where="source.repository", hint="write it as owner/name") from error
+        raise RecipeError(
+            f"{repository!r} is no repository of the Hub: {error}",
+            where="source.repository",
+            hint="write it as owner/name",
+        ) from error
 
 
 def _commit(info: ModelInfo, where: str) -> str:

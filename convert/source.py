@@ -149,7 +149,9 @@ def license_of(directory: Path) -> str | None:
     try:
         metadata = metadata_load(card) if card.is_file() else None
     except (YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"front matter is not YAML: {error}", where=card, hint="mend the card") from error
+        raise InputError(
+            f"front matter is not YAML: {error}", where=card, hint="correct the lines between --- at its top"
+        ) from error
     value = (metadata or {}).get("license")
     return value if isinstance(value, str) else None
 

@@ -28,7 +28,7 @@ def form_of(path: Path) -> tuple[str, ...]:
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
-        raise InputError(f"no ONNX model: {error}", where=path, hint="make it again: quantize") from error
+        raise InputError(f"no ONNX model: {error}", where=path, hint="run: python -m quantize RECIPE") from error
     lines = {f"ir {model.ir_version}"}
     lines |= {f"opset {entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import}
     lines |= {f"tensor {onnx.TensorProto.DataType.Name(kind)}" for kind in _types(model.graph)}

@@ -26,7 +26,7 @@ def read(path: Path) -> Form:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=path, hint="restore the file") from error
+        raise InputError(f"cannot be read: {error.strerror}", where=path, hint="put a readable file there") from error
     return form(content, path)
 
 

@@ -87,7 +87,7 @@ def read_json(path: Path) -> Any:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=path, hint="restore the file") from error
+        raise InputError(f"cannot be read: {error.strerror}", where=path, hint="put a readable file there") from error
     return parse_json(content, path)
 
 

@@ -28,7 +28,9 @@ def names(folder: str) -> tuple[str, ...]:
     twice = next((name for name, other in itertools.pairwise(found) if name == other), None)
     if twice is not None:
         raise RecipeError(
-            f"{twice} exists twice", where=folder, hint=f"give one another name; {ELSEWHERE[folder]} is set"
+            f"{twice} exists twice",
+            where=folder,
+            hint=f"rename one of them, or take its folder out of {ELSEWHERE[folder]}",
         )
     return tuple(found)
 

@@ -104,7 +104,9 @@ def _repository(recipe: Recipe, arguments: Namespace, api: Hub) -> str:
         hint = 'add [publish] with repository = "NAME", or --repository OWNER/NAME'
         raise RecipeError("the recipe does not say where to publish", where=recipe.path, hint=hint)
     if not REPOSITORY.fullmatch(name):
-        raise RecipeError(f"{name!r} is no repository", where="--repository", hint="write OWNER/NAME")
+        raise RecipeError(
+            f"{name!r} is no repository", where="--repository", hint="write OWNER/NAME: letters, digits, . _ -"
+        )
     if "/" in name:
         return str(name)
     if arguments.offline:

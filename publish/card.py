@@ -164,7 +164,7 @@ def _source_card(published: Publishable) -> tuple[dict[str, Any], str]:
     try:
         card = RepoCard(content.decode("utf-8"))
     except (ValueError, yaml.YAMLError) as error:  # not UTF-8, not YAML, or not a table
-        hint = "mend the card's front matter in the source"
+        hint = "correct the lines between --- at the top of the source's README.md, then convert it again"
         raise InputError(f"the source's card cannot be read: {error}", where=path, hint=hint) from error
     data: dict[str, Any] = card.data.to_dict()
     return data, card.text

@@ -67,7 +67,9 @@ class Calibration:
         """
         if self.chunk > self.dims.context:
             hint = f"write at most {self.dims.context}, the model's context"
-            raise RecipeError(f"chunks of {self.chunk} tokens", where="calibration: chunk", hint=hint)
+            raise RecipeError(
+                f"chunks of {self.chunk} tokens are longer than the model reads", where="calibration: chunk", hint=hint
+            )
         begin, end = (int(len(self.ids) * share) for share in PARTS[part])
         spare = (end - begin) // count - self.chunk
         if spare < 0:

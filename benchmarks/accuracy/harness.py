@@ -64,7 +64,11 @@ class Harness:
             raise _unreadable(unit, error) from error
         samples = sorted(result["samples"][unit.name], key=lambda sample: sample["doc_id"])
         if len(samples) != unit.items:
-            raise InputError(f"{len(samples)} of {unit.items} items scored", where=unit.name, hint="mend the data")
+            raise InputError(
+                f"{len(samples)} of {unit.items} items scored",
+                where=unit.name,
+                hint="give every item the fields of the benchmark's own data",
+            )
         return Scores(tuple(map(_item, samples)), time.perf_counter() - begin)
 
     def _task(self, unit: Unit) -> Any:

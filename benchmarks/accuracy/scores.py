@@ -50,7 +50,7 @@ class ScoreStore:
         table = read_json(path)
         hint = "remove the file: it is then made again"
         if not isinstance(table, dict) or table.get("key") != key:
-            raise InputError("not the scores of its name", where=path, hint=hint)
+            raise InputError("holds scores of something else than its name says", where=path, hint=hint)
         return build(Scores, table["scores"], where=str(path), error=InputError)
 
     def put(self, key: Mapping[str, Any], scores: Scores) -> None:

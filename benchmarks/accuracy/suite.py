@@ -168,7 +168,9 @@ def _read(path: Path) -> list[Any]:
         raise InputError("not JSON lines of objects", where=path, hint=HINT)
     for number, item in enumerate(items, 1):  # what one lacks, the harness would take for None, and fail anywhere
         if item.keys() != items[0].keys():
-            raise InputError(f"item {number} has other keys than the first", where=path, hint="mend the data")
+            raise InputError(
+                f"item {number} has other keys than the first", where=path, hint="give every item the same keys"
+            )
     return items
 
 

@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
     if arguments.rounds < 1 or arguments.tokens < CHUNK:
-        raise RecipeError("nothing would be measured", where="--rounds, --tokens", hint=f"at least 1 and {CHUNK}")
+        hint = f"write --rounds 1 or more, and --tokens {CHUNK} or more"
+        raise RecipeError("nothing would be measured", where="--rounds, --tokens", hint=hint)
     os.environ["HF_HUB_OFFLINE"] = "1"
     home = arguments.build / recipe.name
     source = open_artifact(home / "source", made_by=command.invocation("convert", recipe.path, arguments.build))

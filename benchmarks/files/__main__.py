@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None) -> int:
     require_files(arguments.files)
     threads = arguments.threads or cores
     if arguments.rounds < 1 or threads < 1 or len(arguments.files) < 2:
-        hint = "at least two files, one round and one thread"
+        hint = "name at least two files, and write --rounds 1 and --threads 1 or more"
         raise RecipeError("nothing would be compared", where="FILE.onnx, --rounds, --threads", hint=hint)
 
     from benchmarks.files.run import SCENARIOS, compare, table  # after parsing, so that --help is instant
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None) -> int:
 
     scenarios = fitting(SCENARIOS, arguments.context)
     if not scenarios:
-        raise RecipeError("no pass is so short", where="--context", hint="at least 128")
+        raise RecipeError("no pass is so short", where="--context", hint="write 128 or more")
     print(table(compare(arguments.files, arguments.rounds, threads, scenarios), scenarios))
     return PASSED
 

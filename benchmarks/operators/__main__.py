@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
     require_files(arguments.files)
     if arguments.past < 0 or arguments.tokens < 1 or arguments.steps < 1:
-        raise RecipeError("nothing would be measured", where="--past, --tokens, --steps", hint="at least 0, 1 and 1")
+        hint = "write --past 0, --tokens 1 and --steps 1, or more"
+        raise RecipeError("nothing would be measured", where="--past, --tokens, --steps", hint=hint)
 
     from benchmarks.operators.profile import Pass, profile, table  # after parsing, so that --help is instant
 

@@ -156,7 +156,7 @@ def read_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise RecipeError(f"cannot be read: {error.strerror}", where=path, hint="name a file in recipes/") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting beyond tomllib's limits
-        raise RecipeError(f"not TOML: {error}", where=path, hint="mend the file") from error
+        raise RecipeError(f"not TOML: {error}", where=path, hint="correct the line that it names") from error
     where = str(path)
     known = (
         "name",

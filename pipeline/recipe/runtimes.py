@@ -13,6 +13,7 @@ from pipeline.typed import build, did_you_mean
 from pipeline.variants import FILES
 
 FOLDER = "verify/runtimes"
+POSITIVE = "write prompts = [...], and 1 or more for lengths, batch, new_tokens, timeout_s and memory_gb"
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def read_runtimes(table: object, where: str) -> Runtimes:
         runtimes.memory_gb,
     )
     if not runtimes.prompts or min(numbers) <= 0:
-        raise RecipeError("lengths, new_tokens, timeout_s and memory_gb must be positive", where=where, hint="mend it")
+        raise RecipeError("prompts are missing, or a number is not positive", where=where, hint=POSITIVE)
     _check_fewer(runtimes, f"{where}: fewer")
     return runtimes
 

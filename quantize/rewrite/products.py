@@ -56,7 +56,11 @@ def store(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> list[S
 
 def not_finite(weight: Weight, error: ValueError) -> InputError:
     """The refusal of a weight that has no finite grid."""
-    return InputError(f"{weight.name}: {error}", where="fp32 graph", hint="the checkpoint is damaged; get it again")
+    return InputError(
+        f"{weight.name}: {error}",
+        where="fp32 graph",
+        hint="convert the source again: a checkpoint with NaN or Inf is refused there",
+    )
 
 
 def initializer(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:

@@ -177,4 +177,4 @@ def test_read_json_refuses_what_cannot_be_read(tmp_path: Path, name: str, reason
     with pytest.raises(InputError) as refusal:
         read_json(tmp_path / name)
     assert refusal.value.what.startswith(f"cannot be read: {reason}")
-    assert (refusal.value.where, refusal.value.hint) == (str(tmp_path / name), "restore the file")
+    assert (refusal.value.where, refusal.value.hint) == (str(tmp_path / name), "put a readable file there")

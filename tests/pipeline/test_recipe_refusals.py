@@ -74,7 +74,7 @@ ROWS = [
     ('"tiny"', '"Tiny"', "'Tiny' cannot name a directory", ": name", "use a-z 0-9 . _ -"),
     ('"tiny"', '"tiny\\n"', "'tiny\\n' cannot name a directory", ": name", "use a-z 0-9 . _ -"),
     ('"tiny"', f'"{"a" * 300}"', "'aaa", ": name", "use a-z 0-9 . _ -"),
-    ('"gpt2"', '"gtp2"', "'gtp2' does not exist", ": architecture", "gpt2; did you mean 'gpt2'?"),
+    ('"gpt2"', '"gtp2"', "'gtp2' does not exist", ": architecture", "did you mean 'gpt2'?"),
     ('"gpt2"', '"../gpt2"', "'../gpt2' does not exist", ": architecture", "known: "),
     ('"gpt2"', '"__init__"', "'__init__' does not exist", ": architecture", "known: "),
     ('"gpt2"', '["gpt2"]', "expected str, found list ['gpt2']", ": architecture", "write a value of type str"),
@@ -200,14 +200,20 @@ ROWS = [
     ("max = 1e-4", "atol = 1e-4", "not a limit", ": tolerances.logits.max_abs.fp32", "write { max = ..."),
     ("{ max = 1e-4, measured = 2e-5 }", "1e-4", "not a limit", ": tolerances.logits.max_abs.fp32", "write { max = ..."),
     # not TOML, or more than tomllib can hold
-    ("[source]", "[source", "not TOML: Expected ']'", "", "mend the file"),
-    ("[source]", "[name]", "not TOML: ", "", "mend the file"),
-    ("layers = 2", "layers = 2, layers = 2", "not TOML: ", "", "mend the file"),
-    ("[verify]", f"[verify]\nseed = {'9' * 5000}", "not TOML: Exceeds the limit", "", "mend the file"),
+    ("[source]", "[source", "not TOML: Expected ']'", "", "correct the line that it names"),
+    ("[source]", "[name]", "not TOML: ", "", "correct the line that it names"),
+    ("layers = 2", "layers = 2, layers = 2", "not TOML: ", "", "correct the line that it names"),
+    ("[verify]", f"[verify]\nseed = {'9' * 5000}", "not TOML: Exceeds the limit", "", "correct the line that it names"),
     ("[verify]", f"[verify]\ntimeout_s = 0x{'f' * 5000}", "(too long to show) is not", ": verify: timeout_s", "finite"),
-    ("[verify]", f"[verify]\ntext = 0x{'f' * 5000}\n#", "not TOML: Cannot overwrite", "", "mend the file"),
+    (
+        "[verify]",
+        f"[verify]\ntext = 0x{'f' * 5000}\n#",
+        "not TOML: Cannot overwrite",
+        "",
+        "correct the line that it names",
+    ),
     ('"tiny"', f"0x{'f' * 5000}", "expected str, found int (too long to show)", ": name", "of type str"),
-    ("[verify]", f"[verify]\nseed = {'[' * 5000}", "not TOML: maximum recursion", "", "mend the file"),
+    ("[verify]", f"[verify]\nseed = {'[' * 5000}", "not TOML: maximum recursion", "", "correct the line that it names"),
 ]
 
 
@@ -242,7 +248,7 @@ def test_refuses_what_is_not_utf8(path: Path) -> None:
     path.write_bytes(b'name = "\xff"')
     with pytest.raises(RecipeError, match="not TOML: 'utf-8' codec can't decode") as caught:
         read_recipe(path)
-    assert caught.value.hint == "mend the file"
+    assert caught.value.hint == "correct the line that it names"
 
 
 @pytest.mark.parametrize(("name", "reason"), [("missing.toml", "No such file"), (".", "Is a directory")])

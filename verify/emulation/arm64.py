@@ -86,5 +86,7 @@ def _run(*words: str) -> None:
     """Run a program whose words go to stderr: stdout carries the result's path."""
     if subprocess.run(words, stdout=sys.stderr, check=False).returncode != 0:
         raise UnavailableError(
-            "failed, as it says above", where=" ".join(words[:2]), hint="mend that, then: make arm64"
+            "failed, as it says above",
+            where=" ".join(words[:2]),
+            hint="see what the program said, then run again: make arm64",
         )

@@ -42,7 +42,9 @@ def _export(source: Path, target: Path) -> None:
         told = subprocess.run(command, env=environment.variables(), capture_output=True, text=True, check=False)
         if told.returncode != 0:
             raise InputError(
-                "Optimum cannot export it", where=source, hint=(told.stderr.strip() or "it said nothing")[-500:]
+                f"Optimum cannot export it: {(told.stderr.strip() or 'it said nothing')[-500:]}",
+                where=source,
+                hint="mend what it names, or leave this engine out with --only",
             )
         for path in Path(scratch).glob("model.onnx*"):
             path.rename(target / path.name)
