@@ -107,7 +107,7 @@ def test_every_check_passes(built: Path, stage: Stage) -> None:
     assert {(variant, check) for variant in ("fp32", "q8", "q4") for check in checks} <= passed
     for entry in report["layers"]["variants"]:
         assert len(entry["modules"]) == 1 + 2 * DIMS.layers + 2
-        assert all(row["reason"] is None and row["error"] < 0.3 for row in entry["modules"])
+        assert all(row["reason"] is None and row["own"] < 0.3 for row in entry["modules"])
     (missing, *_) = (m for r in report["results"] for m in r["measures"] if m["name"] == "missing")
     assert missing["compared"] == 1 + 2 * (2 + 7 + 1) + 1 + 1  # every module is asked alone, but for the rotation
 
