@@ -39,8 +39,8 @@ def test_a_file_that_is_swapped_once_it_was_looked_at_is_not_published(
 ) -> None:
     gather = evidence.gather
 
-    def late(*words: Any) -> Publishable:
-        found = gather(*words)
+    def late(*words: Any, own_prompts: bool) -> Publishable:
+        found = gather(*words, own_prompts=own_prompts)
         swap(build.home / "small" / name, link=link)
         return found
 
@@ -87,8 +87,8 @@ def test_a_recipe_that_is_edited_meanwhile_is_not_the_one_that_was_verified(
 ) -> None:
     gather = evidence.gather
 
-    def late(*words: Any) -> Publishable:
-        found = gather(*words)
+    def late(*words: Any, own_prompts: bool) -> Publishable:
+        found = gather(*words, own_prompts=own_prompts)
         path = build.home / "small.toml"
         path.write_text(path.read_text().replace('checks = ["structure"]', 'checks = ["tokenizer"]'))
         return found
