@@ -126,7 +126,7 @@ def test_what_is_required_and_not_installed_gives_no_pass(reference: Reference, 
     assert "no-such-node" in entry.reason
     assert "make setup" in entry.reason
     for required, verdict in ((True, "failed"), (False, "passed")):
-        header = {"not_run": [{"what": "x", "reason": "y", "required": required}]}
+        header = {"not_run": [{"what": "x", "reason": "y", "required": required}], "prompts": None}
         judged = Judged(Measure("x", 0, 1, fixed=0), 0, upper=True, passed=True, reason="")
         assert document.document([Result("fp32", "structure", "any", (judged,))], header)["verdict"] == verdict
 
