@@ -67,17 +67,20 @@ class Watch:
             sys.addaudithook(_hook)
             Watch.installed = True
         Watch.allowed = self._directory
+        self._scratch, tempfile.tempdir = tempfile.tempdir, str(self._directory)  # readers make copies of their own
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        Watch.allowed = None
+        Watch.allowed, tempfile.tempdir = None, self._scratch
 
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
     if Watch.allowed is None or (event != "open" and event not in CHANGES):
         return
     path = arguments[0]
+    if event in ("os.remove", "os.rmdir") and isinstance(arguments[1], int) and arguments[1] >= 0:
+        path = Path(f"/proc/self/fd/{arguments[1]}").readlink() / str(path)  # relative to an open directory
     if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & WRITES):
         return
     if isinstance(path, int) or "__pycache__" in str(path):
