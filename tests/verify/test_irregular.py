@@ -32,10 +32,8 @@ class Text(Corpus):
 
 
 def reference(context: int, end: int | None) -> Any:
-    table = np.arange(VOCABULARY, dtype=np.float32)[:, None]
-    weight = SimpleNamespace(detach=lambda: SimpleNamespace(numpy=lambda: table))
-    model = SimpleNamespace(get_input_embeddings=lambda: SimpleNamespace(weight=weight))
-    return SimpleNamespace(dimensions=SimpleNamespace(context=context), end=end, model=model)
+    entries = np.arange(VOCABULARY)  # each token's is larger than the one before
+    return SimpleNamespace(dimensions=SimpleNamespace(context=context), end=end, by_entry=lambda: entries)
 
 
 @given(st.integers(padding_cases.LEAST, 3000), st.sampled_from([None, VOCABULARY - 1]))
