@@ -182,5 +182,5 @@ def test_kept_scores_are_of_their_key_only(tmp_path: Path) -> None:
     assert kept.get({"a": 2}) is None
     (path,) = tmp_path.iterdir()
     path.write_text(path.read_text().replace('"a":1', '"a":3'))
-    with pytest.raises(InputError, match="not the scores of its name"):
+    with pytest.raises(InputError, match="holds scores of something else"):
         kept.get({"a": 1})
