@@ -105,6 +105,31 @@ class Builder:
         levels = [self.constant(name, np.array(value, np.float32)) for name, value in (("open", 0), ("masked", MASKED))]
         return self.op("Where", [allowed, *levels], "attention_bias")
 
+    def extended(self, layer: int, past: Sequence[ir.Value], new: Sequence[ir.Value]) -> list[ir.Value]:
+        """The cache of a layer, keys and values, with those of this call behind it."""
+        ends = zip(past, new, ("key", "value"), strict=True)
+        return [self.op("Concat", [old, one], f"present.{layer}.{end}", {"axis": 2}) for old, one, end in ends]
+
+    def attention(
+        self, name: str, query: ir.Value, cache: Sequence[ir.Value], scale: ir.Value, bias: ir.Value
+    ) -> ir.Value:
+        """What each row of queries finds among keys and values, in operators of ONNX: [batch, heads, rows, head_dim].
+
+        onnxruntime's processor kernels read turned keys and the scale at no cost: both become a FusedMatMul's.
+        """
+        keys, values = cache
+        scaled = self.op("Mul", [query, scale], f"{name}.query.scaled")
+        turned = self.op("Transpose", [keys], f"{name}.keys.turned", {"perm": [0, 1, 3, 2]})
+        scores = self.op("MatMul", [scaled, turned], f"{name}.scores")
+        masked = self.op("Add", [scores, bias], f"{name}.scores.masked")
+        probabilities = self.op("Softmax", [masked], f"{name}.probabilities", {"axis": -1})
+        return self.op("MatMul", [probabilities, values], f"{name}.context")
+
+    def heads_together(self, name: str, context: ir.Value) -> ir.Value:
+        """What all heads found, beside each other: [batch, sequence, heads * head_dim]."""
+        back = self.op("Transpose", [context], f"{name}.context.turned", {"perm": [0, 2, 1, 3]})
+        return self.op("Reshape", [back, self.vector("heads_together", 0, 0, -1)], f"{name}.heads")
+
     def last(self, hidden: ir.Value, keep: ir.Value) -> ir.Value:
         """The last `keep` positions of [batch, sequence, hidden]; 0 keeps all, because a slice from -0 begins at 0."""
         start = self.op("Unsqueeze", [self.op("Neg", [keep], "first"), self.vector("axis_0", 0)], "first_kept")

@@ -77,20 +77,11 @@ class GPT2:
         self, layer: int, joint: ir.Value, bias: ir.Value, past: list[ir.Value]
     ) -> tuple[ir.Value, list[ir.Value]]:
         """Attention over past and present: what the heads found, float32 [batch, sequence, hidden], and the cache."""
-        graph = self.graph
         name = f"transformer.h.{layer}.attn"
         query, *new = self._heads(name, joint)
-        ends = zip(past, new, ("key", "value"), strict=True)
-        keys, values = (graph.op("Concat", [old, one], f"present.{layer}.{end}", {"axis": 2}) for old, one, end in ends)
-        # onnxruntime's processor kernels read turned keys and the scale at no cost: both become a FusedMatMul's.
-        scaled = graph.op("Mul", [query, self._scale(layer)], f"{name}.query.scaled")
-        turned = graph.op("Transpose", [keys], f"{name}.keys.turned", {"perm": [0, 1, 3, 2]})
-        scores = graph.op("MatMul", [scaled, turned], f"{name}.scores")
-        masked = graph.op("Add", [scores, bias], f"{name}.scores.masked")
-        probabilities = graph.op("Softmax", [masked], f"{name}.probabilities", {"axis": -1})
-        context = graph.op("MatMul", [probabilities, values], f"{name}.context")
-        back = graph.op("Transpose", [context], f"{name}.context.turned", {"perm": [0, 2, 1, 3]})
-        return graph.op("Reshape", [back, graph.vector("heads_together", 0, 0, -1)], f"{name}.heads"), [keys, values]
+        cache = self.graph.extended(layer, past, new)
+        context = self.graph.attention(name, query, cache, self._scale(layer), bias)
+        return self.graph.heads_together(name, context), cache
 
     def _heads(self, name: str, joint: ir.Value) -> Sequence[ir.Value]:
         """Query, key and value of the joint projection, each float32 [batch, heads, sequence, width].

@@ -128,24 +128,16 @@ class Decoder:
             for letter, part, heads in (("q", "query", dims.heads), ("k", "key", dims.kv_heads))
         )
         value = self._heads(hidden, f"{name}.v_proj", dims.kv_heads)
-        ends = zip(past, (key, value), ("key", "value"), strict=True)
-        keys, values = (graph.op("Concat", [old, one], f"present.{layer}.{end}", {"axis": 2}) for old, one, end in ends)
+        cache = graph.extended(layer, past, (key, value))
         if dims.heads != dims.kv_heads:
             together = graph.vector("rows_by_keys", 0, dims.kv_heads, -1, dims.head_dim)
             query = graph.op("Reshape", [query, together], f"{name}.query.grouped")
-        # onnxruntime's processor kernels read turned keys and the scale at no cost: both become a FusedMatMul's.
         scale = graph.constant("attention_scale", np.array(dims.head_dim**-0.5, np.float32))
-        scaled = graph.op("Mul", [query, scale], f"{name}.query.scaled")
-        turned = graph.op("Transpose", [keys], f"{name}.keys.turned", {"perm": [0, 1, 3, 2]})
-        scores = graph.op("MatMul", [scaled, turned], f"{name}.scores")
-        masked = graph.op("Add", [scores, call.bias], f"{name}.scores.masked")
-        probabilities = graph.op("Softmax", [masked], f"{name}.probabilities", {"axis": -1})
-        context = graph.op("MatMul", [probabilities, values], f"{name}.context")
+        context = graph.attention(name, query, cache, scale, call.bias)
         if dims.heads != dims.kv_heads:
             apart = graph.vector("rows_by_heads", 0, dims.heads, -1, dims.head_dim)
             context = graph.op("Reshape", [context, apart], f"{name}.context.apart")
-        back = graph.op("Transpose", [context], f"{name}.context.turned", {"perm": [0, 2, 1, 3]})
-        return graph.op("Reshape", [back, graph.vector("heads_together", 0, 0, -1)], f"{name}.heads"), [keys, values]
+        return graph.heads_together(name, context), cache
 
     def _heads(self, hidden: ir.Value, name: str, heads: int) -> ir.Value:
         """A linear layer's outputs, heads apart: float32 [batch, heads, sequence, head_dim]."""
