@@ -207,3 +207,8 @@ def of_model_type(model_type: str, where: object) -> Architecture:
             f"config key model_type is {model_type!r}, which no architecture stands for", where=where, hint=hint
         )
     return find(known[model_type])
+
+
+def wrong_key(where: object, key: str, value: object, wanted: str) -> InputError:
+    """Return the error for a key of a config whose value no graph is written for; `wanted` says which are."""
+    return InputError(f"config key {key} is {value!r}", where=where, hint=f"it must be {wanted}")

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from model import guard
+from model.architecture import wrong_key
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ def configuration(config: Mapping[str, Any], where: object) -> PreTrainedConfig:
     for key in ("dtype", "torch_dtype"):
         named = str(config.get(key) or "float32").removeprefix("torch.")
         if named != "auto" and not isinstance(getattr(torch, named, None), torch.dtype):
-            hint = "it must be a type of PyTorch, such as float32, or absent"
-            raise InputError(f"config key {key} is {config[key]!r}", where=where, hint=hint)
+            raise wrong_key(where, key, config[key], "a type of PyTorch, such as float32, or absent")
     try:
         kind = CONFIG_MAPPING[config["model_type"]]
         _refuse_foreign(config, kind, where)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from model.architecture import wrong_key
 from model.contract import Dimensions
 from pipeline.errors import InputError
 from pipeline.typed import did_you_mean
@@ -76,12 +77,12 @@ def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     values = {key: config.get(key, default) for key, default in DEFAULTS.items()}
     for key in (*SIZES, *(["n_inner"] if values["n_inner"] is not None else [])):
         if type(values[key]) is not int or not 0 < values[key] < LIMIT:
-            raise _bad(where, key, values[key], f"a whole number from 1 to {LIMIT - 1}")
+            raise wrong_key(where, key, values[key], f"a whole number from 1 to {LIMIT - 1}")
     if values["n_embd"] % values["n_head"]:
-        raise _bad(where, "n_embd", values["n_embd"], f"a multiple of n_head = {values['n_head']}")
+        raise wrong_key(where, "n_embd", values["n_embd"], f"a multiple of n_head = {values['n_head']}")
     for alias, key in ALIASES.items():
         if alias in config and config[alias] != values[key]:
-            raise _bad(where, alias, config[alias], f"absent, or {values[key]} like {key}")
+            raise wrong_key(where, alias, config[alias], f"absent, or {values[key]} like {key}")
     _check_options(config, where)
     layer, outside = _shapes(values, config)
     return Dimensions(
@@ -115,13 +116,14 @@ def _check_options(config: Mapping[str, Any], where: object) -> None:
     _check_numbers(config, where)
     for key in FLAGS:
         if key in config and not isinstance(config[key], bool):
-            raise _bad(where, key, config[key], "true or false")
+            raise wrong_key(where, key, config[key], "true or false")
     for key, wanted in REFUSED.items():
         if config.get(key):
-            raise _bad(where, key, config[key], wanted)
+            raise wrong_key(where, key, config[key], wanted)
     names = config.get("architectures") or ["GPT2LMHeadModel"]
     if names != ["GPT2LMHeadModel"]:
-        raise _bad(where, "architectures", names, '["GPT2LMHeadModel"]: a model with another head generates no text')
+        wanted = '["GPT2LMHeadModel"]: a model with another head generates no text'
+        raise wrong_key(where, "architectures", names, wanted)
     activation = config.get("activation_function", "gelu_new")
     if activation not in ACTIVATIONS:
         what = f"config key activation_function is {activation!r}, which cannot be converted"
@@ -131,11 +133,11 @@ def _check_options(config: Mapping[str, Any], where: object) -> None:
 def _check_numbers(config: Mapping[str, Any], where: object) -> None:
     epsilon = config.get("layer_norm_epsilon", 1e-5)
     if type(epsilon) not in (int, float) or not 0 < epsilon < LIMIT:
-        raise _bad(where, "layer_norm_epsilon", epsilon, "a positive number")
+        raise wrong_key(where, "layer_norm_epsilon", epsilon, "a positive number")
     for key in DROPOUTS:
         share = config.get(key, 0.1)
         if type(share) not in (int, float) or not 0 <= share <= 1:
-            raise _bad(where, key, share, "a number from 0 to 1")
+            raise wrong_key(where, key, share, "a number from 0 to 1")
 
 
 _Shapes = dict[str, tuple[int, ...]]
@@ -175,7 +177,3 @@ def canonical_name(name: str, *, tied: bool) -> str | None:
     if name.endswith(BUFFERS) or (tied and name == "lm_head.weight"):
         return None
     return name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
-
-
-def _bad(where: object, key: str, value: object, wanted: str) -> InputError:
-    return InputError(f"config key {key} is {value!r}", where=where, hint=f"it must be {wanted}")

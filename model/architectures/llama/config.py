@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from model.architecture import wrong_key
 from model.contract import Dimensions
-from pipeline.errors import InputError
 
 from . import rope
 
@@ -75,14 +75,14 @@ def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     values = values_of(config)
     for key in SIZES:
         if type(values.get(key)) is not int or not 0 < values[key] < LIMIT:
-            raise _bad(where, key, values.get(key), f"a whole number from 1 to {LIMIT - 1}")
+            raise wrong_key(where, key, values.get(key), f"a whole number from 1 to {LIMIT - 1}")
     heads, shared = values["num_attention_heads"], values["num_key_value_heads"]
     if values["hidden_size"] % heads:
-        raise _bad(where, "hidden_size", values["hidden_size"], f"a multiple of num_attention_heads = {heads}")
+        raise wrong_key(where, "hidden_size", values["hidden_size"], f"a multiple of num_attention_heads = {heads}")
     if heads % shared:
-        raise _bad(where, "num_key_value_heads", shared, f"a divisor of num_attention_heads = {heads}")
+        raise wrong_key(where, "num_key_value_heads", shared, f"a divisor of num_attention_heads = {heads}")
     if values["head_dim"] % 2:
-        raise _bad(where, "head_dim", values["head_dim"], "even: rotary positions turn pairs of numbers")
+        raise wrong_key(where, "head_dim", values["head_dim"], "even: rotary positions turn pairs of numbers")
     _check_options(values, where)
     rope.check(values, where)
     return Dimensions(
@@ -145,27 +145,27 @@ def _check_options(values: Mapping[str, Any], where: object) -> None:
     kind = values.get("model_type", "llama")
     for key in FLAGS:
         if not isinstance(values[key], bool):
-            raise _bad(where, key, values[key], "true or false")
+            raise wrong_key(where, key, values[key], "true or false")
     for key in ("attention_bias", "mlp_bias"):
         if values[key] and kind != "llama":
-            raise _bad(where, key, values[key], f"false: transformers' {kind} has no such biases")
+            raise wrong_key(where, key, values[key], f"false: transformers' {kind} has no such biases")
     epsilon = values["rms_norm_eps"]
     if type(epsilon) not in (int, float) or not 0 < epsilon < LIMIT:
-        raise _bad(where, "rms_norm_eps", epsilon, "a positive number")
+        raise wrong_key(where, "rms_norm_eps", epsilon, "a positive number")
     if values["hidden_act"] not in ("silu", "swish"):
-        raise _bad(where, "hidden_act", values["hidden_act"], "silu")
+        raise wrong_key(where, "hidden_act", values["hidden_act"], "silu")
     window = values.get("sliding_window")
     if window is not None:
-        raise _bad(
+        raise wrong_key(
             where, "sliding_window", window, "null: a window of attention is not written; no token may be cut off"
         )
     if values.get("quantization_config"):
         hint = "absent: start from the checkpoint before quantization"
-        raise _bad(where, "quantization_config", values["quantization_config"], hint)
+        raise wrong_key(where, "quantization_config", values["quantization_config"], hint)
     wanted = CLASSES[kind]
     if (values.get("architectures") or [wanted]) != [wanted]:
         hint = f'["{wanted}"]: a model with another head generates no text'
-        raise _bad(where, "architectures", values["architectures"], hint)
+        raise wrong_key(where, "architectures", values["architectures"], hint)
     _check_tokens(values, where)
 
 
@@ -176,8 +176,4 @@ def _check_tokens(values: Mapping[str, Any], where: object) -> None:
         several = stated if isinstance(stated, list) and key == "eos_token_id" else [stated]
         for token in several:
             if token is not None and (type(token) is not int or not 0 <= token < size):
-                raise _bad(where, key, token, f"a token of the vocabulary, 0 to {size - 1}")
-
-
-def _bad(where: object, key: str, value: object, wanted: str) -> InputError:
-    return InputError(f"config key {key} is {value!r}", where=where, hint=f"it must be {wanted}")
+                raise wrong_key(where, key, token, f"a token of the vocabulary, 0 to {size - 1}")

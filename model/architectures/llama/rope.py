@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import InputError
+from model.architecture import wrong_key
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 THETA = 10000.0
@@ -47,24 +47,24 @@ def check(config: Mapping[str, Any], where: object) -> None:
     """Raise InputError, naming key and value, for rotary positions that are not written here or make no sense."""
     place = _place(config)
     if not isinstance(config.get(place), Mapping | None):
-        raise _bad(where, place, config[place], "a table, or absent")
+        raise wrong_key(where, place, config[place], "a table, or absent")
     found = parameters(config)
     kind = found["rope_type"]
     if kind not in KINDS:
         hint = f"{', '.join(KINDS)}: those whose angles follow from the positions alone are written"
-        raise _bad(where, f"{place}.rope_type", kind, hint)
+        raise wrong_key(where, f"{place}.rope_type", kind, hint)
     needed, further = KINDS[kind]
     for key in ("rope_theta", *needed, *(key for key in further if key in found)):
         value: Any = found.get(key)
         if type(value) not in (int, float) or not 0 < value < LIMIT:
-            raise _bad(where, key if key in config else f"{place}.{key}", value, "a positive number")
+            raise wrong_key(where, key if key in config else f"{place}.{key}", value, "a positive number")
     if kind == "llama3" and found["low_freq_factor"] >= found["high_freq_factor"]:
-        raise _bad(where, f"{place}.low_freq_factor", found["low_freq_factor"], "less than high_freq_factor")
+        raise wrong_key(where, f"{place}.low_freq_factor", found["low_freq_factor"], "less than high_freq_factor")
     if not isinstance(found.get("truncate", True), bool):
-        raise _bad(where, f"{place}.truncate", found["truncate"], "true or false")
+        raise wrong_key(where, f"{place}.truncate", found["truncate"], "true or false")
     share = found.get("partial_rotary_factor", config.get("partial_rotary_factor", 1))
     if share != 1:
-        raise _bad(where, "partial_rotary_factor", share, "1 or absent: the whole head is turned")
+        raise wrong_key(where, "partial_rotary_factor", share, "1 or absent: the whole head is turned")
 
 
 def frequencies(config: Mapping[str, Any], width: int) -> tuple[Array, float]:
@@ -133,7 +133,3 @@ def _yarn_scale(found: Mapping[str, Any]) -> float:
 def _place(config: Mapping[str, Any]) -> str:
     """Return which of the two tables of a config counts."""
     return "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
-
-
-def _bad(where: object, key: str, value: object, wanted: str) -> InputError:
-    return InputError(f"config key {key} is {value!r}", where=where, hint=f"it must be {wanted}")

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from model.architecture import wrong_key
 from model.architectures.llama import config as llama
 from model.architectures.llama.config import ALIASES, EPSILON, HEADS, buffer_bytes, canonical_name
 from model.contract import Dimensions
-from pipeline.errors import InputError
 
 __all__ = [
     "ALIASES",
@@ -55,14 +55,14 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     """Return a config's sizes; InputError names the key for a value that no graph is written for."""
     if config.get("use_sliding_window", False) is not False:
-        raise _bad(where, "use_sliding_window", config["use_sliding_window"], f"false: {WINDOW}")
+        raise wrong_key(where, "use_sliding_window", config["use_sliding_window"], f"false: {WINDOW}")
     layers = config.get("layer_types") or []
     if set(layers) - {"full_attention"}:
-        raise _bad(where, "layer_types", layers, f'"full_attention" in every layer: {WINDOW}')
+        raise wrong_key(where, "layer_types", layers, f'"full_attention" in every layer: {WINDOW}')
     wanted = CLASSES[str(config["model_type"])]
     if (config.get("architectures") or [wanted]) != [wanted]:
         hint = f'["{wanted}"]: a model with another head generates no text'
-        raise _bad(where, "architectures", config["architectures"], hint)
+        raise wrong_key(where, "architectures", config["architectures"], hint)
     found = llama.dimensions(as_llama(config), where)
     return replace(found, parameters=sum(math.prod(shape) for shape in tensors(config).values()))
 
@@ -79,7 +79,3 @@ def tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         else:
             shapes |= {f"{name}.{part}_norm.weight": (width,) for part in "qk"}
     return shapes
-
-
-def _bad(where: object, key: str, value: object, wanted: str) -> InputError:
-    return InputError(f"config key {key} is {value!r}", where=where, hint=f"it must be {wanted}")
