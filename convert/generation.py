@@ -19,9 +19,8 @@ def written(source: Path, dims: Dimensions, *, begin: int | None, pad: int) -> d
     `begin` and `pad` are the tokenizer's tokens for settings that name none.
     """
     table = generation.stated(source)
-    where = source / (generation.FILE if (source / generation.FILE).is_file() else "config.json")
     kept = generation.kept(table)
-    generation.require_usable(kept, where)
+    generation.require_usable(kept, generation.file_of(source))
     _warn(source, table, dims.vocabulary)
     return {**kept, **generation.tokens(table, dims.vocabulary, begin=begin, pad=pad)}
 
@@ -35,14 +34,13 @@ def warn_of_ignored(source: Path) -> None:
 
 
 def _warn(source: Path, table: Mapping[str, Any], vocabulary: int) -> None:
-    own = (source / generation.FILE).is_file()
-    for name in ("config.json", *([generation.FILE] if own else [])):
+    own = generation.file_of(source).name
+    for name in dict.fromkeys(("config.json", own)):
         for token in generation.outside(checkpoint.read_object(source / name), vocabulary):
             say(f"WARNING: {name}: {token} lies outside the vocabulary of {vocabulary}: no text can hold it, and it is "
                 "not looked up")  # fmt: skip
     if not generation.ids(table.get("eos_token_id"), vocabulary):
-        name = generation.FILE if own else "config.json"
-        say(f"WARNING: {name} names no end token (eos_token_id), so no text ends before its limit, as in transformers; "
+        say(f"WARNING: {own} names no end token (eos_token_id), so no text ends before its limit, as in transformers; "
             "write one there if that is not meant")  # fmt: skip
     unused = [key for key in generation.SAMPLING if table.get(key) is not None and table.get("do_sample") is not True]
     if unused:

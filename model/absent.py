@@ -10,7 +10,6 @@ from pathlib import Path
 from pipeline.errors import InputError
 
 SUFFIXES = (".json", ".safetensors", ".txt", ".bin", ".jinja", ".md")
-PICKLED_INDEX = "pytorch_model.bin.index.json"
 ADAPTER = "adapter_config.json"
 EXPORT = "save it in PyTorch with save_pretrained, or name the checkpoint that it was made from"
 PARTS = "download all files: model.safetensors.index.json says which part holds which tensor"

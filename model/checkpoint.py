@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PICKLE, PICKLED_INDEX = "pytorch_model.bin", absent.PICKLED_INDEX
+PICKLE, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 INDEXES = (INDEX, PICKLED_INDEX)
 LFS_POINTER = b"version https://git-lfs"
 HEADER_LIMIT = 100 * 2**20  # bytes; safetensors' own limit
@@ -29,6 +29,7 @@ WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, 
 FLOATS = ("F32", "F16", "BF16")  # what float32 holds exactly
 FETCH_AGAIN = "fetch the checkpoint again"
 SAME_INDEX = "use the index that was saved with these shards, or fetch all of them again"
+TRUSTED = "convert it to safetensors, or set source.allow_pickle = true in the recipe if you trust its author"
 BELONGS = "take config.json and the weights from the same checkpoint"
 # What other files begin with: what that is, and what to do. A safetensors file begins with its header's length.
 BEGINNINGS = {
@@ -80,18 +81,13 @@ def inspect(directory: Path, *, allow_pickle: bool = False) -> Checkpoint:
     if (directory / INDEX).is_file():
         tensors, files = _sharded(directory)
         return Checkpoint(directory, config, tensors, (INDEX, *files))
-    for name in (PICKLE, PICKLED_INDEX):
+    for name, what in (
+        (PICKLE, "weights are a pickle, which can run code"),
+        (PICKLED_INDEX, "weights are pickled shards, which can run code"),
+    ):
         if (directory / name).is_file():
             if not allow_pickle:
-                hint = (
-                    "convert it to safetensors, or set source.allow_pickle = true in the recipe if you trust its author"
-                )
-                what = (
-                    "weights are a pickle, which can run code"
-                    if name == PICKLE
-                    else "weights are pickled shards, which can run code"
-                )
-                raise InputError(what, where=directory / name, hint=hint)
+                raise InputError(what, where=directory / name, hint=TRUSTED)
             refuse_pointer(directory / name)
             return Checkpoint(directory, config, None, (name,) if name == PICKLE else _pickled_shards(directory))
     raise absent.weights_missing(directory, name=WEIGHTS)

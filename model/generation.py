@@ -35,17 +35,21 @@ RANGES: Mapping[str, tuple[str, Callable[[float], bool]]] = {
 }  # what transformers finds out only while it generates
 
 
+def file_of(directory: Path) -> Path:
+    """Return the file whose settings transformers goes by: generation_config.json, or config.json without one."""
+    return directory / (FILE if (directory / FILE).is_file() else "config.json")
+
+
 def stated(directory: Path) -> dict[str, Any]:
     """Return the settings that transformers takes from a checkpoint's files; InputError for what it refuses."""
     from transformers import GenerationConfig
 
-    path = directory / FILE
-    own = path.is_file()
-    table = checkpoint.read_object(path) if own else {}
-    guard.refuse(table, path)
+    where = file_of(directory)
+    own, table = where.name == FILE, checkpoint.read_object(where)
+    if own:
+        guard.refuse(table, where)
+    _require_ids(table, where)
     source: dict[str, Any] = {} if own else {"config_file_name": "config.json", "_from_model_config": True}
-    where = path if own else directory / "config.json"
-    _require_ids(table if own else checkpoint.read_object(where), where)
     try:
         found = GenerationConfig.from_pretrained(directory, local_files_only=True, **source)
     except Exception as error:  # its validation raises whatever a value meets first

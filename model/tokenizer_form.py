@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.canonical import parse_json
+from pipeline.canonical import parse_json, read_json
 from pipeline.errors import InputError
 
 FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")  # how an added token is found in a text
@@ -23,21 +23,21 @@ Form = dict[str, Any]
 
 def read(path: Path) -> Form:
     """The form of a tokenizer.json; InputError names the part that the tokenizers library cannot read."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=path, hint="put a readable file there") from error
-    return form(content, path)
+    return _of(read_json(path), path)
 
 
 def form(content: str | bytes, where: object) -> Form:
-    """The form of a tokenizer.json's content; raises what `read` does.
+    """The form of a tokenizer.json's content; raises what `read` does."""
+    return _of(parse_json(content, where), where)
+
+
+def _of(table: Any, where: object) -> Form:
+    """The form of a parsed table.
 
     Keys: `vocabulary` (id of each token, added ones as the file states them), `merges` (each a text, in their order),
     `scores` (of a Unigram's tokens), `added` (FLAGS of each added token), `settings` (other keys of the model that are
     set), and one for each of STEPS.
     """
-    table = parse_json(content, where)
     if not isinstance(table, dict) or not isinstance(table.get("model"), dict):
         hint = "restore the file: AutoTokenizer's save_pretrained writes it"
         raise InputError("not a tokenizer's table: key model is missing", where=where, hint=hint)

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from model import checkpoint, generation, guard, tokenizer
+from model import checkpoint, generation, tokenizer
 from model.architecture import of_model_type
 from model.contract import Dimensions
 from model.settings import configuration
-from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from pipeline.recipe.recipe import LEVELS, Verify
 from verify.candidate.session import Candidate, Output, positions_of
@@ -107,16 +106,17 @@ class GraphReference(Reference):
         hint = "name the directory with the model's config.json and tokenizer with --source"
         if not (directory / "config.json").is_file():
             raise InputError("no config.json", where=directory, hint=hint)
-        found = checkpoint.read_config(directory / "config.json")
-        guard.refuse(found, directory / "config.json")
-        self._config = configuration(found, directory / "config.json")
+        path = directory / "config.json"
+        found = checkpoint.read_config(path)
+        self._config = configuration(found, path)
+        self._dimensions = of_model_type(self._config.model_type, path).config.dimensions(found, path)
         self.tokenizer: Any = tokenizer.load(directory)
         self.ends = generation.ids(generation.stated(directory).get("eos_token_id"), self.dimensions.vocabulary)
-        for path in (process.path, *candidates):
-            wrong = differing(process.sizes(path), self.dimensions)
+        for file in (process.path, *candidates):
+            wrong = differing(process.sizes(file), self.dimensions)
             if wrong is not None:
-                what = f"{path.name} {wrong} that {directory.name}/config.json states"
-                raise InputError(what, where=path, hint="name two files of one model, and its config with --source")
+                what = f"{file.name} {wrong} that {directory.name}/config.json states"
+                raise InputError(what, where=file, hint="name two files of one model, and its config with --source")
 
     @property
     def model(self) -> Any:
@@ -131,8 +131,7 @@ class GraphReference(Reference):
     @property
     def dimensions(self) -> Dimensions:
         """Sizes as the directory's config has them."""
-        path = self.directory / "config.json"
-        return of_model_type(self._config.model_type, path).config.dimensions(read_json(path), path)
+        return self._dimensions
 
     def by_entry(self) -> Array:
         """Token ids as they are numbered: bytes come first and late merges last, and no table is at hand."""

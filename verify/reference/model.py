@@ -53,7 +53,7 @@ class Reference:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            # The tokenizers library raises bare Exception, and a panic in Rust, which is none.
+            # safetensors may end in a panic in Rust, which is no Exception.
             hint = "run convert on it: it names what is wrong"
             raise InputError(f"transformers cannot load it: {said(error)}", where=directory, hint=hint) from error
         self.tokenizer: Any = tokenizer.load(directory)

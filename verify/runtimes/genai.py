@@ -64,11 +64,12 @@ def answer(task: Task, settings: Settings) -> Answers:
 
     if not (task.repository / genai_config.FILE).is_file():
         return {}
+    content = genai_config.renamed(read_json(task.repository / genai_config.FILE), task.variant)
     with tempfile.TemporaryDirectory() as scratch:
-        model = library.Model(str(_directory(task, Path(scratch))))
+        model = library.Model(str(_directory(task, content, Path(scratch))))
         tokenizer = library.Tokenizer(model)
         # genai masks this token out of a prompt, wherever it stands; 0 is its default.
-        pad = read_json(task.repository / genai_config.FILE)["model"].get("pad_token_id", 0)
+        pad = content["model"].get("pad_token_id", 0)
         room = task.questions["new_tokens"]
         groups = [
             [[int(token) for token in tokenizer.encode(text)] for text in group["texts"]]
@@ -80,12 +81,11 @@ def answer(task: Task, settings: Settings) -> Answers:
         return {"any": {"texts": texts, "strings": strings, "lengths": forced}}
 
 
-def _directory(task: Task, scratch: Path) -> Path:
+def _directory(task: Task, content: Mapping[str, Any], scratch: Path) -> Path:
     """The repository, with the configuration that the variant's own artifact has: it names one file."""
     for path in task.repository.iterdir():
         if path.name != genai_config.FILE:
             (scratch / path.name).symlink_to(path)
-    content = genai_config.renamed(read_json(task.repository / genai_config.FILE), task.variant)
     (scratch / genai_config.FILE).write_text(json.dumps(content), encoding="utf-8")
     return scratch
 
