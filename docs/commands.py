@@ -10,7 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,16 +35,22 @@ root with the environment's Python; `make help` lists the targets that do so. Ex
 
 def main() -> int:
     """Write the page, or compare it."""
-    parser = argparse.ArgumentParser(prog="python docs/commands.py", description="Write docs/commands.md.")
+    return write(PAGE, page, "python docs/commands.py")
+
+
+def write(place: Path, make: Callable[[], str], command: str) -> int:
+    """Write a page that is made from the code; with `--check` compare it, and return 1 if it is not current."""
+    name = place.relative_to(ROOT).as_posix()
+    parser = argparse.ArgumentParser(prog=command, description=f"Write {name}.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is not current")
     arguments = parser.parse_args()
-    text = page()
+    text = make()
     if not arguments.check:
-        PAGE.write_text(text, encoding="utf-8")
+        place.write_text(text, encoding="utf-8")
         return 0
-    if PAGE.read_text(encoding="utf-8") == text:
+    if place.read_text(encoding="utf-8") == text:
         return 0
-    print("docs/commands.md is not current; run: python docs/commands.py", file=sys.stderr)
+    print(f"{name} is not current; run: {command}", file=sys.stderr)
     return 1
 
 

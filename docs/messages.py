@@ -1,4 +1,4 @@
-"""python docs/messages.py [--check]: write docs/messages.md, every refusal of the project with its advice.
+"""python -m docs.messages [--check]: write docs/messages.md, every refusal of the project with its advice.
 
 Read from the code: wherever an error of pipeline/errors.py, or one that is made of it, is built. `{...}` stands for
 what is filled in. With `--check` nothing is written; exit code 1 says that the page is not current.
@@ -6,21 +6,21 @@ what is filled in. With `--check` nothing is written; exit code 1 says that the 
 
 from __future__ import annotations
 
-import argparse
 import ast
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from docs.commands import ROOT, write
+
 PAGE = ROOT / "docs" / "messages.md"
 STAGES = ("pipeline", "model", "convert", "quantize", "verify", "publish", "reconvert", "benchmarks")
 BASE = "PipelineError"
 HEAD = """# Messages
 
 Every refusal, by the file that makes it: what is wrong, and what to do. Each is printed with the place (`where`), none
-with a traceback. Made by `python docs/messages.py`; a test holds it current. Exit codes: [README](../README.md).
+with a traceback. Made by `python -m docs.messages`; a test holds it current. Exit codes: [README](../README.md).
 """
 
 Names = Mapping[str, list[tuple[int, ast.expr]]]  # what a name is given, by line
@@ -39,17 +39,7 @@ class Refusal:
 
 def main() -> int:
     """Write the page, or compare it."""
-    parser = argparse.ArgumentParser(prog="python docs/messages.py", description="Write docs/messages.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is not current")
-    arguments = parser.parse_args()
-    text = page()
-    if not arguments.check:
-        PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    print("docs/messages.md is not current; run: python docs/messages.py", file=sys.stderr)
-    return 1
+    return write(PAGE, page, "python -m docs.messages")
 
 
 def page() -> str:

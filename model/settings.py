@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model import guard
 from model.architecture import wrong_key
+from model.checkpoint import read_config
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +49,18 @@ def configuration(config: Mapping[str, Any], where: object) -> PreTrainedConfig:
         raise InputError(what, where=where, hint=HINT) from error
     result: PreTrainedConfig = own
     return result
+
+
+def load(directory: Path) -> Any:
+    """Return transformers' own model of a checkpoint, float32; InputError for a config that asks for code."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    path = directory / "config.json"
+    own = configuration(read_config(path), path)
+    return AutoModelForCausalLM.from_pretrained(
+        directory, config=own, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
 
 
 def _refuse_foreign(config: Mapping[str, Any], kind: type[PreTrainedConfig], where: object) -> None:

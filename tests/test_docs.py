@@ -25,7 +25,7 @@ def test_every_command_is_on_the_page() -> None:
 
 
 def test_the_page_of_messages_is_current() -> None:
-    command = [sys.executable, "docs/messages.py", "--check"]
+    command = [sys.executable, "-m", "docs.messages", "--check"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
 

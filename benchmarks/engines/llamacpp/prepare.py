@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from model import settings
 from model.architecture import of_model_type
-from model.checkpoint import read_config
-from model.settings import configuration
 
 BASE: str | None = "f32"
 TOOLS = ("llama-cpp-python", "gguf", "transformers", "torch")
@@ -40,13 +39,8 @@ def write(source: Path, path: Path) -> None:
     ValueError for a model that llama.cpp's graph does not compute, or that nobody has said how to write.
     """
     import gguf
-    import torch
-    from transformers import AutoModelForCausalLM
 
-    own_config = configuration(read_config(source / "config.json"), source / "config.json")  # it may ask for no code
-    model = AutoModelForCausalLM.from_pretrained(
-        source, config=own_config, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
+    model = settings.load(source)
     config = model.config.to_dict()
     own = of_model_type(config["model_type"], source / "config.json")
     if own.gguf is None:

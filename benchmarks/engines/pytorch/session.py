@@ -8,21 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache, StaticCache
+from transformers import DynamicCache, StaticCache
 
 from benchmarks.engine import Array, Runner
-from model.checkpoint import read_config
-from model.settings import configuration
+from model import settings
 
 
 def load(path: Path, name: str, threads: int) -> Runner:
     """The model, its forward pass compiled for any length if asked for."""
     torch.set_num_threads(threads)
-    config = configuration(read_config(path / "config.json"), path / "config.json")  # it may ask for no code
-    model = AutoModelForCausalLM.from_pretrained(
-        path, config=config, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
-    return PyTorchRunner(model.eval(), compiled=name == "compiled")
+    return PyTorchRunner(settings.load(path).eval(), compiled=name == "compiled")
 
 
 class PyTorchRunner:
