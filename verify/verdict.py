@@ -11,6 +11,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import did_you_mean
 from verify.check import Check, Measure, load
+from verify.interop.figures import of_runtimes
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ def require_tolerances(
     """
     for check, figures in recipe.tolerances.items():
         for figure in figures:
-            if check in modules and figure not in modules[check].TOLERATED:
+            known = {*modules[check].TOLERATED, *of_runtimes(check)} if check in modules else {figure}
+            if figure not in known:
                 where = f"{recipe.path}: tolerances.{check}"
-                hint = did_you_mean(figure, modules[check].TOLERATED)
+                hint = did_you_mean(figure, sorted(known))
                 raise RecipeError(f"{check} measures no {figure!r}", where=where, hint=hint)
     for check, module in modules.items():
         for figure, side in module.TOLERATED.items():
@@ -81,7 +83,7 @@ def judge(recipe: Recipe, check: str, variant: str, measure: Measure, *, allowan
     if not measure.judged:
         return Judged(measure, None, upper=True, passed=counts, reason="")
     if not _bounded(recipe, check, measure.name, variant):
-        upper = load(check).TOLERATED[measure.name] == "max"
+        upper = load(check).TOLERATED.get(measure.name, "max") == "max"  # runtimes' own figures are bounded above
         return Judged(measure, None, upper, passed=False, reason="")
     limit = recipe.limit(check, measure.name, variant)
     beyond = measure.value - limit.bound if limit.upper else limit.bound - measure.value

@@ -189,6 +189,7 @@ def test_a_malformed_answer_is_a_failure_that_the_stage_reports(parts: dict[str,
     runtime: Any = SimpleNamespace(name="made", module=SimpleNamespace(PARTS=("texts", "strings")))
     recipe = read_recipe(EMBEDDED)
     target, judgement = Target("q8", Path("model.onnx")), Judgement(ASKED, NOBODY, 0.1)
-    (result,) = run_runtimes._judged(recipe, runtime, target, {"any": parts}, judgement)
+    reply = run_runtimes._Reply({"any": parts})
+    (result,) = run_runtimes._judged(recipe, runtime, target, reply, judgement)
     assert "its answer is malformed: " in str(result.failure)
     assert (result.measures, result.passed) == ((), False)

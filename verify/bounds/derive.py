@@ -65,10 +65,14 @@ def _runs(network: Network, known: Mapping[str, Formats]) -> Derivations:
         f"{sums}; compared in the graph without its roundings of activations. Dynamic int8 with one scale per tensor "
         "is off by hundreds of times that"
     )
+    beside = (
+        f"{sums}; a runtime beside onnxruntime on this machine, the same graph without its roundings of activations"
+    )
     return {
         ("logits", "max_abs"): _derivation({"fp32": logits}, sums),
         ("logits", "batch_dependence"): _derivation(dict.fromkeys(known, logits), plain),
         ("logits", "on_demand"): _derivation(dict.fromkeys(known, logits), plain),
+        ("logits", "unrounded_max_abs"): _derivation(dict.fromkeys(known, logits), beside),
         ("cache", "max_abs"): _derivation({"fp32": logits}, sums),
         ("cache", "self_max_abs"): _derivation(dict.fromkeys(exact, logits), sums),
         ("cache", "present_max_abs"): _derivation({"fp32": cached}, _cached_sums(network)),

@@ -25,16 +25,6 @@ from verify.scoring.decoding import ReferenceDecoder, draw_margin, sequence_scor
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
 
-# Figures with a tolerance in the recipe, by part: what a recipe that runs a runtime with this part must bound.
-FIGURES = {
-    "texts": (("logits", "max_abs"), ("generation", "greedy_near_ties")),
-    "strings": (),
-    "sampling": (("logits", "max_abs"), ("generation", "sampling_near_ties")),
-    "beams": (("logits", "max_abs"), ("generation", "beam_near_ties")),
-    "passes": (("logits", "max_abs"), ("cache", "max_abs")),
-    "spread": (("cache", "self_max_abs"),),
-    "lengths": (("logits", "max_abs"), ("cache", "max_abs")),
-}
 Found = dict[str, list[Measure]]  # by check
 
 

@@ -12,7 +12,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.runtimes import Runtimes
 from pipeline.typed import build, did_you_mean
-from verify.interop.comparator import FIGURES
+from verify.interop.figures import FIGURES
 from verify.interop.lengths import name_of
 from verify.interop.questions import Questions
 from verify.interop.runtime import Missing, Runtime, load

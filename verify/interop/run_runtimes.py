@@ -19,10 +19,12 @@ from pipeline.recipe.runtimes import Extent, Runtimes
 from pipeline.variants import model_file
 from verify.check import Measure
 from verify.checks.tokenizer import beside
+from verify.interop import unrounded
 from verify.interop.comparator import Judgement
 from verify.interop.planned import NotRun, Planned, not_run
 from verify.interop.questions import BATCH, Questions, ask_reference
-from verify.interop.runtime import Answers, Bounds, RuntimeFailure, Task
+from verify.interop.runtime import Answers, Ask, Bounds, RuntimeFailure, Task
+from verify.interop.unrounded import Unrounded
 from verify.reference.corpus import Corpus
 from verify.run_checks import AT_A_TIME, Target, interval
 from verify.sandbox.launch import end_children
@@ -33,7 +35,8 @@ if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
 
 SHARES = ("greedy_near_ties", "sampling_near_ties")  # of steps; the recipe's bound is for a larger sample than this one
-Reply = Answers | RuntimeFailure
+PLACES = {"lengths": "long prompts", unrounded.PART: "without roundings"}  # parts with figures of their own
+MALFORMED = (ArithmeticError, LookupError, TypeError, ValueError)  # what reading an answer raises that is none
 
 
 @dataclass
@@ -73,15 +76,27 @@ def ask(
     outcome.not_run += not_run(runtimes, table, targets, questions)
     count = len(ready) * len(targets)
     nested = threading.current_thread() is not threading.main_thread()  # verify.faults' threads: it shows its own
-    with tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval(), disable=nested) as progress:
-        inquiry = _Inquiry(targets, questions.asked(), table, progress)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        tqdm(total=count, unit=" variants", dynamic_ncols=True, mininterval=interval(), disable=nested) as progress,
+    ):
+        inquiry = _Inquiry(targets, questions, table, progress, Path(scratch))
         for runtime, found in inquiry.answers(ready):
-            for target, answers in found:
+            for target, reply in found:
                 error = recipe.limit("logits", "max_abs", target.variant).bound
                 rows = getattr(runtime.settings, "rows", None)
                 judgement = Judgement(questions, reference, error, runtime.module.UNREADABLE, rows)
-                outcome.results += _judged(recipe, runtime, target, answers, judgement)
+                outcome.results += _judged(recipe, runtime, target, reply, judgement)
     return outcome
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """What a runtime answered about one candidate, and about it without its roundings where it has that part."""
+
+    answers: Answers | RuntimeFailure
+    plain: Unrounded | None = None
+    about_plain: Answers | RuntimeFailure | None = None  # None: the candidate itself rounds nothing
 
 
 @dataclass(frozen=True)
@@ -89,35 +104,56 @@ class _Inquiry:
     """The same questions to several runtimes, AT_A_TIME of them at a time."""
 
     targets: Sequence[Target]
-    asked: Mapping[str, Any]
+    questions: Questions
     table: Runtimes
     progress: Any
+    scratch: Path
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def answers(self, runtimes: Sequence[Planned]) -> Iterator[tuple[Planned, list[tuple[Target, Reply]]]]:
+    def answers(self, runtimes: Sequence[Planned]) -> Iterator[tuple[Planned, list[tuple[Target, _Reply]]]]:
         """The runtimes in order, each with its answers about every target."""
+        plain = self._unrounded() if any(unrounded.PART in runtime.module.PARTS for runtime in runtimes) else {}
         with ThreadPoolExecutor(AT_A_TIME) as threads:
             try:
-                yield from zip(runtimes, threads.map(lambda runtime: list(self._of(runtime)), runtimes), strict=True)
+                found = threads.map(lambda runtime: list(self._of(runtime, plain)), runtimes)
+                yield from zip(runtimes, found, strict=True)
             except BaseException:
                 self.stopped.set()
                 end_children()  # nobody will read what they are at, and it may take `timeout_s` yet
                 raise
 
-    def _of(self, runtime: Planned) -> Iterator[tuple[Target, Reply]]:
-        bounds = Bounds(self.table.timeout_s, self.table.memory_gb)
-        with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, bounds) as ask:
+    @property
+    def _bounds(self) -> Bounds:
+        return Bounds(self.table.timeout_s, self.table.memory_gb)
+
+    def _unrounded(self) -> Mapping[str, Unrounded]:
+        self.progress.set_description_str("without roundings: onnxruntime", refresh=False)
+        repository = assemble(self.targets, self.scratch / "model")
+        return unrounded.prepare(self.targets, repository, self.questions.lengths, self._bounds, self.scratch)
+
+    def _of(self, runtime: Planned, plain: Mapping[str, Unrounded]) -> Iterator[tuple[Target, _Reply]]:
+        asked = self.questions.asked()
+        with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, self._bounds) as ask:
             repository = assemble(self.targets, Path(scratch) / "model")
             for target in self.targets:
                 if self.stopped.is_set():
                     return
                 self.progress.set_description_str(f"{runtime.name}: {target.variant}", refresh=False)
                 extent = partial(self.table.extent, runtime.name, target.variant)
-                try:
-                    yield target, ask(Task(repository, target.variant, self.asked, extent))
-                except RuntimeFailure as failure:
-                    yield target, failure
+                answers = _reply(ask, Task(repository, target.variant, asked, extent))
+                own = plain[target.variant] if unrounded.PART in runtime.module.PARTS else None
+                second = None
+                if own is not None and own.repository is not None and not isinstance(answers, RuntimeFailure):
+                    second = _reply(ask, own.task(target.variant, asked, extent))
+                yield target, _Reply(answers, own, second)
                 self.progress.update()
+
+
+def _reply(ask: Ask, task: Task) -> Answers | RuntimeFailure:
+    try:
+        return ask(task)
+    except RuntimeFailure as failure:
+        return failure
 
 
 def assemble(targets: Sequence[Target], directory: Path) -> Path:
@@ -132,42 +168,82 @@ def assemble(targets: Sequence[Target], directory: Path) -> Path:
     return directory
 
 
-def _judged(recipe: Recipe, runtime: Planned, target: Target, answers: Reply, judgement: Judgement) -> list[Result]:
+def _judged(recipe: Recipe, runtime: Planned, target: Target, reply: _Reply, judgement: Judgement) -> Iterator[Result]:
     """A result for each configuration and check, or one failure that says why there are none."""
-    variant, name = target.variant, runtime.name
-    if isinstance(answers, RuntimeFailure):
-        return [Result(variant, "generation", "any", (), str(answers), runtime=name)]
-    results = []
-    for configuration, parts in answers.items():
+    failed = partial(_failed, runtime.name, target.variant)
+    if isinstance(reply.answers, RuntimeFailure):
+        yield failed("generation", "any", reply.answers)
+        return
+    for configuration, parts in reply.answers.items():
         if isinstance(parts, RuntimeFailure):
-            results.append(Result(variant, "generation", configuration, (), str(parts), runtime=name))
+            yield failed("generation", configuration, parts)
             continue
-        own = replace(judgement, extent=recipe.verify.runtimes.extent(name, variant, configuration))
-        found: dict[tuple[str, str], list[Measure]] = {}
+        extent = recipe.verify.runtimes.extent(runtime.name, target.variant, configuration)
         try:
-            for part in _asked(runtime.module.PARTS, own.extent):
-                for check, measures in own.judge(part, parts[part]).items():
-                    found.setdefault((check, _place(configuration, part)), []).extend(measures)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            reason = f"its answer is malformed: {type(error).__name__}: {error}"
-            results.append(Result(variant, "generation", configuration, (), reason, runtime=name))
+            found = _found(runtime, parts, replace(judgement, extent=extent), configuration)
+        except MALFORMED as error:
+            yield failed("generation", configuration, error)
             continue
         for (check, place), measures in found.items():
-            judged = tuple(_held(recipe, check, variant, measure) for measure in measures)
-            results.append(Result(variant, check, place, judged, runtime=name))
-    return results
+            judged = tuple(_held(recipe, check, target.variant, measure) for measure in measures)
+            yield Result(target.variant, check, place, judged, runtime=runtime.name)
+        if reply.plain is not None and extent.longest:
+            place = _place(configuration, unrounded.PART)
+            try:
+                measure = _plainly(reply.plain, reply.about_plain, parts, configuration, extent)
+            except (RuntimeFailure, *MALFORMED) as error:
+                yield failed(unrounded.CHECK, place, error)
+                continue
+            judged = (_held(recipe, unrounded.CHECK, target.variant, measure),)
+            yield Result(target.variant, unrounded.CHECK, place, judged, runtime=runtime.name)
+
+
+def _failed(runtime: str, variant: str, check: str, place: str, error: Exception) -> Result:
+    """Return the failure of a configuration: the runtime's own, or an answer that cannot be read."""
+    malformed = f"its answer is malformed: {type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, RuntimeFailure) else malformed
+    return Result(variant, check, place, (), reason, runtime=runtime)
+
+
+def _found(
+    runtime: Planned, parts: Mapping[str, Any], judgement: Judgement, configuration: str
+) -> dict[tuple[str, str], list[Measure]]:
+    """Measures by check and place; raises what a malformed answer raises."""
+    found: dict[tuple[str, str], list[Measure]] = {}
+    for part in _asked(runtime.module.PARTS, judgement.extent):
+        for check, measures in judgement.judge(part, parts[part]).items():
+            found.setdefault((check, _place(configuration, part)), []).extend(measures)
+    return found
+
+
+def _plainly(
+    plain: Unrounded,
+    about_plain: Answers | RuntimeFailure | None,
+    parts: Mapping[str, Any],
+    configuration: str,
+    extent: Extent,
+) -> Measure:
+    """The answers without roundings beside onnxruntime's; raises RuntimeFailure, and what malformed answers raise."""
+    if about_plain is None:
+        return unrounded.measure(plain, parts["lengths"], extent)
+    if isinstance(about_plain, RuntimeFailure):
+        raise about_plain
+    own = about_plain[configuration]
+    if isinstance(own, RuntimeFailure):
+        raise own
+    return unrounded.measure(plain, own["lengths"], plain.extent(lambda _: extent)(configuration))
 
 
 def _asked(parts: Sequence[str], extent: Extent) -> list[str]:
     """Return the parts of the questions that were asked: with no text to continue, the texts were not."""
-    return [part for part in parts if part != "texts" or extent.texts]
+    return [part for part in parts if part != unrounded.PART and (part != "texts" or extent.texts)]
 
 
 def _place(configuration: str, part: str) -> str:
     """Return what the report calls the level: long prompts have figures of their own."""
-    if part != "lengths":
+    if part not in PLACES:
         return configuration
-    return "long prompts" if configuration == "any" else f"{configuration}, long prompts"
+    return PLACES[part] if configuration == "any" else f"{configuration}, {PLACES[part]}"
 
 
 def _held(recipe: Recipe, check: str, variant: str, measure: Measure) -> Judged:

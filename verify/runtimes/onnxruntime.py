@@ -66,7 +66,10 @@ def running(settings: Settings, bounds: Bounds) -> Running:
 
 
 def answer(task: Task, settings: Settings) -> Answers:
-    """Logits of the batch, whole and as a last step after a cache, for each level and number of threads."""
+    """Logits of the batch, whole and as a last step after a cache, for each level and number of threads; of prompts.
+
+    Questions without a batch are of prompts alone.
+    """
     answers: dict[str, dict[str, Any]] = {}
     first: dict[str, Array] | None = None
     for level in settings.levels:
@@ -74,9 +77,11 @@ def answer(task: Task, settings: Settings) -> Answers:
             name = "enable_all" if level == "all" else level if level == "disable_all" else f"enable_{level}"
             place = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
             candidate = Candidate(task.repository / model_file(task.variant), name, threads=threads)
-            own = _passes(candidate, task.questions["batch"])
-            first = first or own
-            parts = {"passes": own, "spread": [(own[key], first[key]) for key in own]}
+            parts: dict[str, Any] = {}
+            if "batch" in task.questions:
+                own = _passes(candidate, task.questions["batch"])
+                first = first or own
+                parts = {"passes": own, "spread": [(own[key], first[key]) for key in own]}
             parts["lengths"] = [
                 lengths.answer(question, task.questions["end"] or 0, partial(_forward, candidate))
                 for question in task.lengths(place)

@@ -26,7 +26,7 @@ from verify.reference.corpus import Batch
 from verify.runtimes import onnxruntime
 from verify.sandbox.isolated import isolated
 
-PARTS = onnxruntime.PARTS
+PARTS = (*onnxruntime.PARTS, "unrounded")
 UNREADABLE = onnxruntime.UNREADABLE
 WITHOUT_FLOAT16 = "arm64"  # Armv8.0: Cortex-A53 to A73, with no arithmetic in float16
 ILLEGAL = (
@@ -113,17 +113,23 @@ def _ask_all(asks: Mapping[str, Ask], task: Task, settings: Settings) -> Answers
     """The answers of every set; one that dies or is late leaves the others'."""
     answers: dict[str, Mapping[str, Any] | RuntimeFailure] = {}
     without = unsupported(task.repository / model_file(task.variant), settings)
-    asked = task.questions["batch"]
-    ids, mask = np.asarray(asked["ids"], np.int64), np.asarray(asked["mask"], np.int64)
-    batch = Batch(ids, mask, positions_of(mask)).first(settings.rows)
-    rest = {key: task.questions[key] for key in ("lengths", "end")}
-    task = replace(task, questions={"batch": {"ids": batch.ids, "mask": batch.mask}, **rest})
+    task = replace(task, questions=_fewer(task.questions, settings.rows))
     for name, ask in asks.items():
         try:
             answers |= {} if name in without else ask(task)
         except RuntimeFailure as failure:
             answers[name] = failure
     return answers
+
+
+def _fewer(questions: Mapping[str, Any], rows: int | None) -> dict[str, Any]:
+    """Return what a process is asked: prompts, and the batch's first rows where there is a batch."""
+    asked = {key: questions[key] for key in ("lengths", "end")}
+    if "batch" not in questions:
+        return asked
+    ids, mask = (np.asarray(questions["batch"][key], np.int64) for key in ("ids", "mask"))
+    batch = Batch(ids, mask, positions_of(mask)).first(rows)
+    return {**asked, "batch": {"ids": batch.ids, "mask": batch.mask}}
 
 
 def answer(task: Task, own: Own) -> Answers:

@@ -25,7 +25,7 @@ from verify.runtimes.browser.adapter import Adapter
 from verify.runtimes.browser.driver import GRAPHICS, VARIABLE, Browser, find
 from verify.runtimes.browser.server import PACKAGES
 
-PARTS = ("texts", "strings", "lengths")
+PARTS = ("texts", "strings", "lengths", "unrounded")
 UNREADABLE = None  # a string of JavaScript holds any text
 HERE = Path(__file__).resolve().parent
 # The builds of onnxruntime-web: the one that Transformers.js loads by itself, and the one that a page may name instead.

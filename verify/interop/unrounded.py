@@ -1,0 +1,126 @@
+"""Ask a runtime about the graph without its roundings, and hold it to what onnxruntime says here about the same graph.
+
+A quantized file may differ from PyTorch by its quantization, and what one provider computes wrongly hides in that.
+Beside onnxruntime's answers about the same file it would not, but where activations are rounded, two right programs
+differ by flipped roundings (docs/decisions/0022). Without them they differ by the order of float32 sums alone. So a
+runtime with kernels of its own has the part "unrounded": it reads the shortest prompt alone, and the tokens after it,
+in the file without its roundings, and is held to the bounds of float32. One pass of many tokens and some of one run
+every kernel; other lengths are asked of fp32, whose graph is the same but for the products. A file that rounds nothing
+is not asked about twice: of it all answers are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.external_data_helper import load_external_data_for_model
+
+from pipeline.recipe.runtimes import Extent
+from pipeline.variants import model_file
+from verify.candidate.session import Candidate, positions_of
+from verify.candidate.unrounded import remove_rounding
+from verify.check import Measure
+from verify.interop import figures
+from verify.interop.lengths import Lengths
+from verify.interop.likeliest import best_of
+from verify.interop.runtime import Answers, Ask, Bounds, RuntimeFailure, Task, shortest
+from verify.run_checks import Target
+from verify.sandbox.isolated import isolated
+
+PART = figures.UNROUNDED
+((CHECK, FIGURE),) = figures.FIGURES[PART]
+LEVEL = "enable_all"
+
+
+@dataclass(frozen=True)
+class Unrounded:
+    """One candidate without its roundings: the repository that holds it, and onnxruntime's answers about it here."""
+
+    repository: Path | None  # None: the file itself rounds nothing
+    answers: Lengths | RuntimeFailure
+    longest: int  # tokens of the prompt that is asked
+
+    def extent(self, whole: Callable[[str], Extent]) -> Callable[[str], Extent]:
+        """Return which of the prompts that a configuration is asked are asked: the shortest, alone, and no text."""
+        return partial(shortest, whole, self.longest)
+
+    def task(self, variant: str, asked: Mapping[str, Any], whole: Callable[[str], Extent]) -> Task:
+        """Return the questions. Only for a file that rounds."""
+        if self.repository is None:
+            raise ValueError(f"{variant} rounds nothing")
+        questions = {key: value for key, value in asked.items() if key != "batch"}
+        return Task(self.repository, variant, {**questions, "groups": [], "strings": []}, self.extent(whole))
+
+
+def prepare(
+    targets: Sequence[Target], repository: Path, lengths: Lengths, bounds: Bounds, scratch: Path
+) -> dict[str, Unrounded]:
+    """Write each candidate of a repository without its roundings to another one, and let onnxruntime answer.
+
+    The answers, float32 [context, vocabulary] of each candidate, lie in `scratch`: they may be larger than the model.
+    """
+    own = scratch / "unrounded"
+    (own / "onnx").mkdir(parents=True)
+    for path in repository.iterdir():
+        if path.is_file():
+            (own / path.name).symlink_to(path.resolve())
+    with isolated(__name__, LEVEL, bounds) as ask:
+        return {target.variant: _prepared(target, own, lengths, ask, scratch) for target in targets}
+
+
+def _prepared(target: Target, repository: Path, lengths: Lengths, ask: Ask, scratch: Path) -> Unrounded:
+    rounds = _write(target.path, repository / model_file(target.variant))
+    place, longest = (repository if rounds else None), min(rows[0] for rows in lengths.prompts)
+    try:
+        found = ask(Task(repository, target.variant, {"text": lengths.text}, _everything))["any"]
+    except RuntimeFailure as failure:
+        return Unrounded(place, failure, longest)
+    if isinstance(found, RuntimeFailure):
+        return Unrounded(place, found, longest)
+    stored = scratch / f"{target.variant}.npy"
+    np.save(stored, found["logits"])
+    logits = np.load(stored, mmap_mode="r")
+    return Unrounded(place, replace(lengths, logits=logits, best=best_of(logits)), longest)
+
+
+def _write(source: Path, path: Path) -> bool:
+    """Write a candidate without its roundings; link it, and return False, if it has none."""
+    model = onnx.load(source, load_external_data=False)
+    rounds = remove_rounding(model, source.parent)
+    if rounds:
+        load_external_data_for_model(model, str(source.parent))  # one file, wherever the candidate's numbers lie
+        path.write_bytes(model.SerializeToString())
+    else:
+        path.symlink_to(source.resolve())
+    return rounds
+
+
+def answer(task: Task, level: str) -> Answers:
+    """Read the whole text in one pass: `logits` float32 [context, vocabulary]. Runs in a process of its own."""
+    ids = np.asarray(task.questions["text"], np.int64)[None]
+    mask = np.ones_like(ids)
+    candidate = Candidate(task.repository / model_file(task.variant), level)
+    return {"any": {"logits": candidate.forward(ids, mask, positions_of(mask)).logits[0]}}
+
+
+def _everything(_configuration: str) -> Extent:
+    return Extent()
+
+
+def measure(own: Unrounded, answer: Sequence[Any], asked: Extent) -> Measure:
+    """Return the largest difference of a pass, or of the steps after it.
+
+    Raises RuntimeFailure where onnxruntime had no answers, and what a malformed answer raises.
+    """
+    if isinstance(own.answers, RuntimeFailure):
+        raise own.answers
+    found = [entry for entries in own.answers.measures(answer, asked).values() for entry in entries]
+    worst = max(found, key=lambda entry: entry.value)
+    detail = f"beside onnxruntime on this machine, same graph; {worst.detail}"
+    return replace(worst, name=FIGURE, compared=sum(entry.compared for entry in found), detail=detail)
