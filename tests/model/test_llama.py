@@ -217,7 +217,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "bias": ({"model_type": "mistral", "sliding_window": None, "attention_bias": True}, "attention_bias is True"),
     "flag": ({"mlp_bias": "no"}, "mlp_bias is 'no'"),
     "epsilon": ({"rms_norm_eps": 0}, "rms_norm_eps is 0"),
-    "end": ({"eos_token_id": [89, 90]}, "eos_token_id is 90"),
+    "end": ({"eos_token_id": [89, "88"]}, "eos_token_id is '88'"),
+    "padding": ({"pad_token_id": 90}, "pad_token_id is 90"),
     "head": ({"architectures": ["LlamaForSequenceClassification"]}, "architectures is ['LlamaForSeq"),
     "quantized": ({"quantization_config": {"quant_method": "awq"}}, "quantization_config is"),
 }
@@ -230,6 +231,16 @@ def test_configuration_is_refused_by_key_and_value(changes: dict[str, Any], what
     with pytest.raises(InputError, match=r"config\.json") as error:
         own.dimensions(config, "config.json")
     assert what in error.value.what
+
+
+def test_token_ids_outside_the_vocabulary_are_refused_where_transformers_refuses_them_alone() -> None:
+    def loads(**changes: Any) -> Any:
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**SIZES | changes))
+
+    for changes in ({"eos_token_id": [89, 90]}, {"bos_token_id": -1, "pad_token_id": -1}):
+        assert llama.dimensions({**SIZES, **changes}, "config.json").vocabulary == loads(**changes).vocab_size
+    with pytest.raises(AssertionError, match="Padding_idx"):
+        loads(pad_token_id=90)
 
 
 def test_sizes_left_to_defaults_are_those_of_transformers() -> None:

@@ -170,10 +170,14 @@ def _check_options(values: Mapping[str, Any], where: object) -> None:
 
 
 def _check_tokens(values: Mapping[str, Any], where: object) -> None:
+    """Refuse what is no token id. One outside the vocabulary is left out (model/generation) where a model loads."""
     size = values["vocab_size"]
     for key in TOKENS:
         stated = values.get(key)
         several = stated if isinstance(stated, list) and key == "eos_token_id" else [stated]
         for token in several:
-            if token is not None and (type(token) is not int or not 0 <= token < size):
+            if token is not None and type(token) is not int:
                 raise wrong_key(where, key, token, f"a token of the vocabulary, 0 to {size - 1}")
+    padding = values.get("pad_token_id")
+    if padding is not None and not -size <= padding < size:  # PyTorch's embedding, which is told of it, refuses others
+        raise wrong_key(where, "pad_token_id", padding, f"a token of the vocabulary, 0 to {size - 1}, or absent")
