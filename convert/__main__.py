@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None) -> int:
     from convert import source  # after parsing, so that --help is instant
 
     origin = source.resolve(recipe, arguments.source, arguments.commit, home / "source")
-    made = _model(recipe, origin, home / "fp32")
+    place = source.place_of(recipe, arguments.source, origin.manifest.source["commit"])
+    with source.named(origin.path, place):
+        made = _model(recipe, origin, home / "fp32")
     print(made.path)
     return PASSED
 

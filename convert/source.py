@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pipeline.artifact import store
 from pipeline.artifact.manifest import FileEntry, Manifest
 from pipeline.canonical import file_digest
 from pipeline.command import say
-from pipeline.errors import InputError, RecipeError
+from pipeline.errors import InputError, PipelineError, RecipeError
 from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
 
@@ -46,6 +47,24 @@ def resolve(recipe: Recipe, directory: Path | None, commit: str | None, target: 
         hint = "leave --commit out, or name a source on the Hub"
         raise RecipeError("a directory has no commits", where="--commit", hint=hint)
     return _from_directory(recipe, directory, patterns(recipe), target)
+
+
+@contextlib.contextmanager
+def named(copy: Path, place: str) -> Iterator[None]:
+    """Let what is refused about the copy of a source name the source itself, where its owner can mend it."""
+    try:
+        yield
+    except PipelineError as error:
+        inside = error.where.removeprefix(str(copy))
+        if inside != error.where:
+            error.where = f"{place}{inside}"
+        raise
+
+
+def place_of(recipe: Recipe, directory: Path | None, commit: str | None) -> str:
+    """Return what a user knows the source by: its directory, or the repository and the commit."""
+    own = directory or (recipe.source.path and recipe.path.parent / recipe.source.path)
+    return str(own) if own else f"{recipe.source.repository}@{commit}"
 
 
 def patterns(recipe: Recipe) -> list[str]:
@@ -82,7 +101,9 @@ def _from_hub(recipe: Recipe, commit: str | None, patterns: list[str], target: P
     say(f"source: downloading {repository}@{commit}")
     with store.staging(target) as staged:
         hub.download(repository, commit, patterns, staged)
-        return store.seal(staged, target, _complete(wanted, *_inspect(recipe, staged)))
+        with named(staged, place_of(recipe, None, commit)):
+            found = _inspect(recipe, staged)
+        return store.seal(staged, target, _complete(wanted, *found))
 
 
 def _from_directory(recipe: Recipe, directory: Path, patterns: list[str], target: Path) -> store.Artifact:
@@ -97,7 +118,8 @@ def _from_directory(recipe: Recipe, directory: Path, patterns: list[str], target
         for name in names:
             (staged / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(directory / name, staged / name)
-        _inspect(recipe, staged)  # what is kept is what was checked, even if the directory changed meanwhile
+        with named(staged, str(directory)):
+            _inspect(recipe, staged)  # what is kept is what was checked, even if the directory changed meanwhile
         return store.seal(staged, target, wanted)
 
 

@@ -54,6 +54,7 @@ def refuse(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str])
         assert out == ""
         assert "error: " in err
         assert "  where: " in err
+        assert f"  where: {tmp_path / 'build'}" not in err  # the user has no copy to mend
         assert "  to do: " in err
         assert "Traceback" not in err
         assert not (tmp_path / "build" / "tiny" / "fp32").exists()
