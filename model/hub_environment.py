@@ -1,8 +1,9 @@
-"""Refuse what the environment tells the Hub's client and it cannot use, before that client is imported."""
+"""What the environment tells the Hub's client: what it cannot use is refused, before that client is imported."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.errors import RecipeError
@@ -32,6 +33,16 @@ def check() -> None:
         if not all("!" <= letter <= "~" for letter in token):
             hint = f"copy the token again: it is ASCII letters, digits and _; or unset {name}"
             raise RecipeError("the token holds characters that no request can carry", where=name, hint=hint)
+
+
+def token_at_hand() -> str | None:
+    """Return the token of the environment, or the one that a login stored in a file; nobody is asked for one."""
+    from huggingface_hub.constants import HF_TOKEN_PATH
+
+    stored = Path(HF_TOKEN_PATH)
+    named = (os.environ.get(name, "").strip() for name in TOKENS)
+    kept = stored.read_text(encoding="utf-8", errors="replace").strip() if stored.is_file() else ""
+    return next(filter(None, (*named, kept)), None)
 
 
 def _require_address(name: str, value: str, schemes: tuple[str, ...], hint: str) -> None:

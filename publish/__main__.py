@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None) -> int:
     from publish import check
     from publish.hub import Hub
 
-    api = Hub()
+    api = Hub(offline=arguments.offline)
     if arguments.check is not None:
         return check.check(api, arguments.check, arguments.public_key)
     recipe = read_recipe(arguments.recipe)

@@ -16,7 +16,7 @@ import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from model import hub_client
+from model import hub_client, hub_environment
 from pipeline.command import say
 from pipeline.errors import InputError, PipelineError, UnavailableError
 from publish.plan import HubFile
@@ -64,16 +64,16 @@ class Head:
 
 
 class Hub:
-    """One Hub, asked with one token (None: as anybody). Reading is tried again after a failure of the network."""
+    """One Hub, asked with one token (None: as anybody), which `offline` asks nobody for. Failed reads are retried."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, offline: bool = False) -> None:
         self.endpoint = huggingface_hub.constants.ENDPOINT
         self.token: str | None = None
         hub_client.use(PATIENCE)
         # By LFS, wherever hf-xet is installed: docs/decisions/0024-hub-client.md. The client reads this at each upload.
         huggingface_hub.constants.HF_HUB_DISABLE_XET = True
         with self._failures("the token"):  # that of a trusted publisher (OIDC) is asked for
-            self.token = huggingface_hub.get_token()
+            self.token = hub_environment.token_at_hand() if offline else huggingface_hub.get_token()
         self._api = HfApi(endpoint=self.endpoint, token=self.token or False)
 
     def namespace(self) -> str:

@@ -235,7 +235,8 @@ def test_configuration_is_refused_by_key_and_value(changes: dict[str, Any], what
 
 def test_token_ids_outside_the_vocabulary_are_refused_where_transformers_refuses_them_alone() -> None:
     def loads(**changes: Any) -> Any:
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**SIZES | changes))
+        stated: dict[str, Any] = SIZES | changes
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**stated))
 
     for changes in ({"eos_token_id": [89, 90]}, {"bos_token_id": -1, "pad_token_id": -1}):
         assert llama.dimensions({**SIZES, **changes}, "config.json").vocabulary == loads(**changes).vocab_size

@@ -127,6 +127,12 @@ CASES: dict[str, tuple[Change, str]] = {
 }
 
 
+def test_offline_asks_nobody_for_a_trusted_publishers_token(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "someone/small")
+    monkeypatch.setenv("HF_OIDC_ID_TOKEN", "an identity")
+    assert "the Hub was not asked" in offline(build)
+
+
 def test_own_prompts_are_published_when_asked_to(build: Build) -> None:
     other_report(prompts=PROMPTS)(build)
     found = Publisher(build, "someone/small")("--offline", "--own-prompts", code=0)
