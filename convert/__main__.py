@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from model.checkpoint import read_config
 from model.contract import Dimensions
 from pipeline import command, variants
 from pipeline.artifact import store
-from pipeline.artifact.manifest import Manifest
+from pipeline.artifact.manifest import WARNINGS, Manifest
 from pipeline.command import say
 from pipeline.errors import PASSED, RecipeError
 from pipeline.recipe.recipe import Recipe, read_recipe
+from pipeline.warned import gathering, warn
 
 TOOLS = ("torch", "transformers", "onnx", "onnx-ir", "tokenizers")
 
@@ -41,13 +42,13 @@ def main(argv: Sequence[str] | None) -> int:
 
     origin = source.resolve(recipe, arguments.source, arguments.commit, home / "source")
     place = source.place_of(recipe, arguments.source, origin.manifest.source["commit"])
-    with source.named(origin.path, place):
-        made = _model(recipe, origin, home / "fp32")
+    with source.named(origin.path, place), gathering() as warnings:
+        made = _model(recipe, origin, home / "fp32", warnings)
     print(made.path)
     return PASSED
 
 
-def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifact:
+def _model(recipe: Recipe, origin: store.Artifact, target: Path, warnings: list[str]) -> store.Artifact:
     dims = Dimensions(**origin.manifest.facts["dimensions"])
     own = architecture.find(recipe.architecture)
     config = _as_stored(read_config(origin.path / "config.json"), dims, own)
@@ -70,8 +71,8 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
             "outputs": [asdict(port) for port in contract.outputs(dims)],
         },
     )
-    known = store.up_to_date(target, wanted)
-    if known is not None:
+    known = store.intact(target)
+    if known is not None and known.manifest.same_making(_with(wanted, known.manifest.facts.get(WARNINGS, []))):
         say("fp32: unchanged")
         return known
     say(f"fp32: writing the {form} graph (its libraries take some seconds to load)")
@@ -94,14 +95,19 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path) -> store.Artifa
         onnx_ir.save(model, staged / variants.model_file("fp32"))
         complete = repository.with_defaults(own.config.complete(config), recipe.defaults)
         repository.write(origin.path, staged, complete, dims, allow_padded_vocabulary=padded)
-        return store.seal(staged, target, wanted)
+        return store.seal(staged, target, _with(wanted, warnings))
+
+
+def _with(manifest: Manifest, warnings: Sequence[str]) -> Manifest:
+    """The manifest with what was warned of, which reports repeat: a result, and nothing that it is made from."""
+    return replace(manifest, facts={**manifest.facts, WARNINGS: [*warnings]}) if warnings else manifest
 
 
 def _as_stored(config: Mapping[str, Any], dims: Dimensions, own: Architecture) -> Mapping[str, Any]:
     """The config with its embeddings tied as `convert.stored` found the source's tensors."""
     if own.config.dimensions(config, "config.json").tied == dims.tied:
         return config
-    say("WARNING: config.json ties the embeddings, and the file holds a head with other values: the head is kept, as "
+    warn("config.json ties the embeddings, and the file holds a head with other values: the head is kept, as "
         "transformers 5 does (4 drops it), and config.json is written with tie_word_embeddings: false. Set that in the "
         "source if it is meant, or remove the head from the file")  # fmt: skip
     return {**config, "tie_word_embeddings": dims.tied}
@@ -115,7 +121,7 @@ def _warn_if_newer(config: Mapping[str, Any]) -> None:
         return
     own = version("transformers")
     if written.release > Version(own).release:
-        say(f"WARNING: transformers {written} wrote this checkpoint; {own} reads it here, and verify judges by that")
+        warn(f"transformers {written} wrote this checkpoint; {own} reads it here, and verify judges by that")
 
 
 def _form(recipe: Recipe, config: Mapping[str, Any]) -> str:
@@ -124,7 +130,7 @@ def _form(recipe: Recipe, config: Mapping[str, Any]) -> str:
     reason = "no fused graph is written for this architecture" if fused is None else fused.unsupported(config)
     if recipe.graph != "fused" or reason is None:
         return recipe.graph
-    say(f"fp32: WARNING: the standard graph is written, slower than the fused one: {reason}")
+    warn(f"the standard graph is written, slower than the fused one: {reason}")
     return "standard"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from model import checkpoint, generation, guard
 from model.contract import Dimensions
 from pipeline.command import say
+from pipeline.warned import warn
 
 FILES = ("config.json", generation.FILE, "tokenizer_config.json", "special_tokens_map.json")
 
@@ -30,17 +31,17 @@ def warn_of_ignored(source: Path) -> None:
     for name in FILES:
         path = source / name
         for key in guard.ignored(checkpoint.read_object(path)) if path.is_file() else ():
-            say(f"WARNING: {name}: key {key} is ignored and not written: nothing of a checkpoint is run as code here")
+            warn(f"{name}: key {key} is ignored and not written: nothing of a checkpoint is run as code here")
 
 
 def _warn(source: Path, table: Mapping[str, Any], vocabulary: int) -> None:
     own = generation.file_of(source).name
     for name in dict.fromkeys(("config.json", own)):
         for token in generation.outside(checkpoint.read_object(source / name), vocabulary):
-            say(f"WARNING: {name}: {token} lies outside the vocabulary of {vocabulary}: no text can hold it, and it is "
+            warn(f"{name}: {token} lies outside the vocabulary of {vocabulary}: no text can hold it, and it is "
                 "not looked up")  # fmt: skip
     if not generation.ids(table.get("eos_token_id"), vocabulary):
-        say(f"WARNING: {own} names no end token (eos_token_id), so no text ends before its limit, as in transformers; "
+        warn(f"{own} names no end token (eos_token_id), so no text ends before its limit, as in transformers; "
             "write one there if that is not meant")  # fmt: skip
     unused = [key for key in generation.SAMPLING if table.get(key) is not None and table.get("do_sample") is not True]
     if unused:

@@ -14,8 +14,8 @@ from model import tokenizer_form
 from model.contract import Dimensions
 from model.tokenizer_form import Form
 from pipeline.canonical import read_json
-from pipeline.command import say
 from pipeline.errors import InputError
+from pipeline.warned import warn
 
 # transformers 5 has this name for a tokenizer that has no class; neither transformers 4 nor Transformers.js knows it.
 CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast"}
@@ -119,7 +119,7 @@ def _write_table(source: Path, target: Path, tokenizer: Any) -> Form:
         token = _first_other(form, stated)
         differing = ", ".join(other) + ("" if token is None else f" (of token {token!r})")
         what = f"{reader.TABLE} is written as {type(tokenizer).__name__} of transformers {version('transformers')}"
-        say(f"fp32: WARNING: {what} reads it; the source's file has other: {differing}")
+        warn(f"{what} reads it; the source's file has other: {differing}")
     Tokenizer.from_str(content).save(str(target / reader.TABLE))
     return form
 
@@ -146,7 +146,7 @@ def _write_others(source: Path, target: Path, form: Form) -> None:
         if same and (source / name).is_file():
             shutil.copyfile(source / name, target / name)
         elif (source / name).is_file():
-            say(f"fp32: WARNING: {name} is left out: it says other things than {reader.TABLE}, which loaders read")
+            warn(f"{name} is left out: it says other things than {reader.TABLE}, which loaders read")
 
 
 def _special(tokenizer: Any, source: Path) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _special(tokenizer: Any, source: Path) -> dict[str, Any]:
             own = stated.get(name)
             text = own.get("content") if isinstance(own, dict) else own
             if text is not None and text != token:
-                say(f"fp32: WARNING: {name} is {token!r}, as transformers reads the source; its {file} says {text!r}")
+                warn(f"{name} is {token!r}, as transformers reads the source; its {file} says {text!r}")
     if tokenizer.extra_special_tokens:
         special["additional_special_tokens"] = [str(token) for token in tokenizer.extra_special_tokens]
     if "eos_token" not in special:
@@ -205,10 +205,10 @@ def _say_templates(source: Path, tokenizer: Any) -> None:
     config = reader.settings(source).get("chat_template")
     if reader.templates(source) and config is not None and config != tokenizer.chat_template:
         what = f"the chat template of {reader.CONFIG} is left out"
-        say(f"fp32: WARNING: {what}: transformers reads {reader.TEMPLATE} and {reader.TEMPLATES} before it")
+        warn(f"{what}: transformers reads {reader.TEMPLATE} and {reader.TEMPLATES} before it")
     if (source / reader.PROCESSOR_TEMPLATE).is_file():
         what = f"{reader.PROCESSOR_TEMPLATE} is left out: transformers reads it for models of pictures and sound alone"
-        say(f"fp32: WARNING: {what}; if it is this model's, save its text as {reader.TEMPLATE}")
+        warn(f"{what}; if it is this model's, save its text as {reader.TEMPLATE}")
 
 
 def _check_written(target: Path, form: Form, source: Path) -> None:

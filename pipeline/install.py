@@ -82,7 +82,8 @@ def without_cuda(command: Sequence[str], wanted: Iterable[str], environment: Map
     if not torch or sys.platform != "linux" or BACKEND in environment:
         return []
     for name, more in ((f"{torch[0]}+cpu", []), (torch[0], ["--torch-backend", "cpu"])):
-        trial = [*command, "--dry-run", "--quiet", "--no-deps", *more, name]
+        # Without --reinstall a torch that is there would do, whether or not its index answers.
+        trial = [*command, "--dry-run", "--quiet", "--no-deps", "--reinstall", *more, name]
         quick = {**environment, "UV_HTTP_RETRIES": "0"}
         if subprocess.run(trial, env=quick, check=False, stderr=subprocess.DEVNULL).returncode == 0:
             return more

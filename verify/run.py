@@ -165,7 +165,11 @@ def _report(
         "prompts": None if given is None else given.table(),
     }
     made = document.document([*found.checks, *found.runtimes, *not_finite(found.layers)], about, found.prompts)
-    made["notices"] = [*notices(recipe, made), *([] if given is None else prompting.notices(found.prompts, given))]
+    made["notices"] = [
+        *header["notices"],
+        *notices(recipe, made),
+        *([] if given is None else prompting.notices(found.prompts, given)),
+    ]
     if order.past is not None:
         made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)
     return made

@@ -59,6 +59,7 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
         "not_judged": missing,
         "not_run": [asdict(entry) for entry in _left_out(programs, manner)],
         "environment": place,
+        "notices": lineage.warnings(artifacts),
     }
     targets = [Target(variant, artifact.path / variants.model_file(variant)) for variant, artifact in artifacts.items()]
     checks = [name for name in recipe.verify.checks if not needs_twin(name)]  # its digest says that it is its own twin
@@ -120,7 +121,8 @@ def candidate(recipe: Recipe, target: Target, held: Against, home: Path, manner:
         not_run += _left_out(programs, manner) if reason is None else planned.left_out(programs, reason)
         programs = ()
     skipped = [asdict(entry) for entry in not_run]
-    header = {"source": source, "complete": False, "not_judged": [], "not_run": skipped, "environment": place}
+    header: dict[str, Any] = {"source": source, "complete": False, "not_judged": [], "not_run": skipped}
+    header |= {"environment": place, "notices": []}
     manifest = manifest_of(recipe, source, {}, place, manner, complete=False)
     targets = [replace(target, twin=beside_it)]
     order = Order(directory, targets, checks, home / "candidate-report", manner, None, programs, held.graph)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artifact.manifest import WARNINGS
 from pipeline.artifact.store import Artifact, open_artifact
 from pipeline.command import invocation
 from pipeline.errors import ArtifactError
@@ -50,6 +51,12 @@ def open_built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tupl
         if variant in chosen if chosen else (home / variant).is_dir():
             artifacts[variant] = open_variant(home, recipe, variant, base)
     return source, artifacts
+
+
+def warnings(artifacts: Mapping[str, Artifact]) -> list[str]:
+    """What convert warned of, which the facts of fp32, and of all that is made from it, repeat."""
+    found = (artifact.manifest.facts.get(WARNINGS, []) for artifact in artifacts.values())
+    return [f"convert warned: {text}" for text in dict.fromkeys(text for texts in found for text in texts)]
 
 
 def open_made(home: Path, recipe: Recipe, making: Making) -> Artifact:

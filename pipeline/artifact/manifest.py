@@ -13,6 +13,7 @@ from pipeline.typed import build
 
 FILE_NAME = "manifest.json"
 SCHEMA = 1
+WARNINGS = "warnings"  # among the facts of a model: what convert warned of
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,9 @@ def test_torch_comes_without_cuda_where_it_can(
     command = [str(fake_uv(tmp_path, can_be_had)), "pip", "install"]
     assert install.without_cuda(command, ["numpy", "torch==2"], {}) == more
     assert ("no torch without CUDA" in capsys.readouterr().err) == said
-    assert "--dry-run" in (tmp_path / "asked").read_text()
+    asked = (tmp_path / "asked").read_text()
+    assert "--dry-run" in asked
+    assert "--reinstall" in asked, "a torch that is there says nothing of what can be had"
 
 
 def test_whoever_names_a_build_of_torch_gets_it(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.cost.derived import without_browser
 from pipeline.artifact.store import intact, open_artifact
+from pipeline.canonical import canonical_json
 from pipeline.recipe.recipe import read_recipe
 from tests.conftest import EMBEDDED, ROOT, Stage
 from tests.support.asking import quick
@@ -126,12 +127,19 @@ def test_a_variant_of_an_older_recipe_is_refused(own: Path, stage: Stage, tmp_pa
     assert "made by another recipe than this one is now" in error
 
 
-def test_one_variant_makes_no_complete_report(own: Path, stage: Stage) -> None:
+def test_one_variant_makes_no_complete_report_which_repeats_what_convert_warned_of(own: Path, stage: Stage) -> None:
+    path = own / "embedded" / "q4" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_bytes(
+        canonical_json(manifest | {"facts": manifest["facts"] | {"warnings": ["it pads with -1"]}}) + b"\n"
+    )
     stage("verify", EMBEDDED, "--variant", "q4", "--no-runtimes", "--build", own)
     home = own / "embedded" / "report"
     report = json.loads((home / "report.json").read_text())
     assert (report["verdict"], report["complete"]) == ("passed", False)
     assert "fp32" in report["not_judged"]
+    assert "convert warned: it pads with -1" in report["notices"]
+    assert "it pads with -1" in (home / "report.md").read_text()
     assert {"what": "browser", "reason": "left out by --no-runtimes", "required": False} in report["not_run"]
     assert open_artifact(home, made_by="x").manifest.facts["complete"] is False
 

@@ -21,7 +21,7 @@ MEASURES = ["check", "level", "measure", "required", "allowed", "compared", "hol
 def markdown(report: Mapping[str, Any]) -> str:
     """Verdict, overview, what failed, moved or was left out, head-room, gap by layer, measures, environment."""
     lines = _beginning(report, "#")
-    lines += _section("What the tolerances rest on, and this run does not", report["notices"])
+    lines += _section("What to know about this run", report["notices"])
     lines += _section("Moved since the run before, and still within bounds", moved(report))
     lines += _headroom(report)
     lines += ["## Gap by layer", "", layers.about(report), "", *_table(*layers.table(report)), ""]
