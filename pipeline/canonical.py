@@ -53,7 +53,7 @@ def parse_json(text: str | bytes, where: object) -> Any:
         raise InputError("JSON is nested too deeply", where=where, hint="restore the file from its source") from error
     except _NotJSONError as error:
         raise InputError(
-            f"invalid JSON: {error}", where=where, hint="correct the file: no reader knows more"
+            f"invalid JSON: {error}", where=where, hint="correct the file, or restore it from its source"
         ) from error
     except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
         raise InputError(f"invalid JSON: {error}", where=where, hint=_advice(text)) from error

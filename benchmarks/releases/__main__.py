@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None) -> int:
     parser.add_argument("--keep", action="store_true", help="write docs/releases too, from which cards are made")
     arguments = parser.parse_args(argv)
     if arguments.keep and arguments.only:
-        raise RecipeError("a part of the releases is no table to keep", where="--keep", hint="leave out --only")
+        raise RecipeError(
+            "a part of the releases is no table to keep", where="--keep", hint="leave out --only or --keep"
+        )
     recipe = read_recipe(arguments.recipe)
     os.environ["HF_HUB_OFFLINE"] = "1"  # every file is here; a look-up would only wait
 

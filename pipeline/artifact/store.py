@@ -102,7 +102,9 @@ def seal(staged: Path, target: Path, manifest: Manifest) -> Artifact:
     entries = []
     for name in sorted(_walk(staged, "remove the link")):
         if name == FILE_NAME:
-            raise ArtifactError(f"file {name} is in the way", where=target, hint="the manifest needs that name")
+            raise ArtifactError(
+                f"file {name} is in the way", where=target, hint="move it away: the manifest is written there"
+            )
         file = staged / name
         entries.append(FileEntry(name, file.stat().st_size, file_digest(file)))
         _sync(file)

@@ -51,7 +51,7 @@ def read_basis(table: object, where: str) -> Basis:
     for name in ("logits_range", "cache_range"):
         value = getattr(basis, name)
         if value is not None and value <= 0:
-            raise RecipeError(f"{value} is no range", where=f"{where}.{name}", hint="write the largest absolute value")
+            raise RecipeError(f"{value} is no range", where=f"{where}.{name}", hint="write a number above 0")
     return basis
 
 

@@ -136,7 +136,7 @@ def test_parse_json_refuses(content: bytes, what: str) -> None:
     assert refusal.value.where == "config.json"
     assert refusal.value.hint in (
         "restore the file from its source",
-        "correct the file: no reader knows more",
+        "correct the file, or restore it from its source",
         "save it as UTF-8 without a byte order mark",
     )
     assert refusal.value.exit_code == BROKEN_INPUT

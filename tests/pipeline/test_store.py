@@ -230,7 +230,7 @@ def test_seal_refuses_a_file_named_like_the_manifest(target: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         make(target, {**OLD, FILE_NAME: "{}"})
     assert caught.value.what == "file manifest.json is in the way"
-    assert caught.value.hint == "the manifest needs that name"
+    assert caught.value.hint == "move it away: the manifest is written there"
     assert listing(target.parent) == []
 
 

@@ -39,7 +39,9 @@ def _table(name: str, tensor: Any, path: Path) -> dict[str, str]:
     for entry in tensor.external_data:
         if entry.key not in KEYS:
             what = f"tensor {name}: unknown key {shown(entry.key)!r} of external data"
-            raise InputError(what, where=path, hint=f"known: {', '.join(KEYS)}")
+            raise InputError(
+                what, where=path, hint=f"export the model again, or take the key out: ONNX has {', '.join(KEYS)}"
+            )
         if entry.key in table:
             raise InputError(f"tensor {name}: external data has two keys {entry.key!r}", where=path, hint=INLINE)
         table[entry.key] = entry.value

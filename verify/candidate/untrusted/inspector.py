@@ -12,6 +12,7 @@ from verify.sandbox.spawned import NoAnswerError, Spawned, answer_all
 TIMEOUT_S = 60.0  # of waiting; a file of 256 MB takes less than one
 CPU_S = 60
 SPARE = 512 * 2**20  # bytes beside three times the file: its content, the parsed message, one tensor's copy
+OTHERWISE = "export the model again; if somebody else made the file, do not use it"
 
 
 class Inspector(Spawned):
@@ -61,9 +62,9 @@ def _refusal(path: Path, spare: int) -> PipelineError | None:
     except PipelineError as error:
         return error
     except MemoryError:
-        return InputError("reading it takes more memory than its size warrants", where=path, hint="use another file")
+        return InputError("reading it takes more memory than its size warrants", where=path, hint=OTHERWISE)
     except OSError as error:
         return InputError(f"cannot be read: {error.strerror}", where=path, hint="name a readable file")
     except Exception as error:  # noqa: BLE001  # whatever else a foreign file provokes in a library refuses that file
-        return InputError(f"cannot be read: {type(error).__name__}: {error}", where=path, hint="use another file")
+        return InputError(f"cannot be read: {type(error).__name__}: {error}", where=path, hint=OTHERWISE)
     return None
