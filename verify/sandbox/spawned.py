@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -17,6 +18,18 @@ from verify.sandbox import limits
 
 LATE = "no answer within"  # how what has taken too long is worded
 CHILD = "import sys; sys.path[:0] = {path!r}; from verify.sandbox.spawned import obey; obey({pipe})"
+
+
+def _reduced(path: Path) -> tuple[Callable[[str], Path], tuple[str]]:
+    return as_path, (str(path),)
+
+
+def as_path(text: str) -> Path:
+    """Make a path again. Python 3.13 keeps its class in a module that an older Python, at the other end, lacks."""
+    return Path(text)
+
+
+ForkingPickler.register(type(Path()), _reduced)
 
 
 class Python(Protocol):
