@@ -27,6 +27,8 @@ EXTRAS  =
 
 # The Hub's client reports usage with every download; a conversion should send nothing but the request.
 export HF_HUB_DISABLE_TELEMETRY = 1
+# uv installs libraries uncompiled, and some images tell Python to write no byte code: every start would compile torch.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN      = $(VENV)/bin
 # Optimum needs an older transformers than the project, so it has an environment of its own.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
 from filelock import FileLock
+
+from tests.support.stages import Stages
 
 # A busy machine is no failure (no deadline), and a red run must be red again when it is repeated (derandomize).
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
@@ -25,17 +25,10 @@ Stage = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="session")
 def stage() -> Stage:
     """Run `python -m STAGE ...` from the project's root, with no way to resolve the Hub's name."""
+    stages = Stages({"HF_ENDPOINT": "http://hub.invalid"})
 
     def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        offline = {"HF_ENDPOINT": "http://hub.invalid", **environment}
-        result = subprocess.run(
-            [sys.executable, "-m", *map(str, arguments)],
-            cwd=ROOT,
-            env={**os.environ, **offline},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        result = stages.run([*map(str, arguments)], environment)
         assert result.returncode == code, f"{arguments}: exit code {result.returncode}\n{result.stderr[-4000:]}"
         return result
 
@@ -50,9 +43,12 @@ def build(tmp_path_factory: pytest.TempPathFactory, worker_id: str, stage: Stage
     """
     base = tmp_path_factory.getbasetemp()
     shared = (base if worker_id == "master" else base.parent) / "built"
+    built = shared.with_name("all-built")
     with FileLock(f"{shared}.lock"):
-        stage("convert", EMBEDDED, "--build", shared)
-        stage("quantize", EMBEDDED, "--build", shared)
+        if not built.exists():
+            stage("convert", EMBEDDED, "--build", shared)
+            stage("quantize", EMBEDDED, "--build", shared)
+            built.touch()
     return Path(shutil.copytree(shared, tmp_path_factory.mktemp("build"), dirs_exist_ok=True))
 
 

@@ -1,4 +1,4 @@
-"""What the stage refuses in a checkpoint: sizes, tensors, weights, licence."""
+"""What the stage refuses in a checkpoint: sizes, tensors, files beside them, licence."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 from convert import source
 from model import checkpoint as inspection
 from model.architectures.gpt2 import config as gpt2
 from pipeline.errors import InputError
 from pipeline.recipe.recipe import read_recipe
+from tests.support import refused_checkpoint
 from tests.support.headers import header_mutations, mutations
+from tests.support.refused_checkpoint import BAD_TENSORS, Refuse
 from tests.support.tiny_checkpoints import (
-    BIAS,
     SIZES,
     Tensors,
     assert_same,
@@ -36,47 +34,7 @@ from tests.support.tiny_checkpoints import (
     write_recipe,
 )
 
-Refuse = Callable[..., str]
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    return write_checkpoint(tmp_path / "checkpoint")
-
-
-@pytest.fixture
-def refuse(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> Refuse:
-    """Run the stage, which must refuse and leave nothing behind; what it said."""
-
-    def run(source: str = "") -> str:
-        assert convert(checkpoint, tmp_path / "build", source) == 3
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert "error: " in err
-        assert "  where: " in err
-        assert f"  where: {tmp_path / 'build'}" not in err  # the user has no copy to mend
-        assert "  to do: " in err
-        assert "Traceback" not in err
-        assert not (tmp_path / "build" / "tiny" / "fp32").exists()
-        assert list((tmp_path / "build").rglob(".staging-*")) == []
-        return err
-
-    return run
-
-
-BAD_TENSORS: dict[str, tuple[Callable[[Tensors], object], str]] = {
-    "missing": (lambda t: t.pop(BIAS), f"tensor {BIAS} is missing"),
-    "extra": (lambda t: t.update(more=torch.ones(1)), "tensor transformer.more does not belong to this config"),
-    "layer": (
-        lambda t: t.update({BIAS.replace("1", "2"): t[BIAS].clone()}),
-        "tensor transformer.h.2.mlp.c_proj.bias does not belong",
-    ),
-    "shape": (lambda t: t.update({BIAS: torch.ones(31)}), f"tensor {BIAS} has shape (31,), config.json asks for (32,)"),
-    "float64": (lambda t: t.update({BIAS: t[BIAS].double()}), f"tensor {BIAS} is F64"),
-    "int8": (lambda t: t.update({BIAS: t[BIAS].to(torch.int8)}), f"tensor {BIAS} is I8"),
-    "nan": (lambda t: t[BIAS].__setitem__(3, float("nan")), f"tensor {BIAS} holds NaN or Inf"),
-    "infinite": (lambda t: t[BIAS].__setitem__(0, float("-inf")), f"tensor {BIAS} holds NaN or Inf"),
-}
+checkpoint, refuse = refused_checkpoint.checkpoint, refused_checkpoint.refuse
 
 
 @pytest.mark.parametrize(("change", "what"), BAD_TENSORS.values(), ids=BAD_TENSORS.keys())
@@ -202,71 +160,6 @@ def test_license_must_be_stated(checkpoint: Path, refuse: Refuse, card: str | No
     if card is not None:
         (checkpoint / "README.md").write_text(card)
     assert what in refuse('[source.expect]\nlicense = "apache-2.0"')
-
-
-def to_pickle(checkpoint: Path, **more: object) -> None:
-    tensors = load_file(checkpoint / "model.safetensors")
-    (checkpoint / "model.safetensors").unlink()
-    torch.save({**tensors, **more}, checkpoint / "pytorch_model.bin")
-
-
-def test_pickle_is_refused_then_allowed_by_the_recipe(checkpoint: Path, tmp_path: Path, refuse: Refuse) -> None:
-    twin = shutil.copytree(checkpoint, tmp_path / "twin")
-    to_pickle(checkpoint)
-    assert "source.allow_pickle = true" in refuse()
-    assert_same(twin, converted(checkpoint, tmp_path / "build", "allow_pickle = true"))
-
-
-class Evil:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.mark),)
-
-
-@pytest.mark.parametrize("allowed", [True, False])
-def test_pickle_never_runs_code(checkpoint: Path, tmp_path: Path, refuse: Refuse, allowed: bool) -> None:
-    mark = tmp_path / "code-ran"
-    to_pickle(checkpoint, evil=Evil(mark))
-    message = refuse("allow_pickle = true" if allowed else "")
-    assert ("holds more than tensors" if allowed else "weights are a pickle") in message
-    assert "weights_only" not in message
-    assert not mark.exists()
-    torch.load(checkpoint / "pytorch_model.bin", weights_only=False)  # the file is as evil as it is meant to be
-    assert mark.exists()
-
-
-PICKLES = {key: BAD_TENSORS[key] for key in ("missing", "extra", "shape", "float64", "nan")}
-
-
-@pytest.mark.parametrize(("change", "what"), PICKLES.values(), ids=PICKLES.keys())
-def test_tensors_of_a_pickle(checkpoint: Path, refuse: Refuse, change: Callable[[Tensors], object], what: str) -> None:
-    edit_tensors(checkpoint, change)
-    to_pickle(checkpoint)
-    assert what in refuse("allow_pickle = true")
-
-
-PICKLED: dict[str, tuple[Any, str]] = {
-    "list": ([torch.ones(1)], "the pickle holds a list, not tensors by name"),
-    "text": ({"transformer.wte.weight": "x"}, "'transformer.wte.weight' in the pickle is no tensor"),
-    "number": ({1: torch.ones(1)}, "1 in the pickle is no tensor"),
-    "nested": ({"state_dict": {"a": torch.ones(1)}}, "'state_dict' in the pickle is no tensor"),
-}
-
-
-@pytest.mark.parametrize(("value", "what"), PICKLED.values(), ids=PICKLED.keys())
-def test_pickle_of_something_else(checkpoint: Path, refuse: Refuse, value: Any, what: str) -> None:
-    (checkpoint / "model.safetensors").unlink()
-    torch.save(value, checkpoint / "pytorch_model.bin")
-    assert what in refuse("allow_pickle = true")
-
-
-def test_truncated_pickle(checkpoint: Path, refuse: Refuse) -> None:
-    to_pickle(checkpoint)
-    path = checkpoint / "pytorch_model.bin"
-    path.write_bytes(path.read_bytes()[:5000])
-    assert "the pickle is damaged" in refuse("allow_pickle = true")
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,56 +1,29 @@
-"""The try-it page in a real browser, and the server that serves it."""
+"""The try-it page in a real browser."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from transformers import AutoModelForCausalLM, AutoTokenizer, TopKLogitsWarper, TopPLogitsWarper
 
-from pipeline.artifact import store
-from pipeline.artifact.manifest import Manifest
-from pipeline.canonical import file_digest
-from pipeline.errors import ArtifactError, RecipeError
 from pipeline.recipe.recipe import read_recipe
 from publish import browser, serve
-from publish.loopback import listen
 from tests.conftest import EMBEDDED, ROOT
+from tests.support.page_server import Tree, lacking, node, served
 
 PROMPT = "I believe that"
 CHROMIUM = shutil.which("chromium")
-
-
-Tree = dict[str, Path | bytes]
-
-
-def lacking(what: str) -> None:
-    """Skip, unless this is CI, where nothing may be missing."""
-    if os.environ.get("PIPELINE_CI") == "1":
-        pytest.fail(f"{what} is missing")
-    pytest.skip(f"{what} is missing")
-
-
-def node() -> str:
-    """Node, where the page's npm packages are installed too."""
-    found = shutil.which("node")
-    if found is None or not (browser.HOME / "node_modules" / "playwright-core").is_dir():
-        lacking("node, or publish/page/node_modules (make setup)")
-    return str(found)
 
 
 @pytest.fixture(scope="module")
@@ -66,22 +39,6 @@ def files(build: Path) -> Tree:
     next(entry for entry in settings["variants"] if entry["dtype"] == "uint8")["size"] = 2**52
     tree[browser.SETTINGS] = json.dumps(settings).encode()
     return tree
-
-
-@contextlib.contextmanager
-def served(files: Tree) -> Iterator[str]:
-    """The address of a server of these files."""
-    with listen(0) as listener:
-        server = uvicorn.Server(uvicorn.Config(serve.application(files), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.01)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -221,12 +178,12 @@ def test_it_says_what_went_wrong(seen: dict[str, Any]) -> None:
     assert said["unsupported"].startswith("This browser lacks WebAssembly, ")
 
 
-@pytest.mark.slow
 def quiet(seen: dict[str, Any]) -> list[str]:
     """What the console has, but for what Chromium itself says when a page asks for an adapter and there is none."""
     return [line for line in seen["errors"] if line != "No available adapters."]
 
 
+@pytest.mark.slow
 def test_it_is_quiet_and_asks_nobody_else(seen: dict[str, Any]) -> None:
     assert [quiet(seen[name]) for name in ("variants", "stopping", "keyboard", "phone")] == [[], [], [], []]
     assert seen["asked"] == {"127.0.0.1"}
@@ -242,69 +199,6 @@ def test_published_it_takes_the_library_from_the_cdn_and_checks_it(seen: dict[st
     assert "tokens/s" in published["figures"]
     assert published["again"] == 0
     assert quiet(published) == []
-
-
-def test_server_answers_files_ranges_and_nothing_else(address: str, files: Tree) -> None:
-    with httpx2.Client(base_url=address) as client:
-        index = client.get("/")
-        assert index.headers["content-type"] == "text/html; charset=utf-8"
-        assert index.headers["cross-origin-opener-policy"] == "same-origin"
-        assert index.headers["cross-origin-embedder-policy"] == "require-corp"
-        graph = files["onnx/model_q4.onnx"]
-        assert isinstance(graph, Path)
-        part = client.get("/onnx/model_q4.onnx", headers={"Range": "bytes=10-19"})
-        assert (part.status_code, part.content) == (206, graph.read_bytes()[10:20])
-        assert client.head("/onnx/model_q4.onnx").headers["content-length"] == str(graph.stat().st_size)
-        wasm = client.head("/library/ort-wasm-simd-threaded.wasm")
-        assert (wasm.status_code, wasm.headers["content-type"]) == (200, "application/wasm")
-        for path in ("/absent", "/onnx/", "/manifest.json", "/..%2f..%2fetc/passwd", "/library/package.json"):
-            missing = client.get(path)
-            assert (missing.status_code, missing.headers["content-type"]) == (404, "text/plain; charset=utf-8"), path
-        assert client.get("/", headers={"Host": "elsewhere.example"}).status_code == 400
-
-
-def test_server_refuses_what_it_cannot_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    node()
-    recipe = read_recipe(EMBEDDED)
-    with pytest.raises(ArtifactError, match="nothing is built") as caught:
-        serve.tree(recipe, tmp_path / "embedded")
-    assert f"python -m quantize {EMBEDDED} --build {tmp_path}" in caught.value.hint
-    with listen(0) as taken, pytest.raises(RecipeError, match="cannot be used"):
-        listen(taken.getsockname()[1])
-    with pytest.raises(RecipeError, match="cannot be used"):
-        listen(65536)
-    monkeypatch.setattr(browser, "HOME", tmp_path)
-    shutil.copy(ROOT / "publish" / "page" / "library.json", tmp_path)
-    with pytest.raises(ArtifactError, match="library is not installed"):
-        serve.tree(recipe, tmp_path)
-
-
-def test_assembled_repository_is_served_with_the_local_library(tmp_path: Path) -> None:
-    node()
-    repository = tmp_path / "repo"
-    with store.staging(repository) as staged:
-        (staged / "page.json").write_text(json.dumps({"name": "x", "code": browser.published_code()}))
-        (staged / "index.html").write_text("page")
-        store.seal(staged, repository, Manifest("repository", "x", "repo", {}, "r", "c", {}, {}))
-    tree = serve.tree(read_recipe(EMBEDDED), tmp_path)
-    assert tree["index.html"] == repository / "index.html"
-    content = tree[browser.SETTINGS]
-    assert isinstance(content, bytes)
-    assert json.loads(content) == {"name": "x", "code": browser.local_code()[0]}
-    (repository / "secrets.txt").symlink_to("/etc/passwd")
-    with pytest.raises(ArtifactError, match=r"secrets\.txt is a link"):
-        serve.tree(read_recipe(EMBEDDED), tmp_path)
-
-
-def test_library_is_the_one_installed() -> None:
-    node()
-    code, places = browser.local_code()
-    installed = {url: (path.stat().st_size, file_digest(path)) for url, path in places.items()}
-    assert {entry["url"]: (entry["size"], entry["sha256"]) for entry in code.values()} == installed
-    for file in browser.library().values():
-        package = json.loads((browser.HOME / "node_modules" / file["package"] / "package.json").read_text())
-        assert package["version"] == file["version"]
-    assert all(entry["url"].startswith(f"{browser.CDN}/") for entry in browser.published_code().values())
 
 
 def test_truncation_is_that_of_transformers() -> None:
