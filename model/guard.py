@@ -31,7 +31,8 @@ def refuse(config: Mapping[str, Any], where: object) -> None:
     """Raise InputError, naming the key, for one that asks to run code or for weights in another form."""
     for key, value in _entries(config):
         if key == "auto_map" and value is not None:
-            raise InputError("key auto_map asks to run code from the repository", where=where, hint=OWN_CODE)
+            what = f"key auto_map asks to run code from the repository{_asked(value, config.get('model_type'))}"
+            raise InputError(what, where=where, hint=OWN_CODE)
         if key in ATTENTION and value not in KERNELS:
             what = f"key {key} asks for the kernel {value!r}, which is code"
             raise InputError(what, where=where, hint=f"remove {key}: the model is the same without it")
@@ -43,6 +44,15 @@ def refuse(config: Mapping[str, Any], where: object) -> None:
             named = f" (quant_method {method!r})" if method else ""
             hint = "start from the checkpoint before quantization; `quantize` makes small variants of that"
             raise InputError(f"config key {key} is {value!r}: quantized weights{named}", where=where, hint=hint)
+
+
+def _asked(code: Any, kind: Any) -> str:
+    """Name the classes that auto_map asks for, and the kind of model that they are, where they are names."""
+    entries = code.values() if isinstance(code, Mapping) else ()
+    listed = [name for entry in entries for name in (entry if isinstance(entry, list) else [entry])]
+    names = dict.fromkeys(name[:80] for name in listed if isinstance(name, str) and name.isprintable())
+    model = f" of model_type {kind!r}" if isinstance(kind, str) and kind.isprintable() and len(kind) <= 80 else ""
+    return f": {', '.join([*names][:3])}{model}" if names else ""
 
 
 def ignored(config: Mapping[str, Any]) -> list[str]:

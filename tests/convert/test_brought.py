@@ -163,7 +163,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {
         "a link to ../../blobs/0123456789abcdef", "download it again"),
     "settings that the cache lost": (brought.dangling("generation_config.json"), "a link to", "download it again"),
     "code": (config(auto_map={"AutoModelForCausalLM": "modeling_x.X"}, model_type="x"),
-        "key auto_map asks to run code", "a folder in model/architectures"),
+        "asks to run code from the repository: modeling_x.X of model_type 'x'", "a folder in model/architectures"),
     "code within": (config(text_config={"auto_map": {"AutoConfig": "x.X"}}),
         "key auto_map asks to run code", "never run"),
     "code of the settings": (generation(auto_map={"x": "y"}), "key auto_map asks to run code", "never run"),
