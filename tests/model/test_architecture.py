@@ -22,8 +22,16 @@ from model.architectures.llama import landmarks as llama_landmarks
 from model.architectures.llama import reference_values as llama_reference_values
 from model.architectures.llama import standard as llama_standard
 from model.architectures.llama import tiny as llama_tiny
+from model.architectures.neox import config as neox_config
+from model.architectures.neox import fused as neox_fused
+from model.architectures.neox import gguf as neox_gguf
+from model.architectures.neox import landmarks as neox_landmarks
+from model.architectures.neox import reference_values as neox_reference_values
+from model.architectures.neox import standard as neox_standard
+from model.architectures.neox import tiny as neox_tiny
 from model.architectures.qwen import config as qwen_config
 from model.architectures.qwen import fused as qwen_fused
+from model.architectures.qwen import gguf as qwen_gguf
 from model.architectures.qwen import landmarks as qwen_landmarks
 from model.architectures.qwen import reference_values as qwen_reference_values
 from model.architectures.qwen import standard as qwen_standard
@@ -35,13 +43,18 @@ from tests.conftest import ROOT
 from tests.support.random_source import RandomSource
 
 # What mypy holds to the contracts, part by part.
-CONFIGURATIONS: tuple[Configuration, ...] = (config, llama_config, qwen_config)
-STANDARDS: tuple[Writer, ...] = (standard, llama_standard, qwen_standard)
-FUSED: tuple[FusedWriter, ...] = (fused, llama_fused, qwen_fused)
-NAMINGS: tuple[Naming, ...] = (landmarks, llama_landmarks, qwen_landmarks)
-VALUES: tuple[ReferenceValues, ...] = (reference_values, llama_reference_values, qwen_reference_values)
-GGUF: tuple[Gguf, ...] = (gguf, llama_gguf)
-TINIES: tuple[Tiny, ...] = (tiny, llama_tiny, qwen_tiny)
+CONFIGURATIONS: tuple[Configuration, ...] = (config, llama_config, neox_config, qwen_config)
+STANDARDS: tuple[Writer, ...] = (standard, llama_standard, neox_standard, qwen_standard)
+FUSED: tuple[FusedWriter, ...] = (fused, llama_fused, neox_fused, qwen_fused)
+NAMINGS: tuple[Naming, ...] = (landmarks, llama_landmarks, neox_landmarks, qwen_landmarks)
+VALUES: tuple[ReferenceValues, ...] = (
+    reference_values,
+    llama_reference_values,
+    neox_reference_values,
+    qwen_reference_values,
+)
+GGUF: tuple[Gguf, ...] = (gguf, llama_gguf, neox_gguf, qwen_gguf)
+TINIES: tuple[Tiny, ...] = (tiny, llama_tiny, neox_tiny, qwen_tiny)
 
 DIMS = Dimensions(
     layers=3, hidden=24, heads=6, kv_heads=6, head_dim=4, context=16, vocabulary=30, parameters=0, tied=True
@@ -49,7 +62,7 @@ DIMS = Dimensions(
 PRODUCT = ("benchmarks", "convert", "model", "pipeline", "publish", "quantize", "reconvert", "verify")
 # Words that tensors' names and configs share with the whole field.
 COMMON = {"weight", "bias", "h", "attn", "mlp", "model_type", "vocab_size", "bos_token_id", "eos_token_id"}
-COMMON |= {"tie_word_embeddings", "lm_head", "model", "layers", "norm", "head_dim"}
+COMMON |= {"attention", "dense", "tie_word_embeddings", "lm_head", "model", "layers", "norm", "head_dim"}
 # transformers' own spellings, which its config objects answer to whatever the architecture; genai's file has some.
 COMMON |= {"hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "num_key_value_heads"}
 
@@ -67,9 +80,11 @@ def test_sizes_follow_from_the_config_that_is_made_of_them() -> None:
         (config, landmarks, tiny, fused),
         (llama_config, llama_landmarks, llama_tiny, llama_fused),
         (llama_config, llama_landmarks, llama_tiny, llama_standard),
+        (neox_config, neox_landmarks, neox_tiny, neox_fused),
+        (neox_config, neox_landmarks, neox_tiny, neox_standard),
         (qwen_config, qwen_landmarks, qwen_tiny, qwen_fused),
     ],
-    ids=["gpt2", "llama", "llama-standard", "qwen"],
+    ids=["gpt2", "llama", "llama-standard", "neox", "neox-standard", "qwen"],
 )
 def test_the_graph_has_every_landmark(own: Configuration, names: Naming, made: Tiny, writer: Writer) -> None:
     table = made.config(DIMS, 29)
@@ -148,7 +163,7 @@ def test_further_places_of_architectures(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "__init__.py").write_text('MODEL_TYPES = ("mine",)\n')
     place(tmp_path)
-    assert plugins.names(plugins.ARCHITECTURES) == ("gpt2", "llama", "mine", "qwen")
+    assert plugins.names(plugins.ARCHITECTURES) == ("gpt2", "llama", "mine", "neox", "qwen")
     assert plugins.names("quantize/schemes") == plugins.names("quantize/schemes")
     assert plugins.code_of("convert") != before, "what it makes must be made again when it changes"
     for wrong in (tmp_path / "nowhere", "relative/path"):

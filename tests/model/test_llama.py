@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
-import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from model import architecture
-from model.architecture import Architecture
 from model.architectures.llama import circle, fused, landmarks, rope, standard
 from model.architectures.llama import config as llama
 from model.builder import Builder
-from model.contract import Dimensions, Port
-from model.session import open_session, options
+from model.contract import Port
+from model.session import open_session
 from pipeline.errors import InputError
-from verify.candidate.session import positions_of
+from tests.support.random_decoder import hold, random_decoder
 
 SIZES = {
     "model_type": "llama",
@@ -65,99 +60,12 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "qwen3": {"model_type": "qwen3", "head_dim": 20},
     "qwen3_biases": {"model_type": "qwen3", "head_dim": 8, "attention_bias": True, "num_key_value_heads": 4},
 }  # fmt: skip
-LENGTH = 19
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model in memory as a writer of graphs reads a checkpoint."""
-
-    model: Any
-    config: dict[str, Any]
-
-    @property
-    def own(self) -> Architecture:
-        return architecture.of_model_type(self.config["model_type"], "config.json")
-
-    @property
-    def dims(self) -> Dimensions:
-        return self.own.config.dimensions(self.config, "config.json")
-
-    def weights(self) -> dict[str, ir.TensorProtocol]:
-        return {name: ir.tensor(weight.detach().numpy(), name=name) for name, weight in self.model.named_parameters()}
-
-
-def source_of(changes: dict[str, Any]) -> Source:
-    """A random model, every part of which moves the logits."""
-    config = {**SIZES, **changes}
-    torch.manual_seed(5)
-    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), attn_implementation="eager").eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            spread = 0.3 if weight.dim() == 1 else weight.shape[1] ** -0.5
-            weight.normal_(1.0 if weight.dim() == 1 else 0.0, spread)
-    return Source(model, config)
-
-
-def batches() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Ids, mask and positions: padded on the left; on the right, with a gap, moved, with a jump."""
-    ids = np.random.default_rng(0).integers(0, 88, (4, LENGTH))
-    mask = np.ones_like(ids)
-    mask[0, :15], mask[1, :6], mask[2, :18] = 0, 0, 0
-    yield ids, mask, positions_of(mask)
-    mask = np.ones_like(ids)
-    mask[0, 11:], mask[1, 5:9] = 0, 0
-    positions = positions_of(mask)
-    positions[2] += 100
-    positions[3, 8:] += 100
-    yield ids, mask, positions
-
-
-PLANS = ([LENGTH], [7, 1, 1, 10], [LENGTH - 1, 1])
 
 
 @pytest.mark.parametrize("changes", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 @pytest.mark.parametrize("form", ["standard", "fused"])
 def test_graph_is_transformers_model(changes: dict[str, Any], form: str) -> None:
-    source = source_of(changes)
-    assert {name: weight.shape.numpy() for name, weight in source.weights().items()} == source.own.config.tensors(
-        source.config
-    )
-    written = getattr(source.own, form).build(source)
-    written.graph.name = "main"
-    content = ir.to_proto(written).SerializeToString()
-    onnx.checker.check_model(content, full_check=True)
-    for level in ("disable_all", "enable_all"):
-        session = open_session(content, options(level, threads=1))
-        for ids, mask, positions in batches():
-            with torch.no_grad():
-                right = source.model(*map(torch.tensor, (ids, mask, positions)), use_cache=True)
-            for plan in PLANS:
-                logits, present = run(session, source.dims, ids, mask, positions, plan)
-                real = mask == 1
-                assert np.abs(logits - right.logits.numpy())[real].max() < 2e-5
-                for name, value in present.items():
-                    _, layer, part = name.split(".")
-                    kept = getattr(right.past_key_values.layers[int(layer)], f"{part}s").numpy()
-                    assert np.abs(value - kept).swapaxes(1, 2)[real].max() < 1e-5, name
-
-
-def run(
-    session: Any, dims: Dimensions, ids: np.ndarray, mask: np.ndarray, positions: np.ndarray, plan: list[int]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Logits of all positions and the cache after a text in pieces."""
-    names = [output.name for output in session.get_outputs()]
-    empty = np.zeros((len(ids), dims.kv_heads, 0, dims.head_dim), np.float32)
-    present = {name: empty for name in names if name != "logits"}
-    found, at = [], 0
-    for size in plan:
-        end = at + size
-        past = {name.replace("present", "past_key_values"): value for name, value in present.items()}
-        feeds = {"input_ids": ids[:, at:end], "attention_mask": mask[:, :end], "position_ids": positions[:, at:end]}
-        logits, *cache = session.run(names, {**feeds, **past})
-        found.append(logits)
-        present, at = dict(zip(names[1:], cache, strict=True)), end
-    return np.concatenate(found, axis=1), present
+    hold(random_decoder({**SIZES, **changes}), form)
 
 
 @pytest.mark.parametrize("width", [24, 32, 64, 128])
@@ -188,7 +96,7 @@ def test_cosines_and_sines_are_right_at_any_position() -> None:
 
 
 def test_fused_graph_has_one_node_for_each_rotation_and_activation() -> None:
-    source = source_of({})
+    source = random_decoder(SIZES)
     kinds = [(node.domain, node.op_type) for node in fused.build(source).graph]
     layers = source.dims.layers
     assert kinds.count(("com.microsoft", "RotaryEmbedding")) == 2 * layers

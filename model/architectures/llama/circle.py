@@ -9,6 +9,7 @@ Taylor's polynomials do. Both are evaluated by the same nodes, side by side on a
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -19,6 +20,20 @@ PI = (3.140625, 9.67502593994140625e-4, 1.509957990978376432e-7)  # their sum; t
 DEGREE = 6  # of the polynomials of the angle's square: the next term is below 1e-9
 # Of sin(r) / r and of cos(r), lowest first.
 COEFFICIENTS = [[(-1) ** n / math.factorial(2 * n + odd) for odd in (1, 0)] for n in range(DEGREE + 1)]
+
+
+def of_positions(
+    graph: Builder, positions: ir.Value, frequencies: np.ndarray[Any, np.dtype[np.float32]], scale: float
+) -> list[ir.Value]:
+    """Return scaled cosines and sines of int64 [batch, sequence] positions: float32 [batch, 1, sequence, pairs]."""
+    places = graph.op("Cast", [positions], "places", {"to": ir.DataType.FLOAT})
+    column = graph.op("Unsqueeze", [places, graph.vector("axes_1_3", 1, 3)], "places.column")
+    angles = graph.op("Mul", [column, graph.constant("frequencies", frequencies)], "angles")
+    both = cosine_and_sine(graph, angles)
+    if scale == 1:
+        return list(both)
+    factor = graph.constant("rotation_scale", np.array(scale, np.float32))
+    return [graph.op("Mul", [one, factor], f"{one.name}.scaled") for one in both]
 
 
 def cosine_and_sine(graph: Builder, angles: ir.Value) -> tuple[ir.Value, ir.Value]:

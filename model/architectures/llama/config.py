@@ -162,14 +162,18 @@ def _check_options(values: Mapping[str, Any], where: object) -> None:
     if values.get("quantization_config"):
         hint = "absent: start from the checkpoint before quantization"
         raise wrong_key(where, "quantization_config", values["quantization_config"], hint)
-    wanted = CLASSES[kind]
+    check_head(values, CLASSES[kind], where)
+    check_tokens(values, where)
+
+
+def check_head(values: Mapping[str, Any], wanted: str, where: object) -> None:
+    """Raise InputError for a model of another class of transformers than the one that generates text."""
     if (values.get("architectures") or [wanted]) != [wanted]:
         hint = f'["{wanted}"]: a model with another head generates no text'
         raise wrong_key(where, "architectures", values["architectures"], hint)
-    _check_tokens(values, where)
 
 
-def _check_tokens(values: Mapping[str, Any], where: object) -> None:
+def check_tokens(values: Mapping[str, Any], where: object) -> None:
     """Refuse what is no token id. One outside the vocabulary is left out (model/generation) where a model loads."""
     size = values["vocab_size"]
     for key in TOKENS:

@@ -24,17 +24,28 @@ def unsupported(config: Mapping[str, Any]) -> str | None:
 
 def writer(config: Mapping[str, Any], weights: Mapping[str, np.ndarray], path: Path) -> Any:
     """Return a GGUFWriter that holds the model's facts and tensors."""
+    values = values_of(config)
+    turned = {"q_proj": values["num_attention_heads"], "k_proj": values["num_key_value_heads"]}
+
+    def rows(key: str, array: np.ndarray) -> np.ndarray:
+        count = turned.get(key.split(".")[-2])
+        return array if count is None else _interleaved(array, count)
+
+    return written("llama", values, {key: rows(key, array) for key, array in weights.items()}, path)
+
+
+def written(kind: str, values: Mapping[str, Any], weights: Mapping[str, np.ndarray], path: Path) -> Any:
+    """Return a GGUFWriter of an architecture of llama.cpp that has Llama's facts, for tensors in its order of rows."""
     import gguf
 
-    values = values_of(config)
-    turning, heads, shared = rope.parameters(values), values["num_attention_heads"], values["num_key_value_heads"]
-    made = gguf.GGUFWriter(path, "llama")
+    turning = rope.parameters(values)
+    made = gguf.GGUFWriter(path, kind)
     made.add_context_length(values["max_position_embeddings"])
     made.add_embedding_length(values["hidden_size"])
     made.add_block_count(values["num_hidden_layers"])
     made.add_feed_forward_length(values["intermediate_size"])
-    made.add_head_count(heads)
-    made.add_head_count_kv(shared)
+    made.add_head_count(values["num_attention_heads"])
+    made.add_head_count_kv(values["num_key_value_heads"])
     made.add_key_length(values["head_dim"])
     made.add_value_length(values["head_dim"])
     made.add_rope_dimension_count(values["head_dim"])
@@ -44,14 +55,13 @@ def writer(config: Mapping[str, Any], weights: Mapping[str, np.ndarray], path: P
         made.add_rope_scaling_factor(turning["factor"])
     made.add_layer_norm_rms_eps(values["rms_norm_eps"])
     made.add_vocab_size(values["vocab_size"])
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, values["num_hidden_layers"])
-    turned = {"q_proj": heads, "k_proj": shared}
+    numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(numbers[kind], values["num_hidden_layers"])
     for key, array in weights.items():
         name = names.get_name(key, try_suffixes=(".weight", ".bias"))
         if name is None:
-            raise ValueError(f"llama.cpp's Llama has no tensor for {key}")
-        count = turned.get(key.split(".")[-2])
-        made.add_tensor(name, np.ascontiguousarray(array if count is None else _interleaved(array, count)))
+            raise ValueError(f"llama.cpp's {kind} has no tensor for {key}")
+        made.add_tensor(name, np.ascontiguousarray(array))
     return made
 
 

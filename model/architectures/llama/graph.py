@@ -29,7 +29,7 @@ from model.builder import Builder
 from model.contract import Dimensions
 
 from . import rope
-from .circle import cosine_and_sine
+from .circle import of_positions
 from .config import values_of
 
 
@@ -96,16 +96,8 @@ class Decoder:
 
     def _turn(self, ids: ir.Value, positions: ir.Value) -> Sequence[ir.Value]:
         """What rotation reads: cosines and sines of this call's angles, in the form's way."""
-        graph = self.graph
-        frequencies, scale = rope.frequencies(self.config, self.dims.head_dim)
-        places = graph.op("Cast", [positions], "places", {"to": ir.DataType.FLOAT})
-        column = graph.op("Unsqueeze", [places, graph.vector("axes_1_3", 1, 3)], "places.column")
-        angles = graph.op("Mul", [column, graph.constant("frequencies", frequencies)], "angles")
-        cosine, sine = cosine_and_sine(graph, angles)
-        if scale != 1:
-            factor = graph.constant("rotation_scale", np.array(scale, np.float32))
-            cosine, sine = (graph.op("Mul", [one, factor], f"{one.name}.scaled") for one in (cosine, sine))
-        return self.form.turn(graph, ids, cosine, sine)
+        both = of_positions(self.graph, positions, *rope.frequencies(self.config, self.dims.head_dim))
+        return self.form.turn(self.graph, ids, *both)
 
     def _layer(self, layer: int, stream: ir.Value, call: Call, past: list[ir.Value]) -> tuple[ir.Value, list[ir.Value]]:
         """One layer: the residual stream in and out, and the cache."""

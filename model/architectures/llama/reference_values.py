@@ -14,6 +14,7 @@ from . import rope
 from .config import values_of
 from .landmarks import landmarks
 
+Turning = tuple[Array, Array, Array]  # angles, their cosines and sines
 GROUPED = ("query scaled", "scores", "scores masked", "probabilities", "context")  # what rows by keys are made of
 
 
@@ -21,7 +22,7 @@ def named(call: Call) -> dict[str, Truth]:
     """Return every tensor that has a name."""
     at = landmarks(call.config)
     found = {**truth.modules(call), **truth.masks(call), **truth.ends(call, at)}
-    found |= _turn(call)
+    found |= turn(call, _turning(call))
     for number in range(len(at.layers)):
         found |= _attention(call, number)
     found = truth.by_module({**found, **truth.layers(call, at), **truth.products(call)})
@@ -41,9 +42,9 @@ def scale(config: Mapping[str, Any], layer: int) -> float:  # noqa: ARG001  # th
     return float(values_of(config)["head_dim"] ** -0.5)
 
 
-def _turn(call: Call) -> dict[str, Truth]:
-    """Angles, cosines and sines of this call's positions, as both forms name them."""
-    angles, cosine, sine = (one[:, None] for one in _angles(call))
+def turn(call: Call, turning: Turning) -> dict[str, Truth]:
+    """Return angles, cosines and sines of a call's positions, as both forms name them."""
+    angles, cosine, sine = (one[:, None] for one in turning)
     real, rows = call.real[:, None], call.real.reshape(-1, 1)
     found = {name: Truth(value, real) for name, value in (("angles", angles), ("cosine", cosine), ("sine", sine))}
     both, signed = np.concatenate([cosine, cosine], axis=-1), np.concatenate([-sine, sine], axis=-1)
@@ -93,18 +94,23 @@ def _parts(call: Call, layer: int) -> tuple[Array, Array, Array]:
         call.arrays.get(f"out.{part.module.replace('_proj', '_norm')}", found)
         for part, found in ((own.query, query), (own.key, key))
     )
-    return _rotated(call, query), _rotated(call, key), value
+    turning = _turning(call)
+    return rotated(query, turning), rotated(key, turning), value
 
 
-def _rotated(call: Call, value: Array) -> Array:
-    _, cosine, sine = (np.concatenate([one, one], axis=-1)[:, :, None] for one in _angles(call))
+def rotated(value: Array, turning: Turning) -> Array:
+    """Return queries or keys [batch, sequence, heads, 2 * pairs] turned."""
+    _, cosine, sine = (np.concatenate([one, one], axis=-1)[:, :, None] for one in turning)
     first, second = np.split(value, 2, axis=-1)
     turned: Array = value * cosine + np.concatenate([-second, first], axis=-1) * sine
     return turned
 
 
-def _angles(call: Call) -> tuple[Array, Array, Array]:
-    """The angle of each pair of numbers, its cosine and sine, scaled: float32 [batch, sequence, head_dim / 2]."""
-    frequencies, factor = rope.frequencies(call.config, values_of(call.config)["head_dim"])
+def turning_of(call: Call, frequencies: Array, factor: float) -> Turning:
+    """Return the angle of each pair of numbers, its cosine and sine, scaled: float32 [batch, sequence, pairs]."""
     angles: Array = call.arrays["positions"][..., None].astype(np.float32) * frequencies
     return angles, np.cos(angles) * np.float32(factor), np.sin(angles) * np.float32(factor)
+
+
+def _turning(call: Call) -> Turning:
+    return turning_of(call, *rope.frequencies(call.config, values_of(call.config)["head_dim"]))

@@ -59,10 +59,7 @@ def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     layers = config.get("layer_types") or []
     if set(layers) - {"full_attention"}:
         raise wrong_key(where, "layer_types", layers, f'"full_attention" in every layer: {WINDOW}')
-    wanted = CLASSES[str(config["model_type"])]
-    if (config.get("architectures") or [wanted]) != [wanted]:
-        hint = f'["{wanted}"]: a model with another head generates no text'
-        raise wrong_key(where, "architectures", config["architectures"], hint)
+    llama.check_head(config, CLASSES[str(config["model_type"])], where)
     found = llama.dimensions(as_llama(config), where)
     return replace(found, parameters=sum(math.prod(shape) for shape in tensors(config).values()))
 
