@@ -78,7 +78,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "layers": ({"num_hidden_layers": "2"}, "num_hidden_layers is '2'"),
     "flag": ({"use_parallel_residual": "yes"}, "use_parallel_residual is 'yes'"),
     "epsilon": ({"layer_norm_eps": 0}, "layer_norm_eps is 0"),
-    "end": ({"eos_token_id": [89, 90]}, "eos_token_id is 90"),
+    "end": ({"eos_token_id": [89, "88"]}, "eos_token_id is '88'"),
     "head": ({"architectures": ["GPTNeoXForTokenClassification"]}, "architectures is ['GPTNeoXForTok"),
     "quantized": ({"quantization_config": {"quant_method": "awq"}}, "quantization_config is"),
 }
