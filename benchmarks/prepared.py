@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from types import ModuleType
 
 from benchmarks.engine import Site, installed
 from benchmarks.remote import Remote, RemoteError
@@ -22,11 +21,13 @@ def prepared(site: Site, engine: str, name: str) -> Path:
     """Return the directory of an engine's files in one configuration, made again when source, code or tools changed.
 
     `benchmarks/engines/<engine>/prepare.py` makes them, in a process of its own; its `BASE` is the configuration that
-    the others are made from, its `TOOLS` the distributions that decide the result; `elsewhere()`, where it has one,
-    tells the versions of those in another environment. InputError when it fails.
+    the others are made from, its `TOOLS` the distributions that decide the result. Where it has them, `elsewhere()`
+    tells the versions of those in another environment, and `PROGRAMS` the files that it runs there.
+    InputError when it fails.
     """
     maker = importlib.import_module(f"benchmarks.engines.{engine}.prepare")
     base = prepared(site, engine, maker.BASE) if maker.BASE not in (None, name) else site.source
+    programs = (Path(str(maker.__file__)), *getattr(maker, "PROGRAMS", ()))
     target = site.directory / "peers" / f"{engine}-{name}"
     wanted = Manifest(
         kind="peer",
@@ -34,7 +35,7 @@ def prepared(site: Site, engine: str, name: str) -> Path:
         variant=f"{engine}-{name}",
         source={},
         recipe=digest([engine, name]),
-        code=digest([file_digest(path) for path in (*_makers(maker), *_written_for_peers())]),
+        code=digest([file_digest(path) for path in (*programs, *_written_for_peers())]),
         parents={"source": site.digest},
         tools={**{tool: installed(tool) or "absent" for tool in maker.TOOLS}, **getattr(maker, "elsewhere", dict)()},
     )
@@ -49,12 +50,6 @@ def prepared(site: Site, engine: str, name: str) -> Path:
                 raise InputError(f"cannot be prepared: {error}", where=f"{engine} {name}", hint=hint) from error
             seal(staged, target, wanted)
     return target
-
-
-def _makers(module: ModuleType) -> list[Path]:
-    """List the files of an engine that make its files: `prepare.py`, and a program that it runs elsewhere."""
-    home = Path(module.__file__ or "").parent
-    return [path for path in (home / "prepare.py", home / "export.py") if path.is_file()]
 
 
 def _written_for_peers() -> list[Path]:

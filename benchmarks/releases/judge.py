@@ -12,9 +12,9 @@ import numpy as np
 from benchmarks.releases.questions import Asked, name_of
 from model.releases import DIFFERS, RIGHT, Entry
 from verify.check import largest
-from verify.checks.logits import margin
 from verify.interop.comparator import first_difference
 from verify.interop.questions import Group
+from verify.scoring.near_ties import margin
 
 
 @dataclass(frozen=True)

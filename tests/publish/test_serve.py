@@ -17,12 +17,12 @@ from pipeline.recipe.recipe import read_recipe
 from publish import browser, serve
 from publish.loopback import listen
 from tests.conftest import EMBEDDED, ROOT
-from tests.support.page_server import Tree, node, served
+from tests.support.page_server import node, served
 
 
 def test_server_answers_files_ranges_and_nothing_else(build: Path) -> None:
     node()
-    files: Tree = serve.tree(read_recipe(EMBEDDED), build / "embedded")
+    files = dict(serve.tree(read_recipe(EMBEDDED), build / "embedded"))
     with served(files) as address, httpx2.Client(base_url=address) as client:
         index = client.get("/")
         assert index.headers["content-type"] == "text/html; charset=utf-8"

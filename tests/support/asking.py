@@ -15,7 +15,7 @@ from pipeline.recipe.recipe import Recipe, read_recipe
 from pipeline.recipe.runtimes import Runtimes
 from pipeline.variants import model_file
 from tests.conftest import EMBEDDED
-from tests.support.short_recipe import without_runtimes
+from tests.support.short_recipe import with_checks, without_runtimes
 from verify.interop import planned, run_runtimes
 from verify.interop.run_runtimes import Outcome
 from verify.reference.corpus import Corpus
@@ -49,14 +49,16 @@ def failures(found: Outcome) -> list[str]:
     return measures + [r.failure for r in bad if r.failure is not None]
 
 
-def quick(directory: Path, *, webgpu: bool = False) -> Path:
+def quick(directory: Path, *, webgpu: bool = False, runtimes: bool = False) -> Path:
     """The recipe, judged by two cheap checks: what the others find out is another test's matter.
 
-    `webgpu` keeps the recipe's default there, which convert writes into config.json: for what the recipe itself built.
+    `webgpu` keeps the recipe's default there, which convert writes into config.json: for what the recipe itself built;
+    `runtimes` keeps those that it asks.
     """
     text = EMBEDDED.read_text()
-    text = re.sub(r"^checks = .*", 'checks = ["structure", "tokenizer"]', text, flags=re.MULTILINE)
-    text = without_runtimes(text)
+    text = with_checks(text, ["structure", "tokenizer"])
+    if not runtimes:
+        text = without_runtimes(text)
     if not webgpu:
         text = text.replace('webgpu = "q4"\n', "")  # what no browser has judged is no default there
     text = re.sub(r'^text = "(.*?)"', rf'text = "{EMBEDDED.parent}/\1"', text, flags=re.MULTILINE)

@@ -10,10 +10,9 @@ from tests.support.short_recipe import SOURCE, shorter_recipe
 
 def brief_recipe(home: Path, *, checks: tuple[str, ...] = ("logits", "generation", "divergence")) -> Path:
     """Write it, as a recipe that what is built by the embedded one is also made by; a variant takes some seconds."""
-    path = shorter_recipe(home)
+    path = shorter_recipe(home, checks=checks)
     text = path.read_text().replace(f'path = "{SOURCE}"', 'path = "embedded"')
     for name, value in {
-        "checks": "[" + ", ".join(f'"{check}"' for check in checks) + "]",
         "levels": '["enable_all"]',
         "lengths": "[1, 9]",
         "batches": "[[5, 9]]",

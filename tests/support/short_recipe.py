@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.conftest import EMBEDDED, ROOT
@@ -25,12 +27,22 @@ def without_runtimes(text: str) -> str:
     return re.sub(r"^\[+verify\.runtimes.*\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
 
 
-def shorter_recipe(home: Path, recipe: Path = EMBEDDED) -> Path:
+def with_checks(text: str, checks: Sequence[str]) -> str:
+    """A recipe's text with these checks only."""
+    text, count = re.subn(r"^checks = .*$", f"checks = {json.dumps(list(checks))}", text, flags=re.MULTILINE)
+    assert count == 1
+    return text
+
+
+def shorter_recipe(home: Path, recipe: Path = EMBEDDED, *, checks: Sequence[str] = ()) -> Path:
+    """Write the shorter recipe; with these checks only, where any are named."""
     text = recipe.read_text()
     for old, new in SHORTER.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     text = without_runtimes(text)  # they take minutes
+    if checks:
+        text = with_checks(text, checks)
     path = home / "recipe.toml"
     path.write_text(text)
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import shutil
 from pathlib import Path
@@ -17,15 +16,6 @@ from tests.support.initializers import store, weight
 from tests.support.short_recipe import SOURCE, shorter_recipe
 
 NODE = "transformer.h.3.ln_1/LayerNormalization"
-
-
-def recipe_with(home: Path, *checks: str) -> Path:
-    """The shorter recipe with these checks only."""
-    path = shorter_recipe(home)
-    text, count = re.subn(r"^checks = .*$", f"checks = {json.dumps(checks)}", path.read_text(), flags=re.MULTILINE)
-    assert count == 1
-    path.write_text(text)
-    return path
 
 
 @pytest.fixture
@@ -43,7 +33,7 @@ def test_a_failed_candidate_is_explained_and_the_command_shows_it_again(home: Pa
     store(model, "transformer.h.3.ln_1.bias", weight(model, "transformer.h.3.ln_1.bias") + np.float32(3))
     onnx.save(model, path)
     arguments = [
-        recipe_with(home, "structure", "logits"),
+        shorter_recipe(home, checks=["structure", "logits"]),
         "--candidate",
         path,
         "--variant",
@@ -75,7 +65,7 @@ def test_what_is_not_in_the_graph_is_not_searched_there(home: Path, stage: Stage
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": 13}))
     graph = home / "candidate" / "onnx" / "model_q4.onnx"
     arguments = [
-        recipe_with(home, "structure", "tokenizer"),
+        shorter_recipe(home, checks=["structure", "tokenizer"]),
         "--candidate",
         graph,
         "--variant",

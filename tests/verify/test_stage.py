@@ -127,13 +127,16 @@ def test_a_variant_of_an_older_recipe_is_refused(own: Path, stage: Stage, tmp_pa
     assert "made by another recipe than this one is now" in error
 
 
-def test_one_variant_makes_no_complete_report_which_repeats_what_convert_warned_of(own: Path, stage: Stage) -> None:
+def test_one_variant_makes_no_complete_report_which_repeats_what_convert_warned_of(
+    own: Path, stage: Stage, tmp_path: Path
+) -> None:
     path = own / "embedded" / "q4" / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_bytes(
         canonical_json(manifest | {"facts": manifest["facts"] | {"warnings": ["it pads with -1"]}}) + b"\n"
     )
-    stage("verify", EMBEDDED, "--variant", "q4", "--no-runtimes", "--build", own)
+    recipe = quick(tmp_path, webgpu=True, runtimes=True)
+    stage("verify", recipe, "--variant", "q4", "--no-runtimes", "--build", own)
     home = own / "embedded" / "report"
     report = json.loads((home / "report.json").read_text())
     assert (report["verdict"], report["complete"]) == ("passed", False)

@@ -22,7 +22,9 @@ from verify.check import Array
 TYPE_OF = {"GatherBlockQuantized": 2, "DequantizeLinear": 1, "Where": 1}  # the input whose type the output has
 UNKNOWN = int(TensorProto.FLOAT)  # of a constant that is no tensor: no module is fed with one
 BLOCK = 32  # of weights that are stored one by one: the smallest block of the quantized ones
-QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "DequantizeLinear", "MatMulInteger")
+# The operators that take or make codes in the place of numbers.
+QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "MatMulInteger", "DynamicQuantizeLinear",
+             "DynamicQuantizeMatMul", "DequantizeLinear")  # fmt: skip
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 INDICES = ("input_ids", "position_ids")  # the graph's inputs that tables are looked up by
 SHAPE = "shape of "

@@ -17,7 +17,7 @@ import numpy as np
 from verify.candidate.input import Input, fed
 from verify.candidate.session import Candidate
 from verify.check import Array, Case, Ease, Explaining, Measure, Partial, Prompt, Prompting
-from verify.checks.logits import margin
+from verify.scoring import near_ties
 from verify.scoring.decoding import (
     CandidateDecoder,
     ReferenceDecoder,
@@ -29,6 +29,7 @@ from verify.scoring.decoding import (
     follow,
     sequence_score,
 )
+from verify.scoring.near_ties import Difference, margin
 from verify.scoring.samples import decoded, parting, rows_to_read
 from verify.settings import require_lengths, require_positive
 
@@ -152,15 +153,8 @@ def _choice(case: Case, row: int, step: int, logits: Array) -> int:
 
 
 def _measures(kind: str, differing: list[dict[str, Any]], count: int, error: float, unit: str) -> list[Measure]:
-    hard = [entry for entry in differing if not entry["margin"] <= error]
-    near = len(differing) - len(hard)
-    first = "; ".join(f"{e['case']} row {e['row']} step {e['step']} margin {e['margin']:.2g}" for e in hard[:3])
-    largest_margin = max((entry["margin"] for entry in differing), default=0.0)
-    ties = f"{near} of {count} {unit}; largest margin {largest_margin:.2g}, observed error {error:.2g}"
-    return [
-        Measure(f"{kind}_mismatch", len(hard), count, fixed=0, detail=first),
-        Measure(f"{kind}_near_ties", near / max(count, 1), count, detail=ties),
-    ]
+    places = [Difference(f"{e['case']} row {e['row']} step {e['step']}", e["margin"]) for e in differing]
+    return near_ties.measures(kind, places, count, unit, ("observed error", error))
 
 
 def _beam_differences(partials: list[Partial], reference: Reference) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from verify.check import (
 )
 from verify.reference import padding_cases
 from verify.reference.corpus import Batch, left_padded
+from verify.scoring.near_ties import margin, tied
 from verify.settings import require_lengths
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -112,17 +113,12 @@ def compare(found: Array, wanted: Array) -> dict[str, Any]:
     return {"max_abs": worst, "rows": rows, "flips": margins, "positions": len(wanted), "compared": int(wanted.size)}
 
 
-def margin(logits: Array, choice: int) -> float:
-    """By how much the reference, float32 [vocabulary], prefers its most likely token to another choice."""
-    return float(logits.max() - logits[choice])
-
-
 def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
     """max_abs, flips that its size cannot explain, near ties, batch dependence, and how large logits are."""
     worst = max(partials, key=lambda partial: partial["max_abs"])
     positions = sum(partial["positions"] for partial in partials)
     flips = [margin for partial in partials for margin in partial["flips"]]
-    hard = [margin for margin in flips if margin > worst["max_abs"]]
+    hard = [margin for margin in flips if not tied(margin, worst["max_abs"])]
     near = len(flips) - len(hard)
     dependence = [partial["dependence"] for partial in partials if partial["dependence"] is not None]
     where = f"largest in {worst['case']}"

@@ -17,6 +17,7 @@ import onnx
 
 from model.truth import Truth
 from verify.candidate.session import Candidate
+from verify.candidate.subgraph import QUANTIZED
 from verify.check import Array, Case, Partial
 from verify.explain import constants
 from verify.explain.compare import Gap, gap
@@ -24,8 +25,6 @@ from verify.explain.graph import Graph, decoded
 from verify.explain.known import KnownCall, load_parameters
 from verify.explain.running import Opened, open_graph, optimized
 
-QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "MatMulInteger", "DynamicQuantizeLinear",
-             "DynamicQuantizeMatMul", "DequantizeLinear")  # fmt: skip
 SAME = 1e-4  # relative; a tensor this near to a known one is that one
 
 

@@ -17,23 +17,16 @@ import numpy as np
 
 from pipeline.recipe.runtimes import Extent
 from verify.check import Array, Measure, largest
-from verify.checks.logits import margin
 from verify.interop.likeliest import best_of, errors
 from verify.interop.questions import Group, Questions, noise
+from verify.scoring import near_ties
 from verify.scoring.decoding import ReferenceDecoder, draw_margin, sequence_score
+from verify.scoring.near_ties import Difference, margin
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
 
 Found = dict[str, list[Measure]]  # by check
-
-
-@dataclass(frozen=True)
-class Difference:
-    """State where a text first differs, and by how much the reference preferred its own token."""
-
-    where: str
-    margin: float
 
 
 @dataclass(frozen=True)
@@ -155,15 +148,7 @@ class Judgement:
         return self.questions.lengths.measures(answer, self.extent)
 
     def _measures(self, kind: str, differing: Sequence[Difference], count: int, unit: str) -> list[Measure]:
-        hard = [entry for entry in differing if not entry.margin <= self.error]
-        near = len(differing) - len(hard)
-        first = "; ".join(f"{entry.where} margin {entry.margin:.2g}" for entry in hard[:3])
-        widest = max((entry.margin for entry in differing), default=0.0)
-        ties = f"{near} of {count} {unit}; largest margin {widest:.2g}, tolerance {self.error:.2g}"
-        return [
-            Measure(f"{kind}_mismatch", len(hard), count, fixed=0, detail=first),
-            Measure(f"{kind}_near_ties", near / max(count, 1), count, detail=ties),
-        ]
+        return near_ties.measures(kind, differing, count, unit, ("tolerance", self.error))
 
 
 def first_difference(group: Group, row: int, tokens: Sequence[int]) -> tuple[int | None, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from verify.report.document import bound_text, place, prompted, value_text
+from verify.scoring.near_ties import tied
 
 HEADS = ("variant", "check", "level", "measure", "required", "allowed", "compared", "holds", "detail")
 
@@ -88,7 +89,7 @@ def _answer(variant: str, text: Mapping[str, Any], limit: float | None, kld: flo
     if text["step"] is None:
         return Answer(variant, text["shared"], "", "", f"none in {text['tokens']} tokens", kld)
     first = (re.match(r"\s*\S+", text["candidate"]) or [""])[0]
-    near = text["margin"] is not None and limit is not None and text["margin"] <= limit
+    near = text["margin"] is not None and limit is not None and tied(text["margin"], limit)
     kind = "near tie" if near else "no near tie"
     margin = "" if text["margin"] is None else f", margin {text['margin']:.2g}"
     what = f"token {text['step'] + 1} of {text['tokens']}: {kind}{margin}"

@@ -20,6 +20,7 @@ EXPORTERS = ("optimum", "optimum-onnx", "transformers", "torch", "accelerate", "
 BASE: str | None = "fp32"
 TOOLS = ("onnx", "onnxruntime")
 EXPORT = Path(__file__).with_name("export.py")
+PROGRAMS = (EXPORT,)
 
 
 def elsewhere() -> dict[str, str]:
