@@ -2,7 +2,7 @@
 
 `python -m tests.fuzz_checkpoints --files N --seed S`. A mutant is known by its seed and number alone. What is found: an
 exception that is no refusal, a refusal without words, a process that dies or hangs, a checkpoint that convert takes and
-verify refuses or fails.
+verify refuses or fails, or whose graph answers otherwise than PyTorch. With TMPDIR in memory it takes a third less.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pipeline import command
 from pipeline.command import say
@@ -31,8 +33,14 @@ from pipeline.errors import PipelineError
 from verify.sandbox import limits
 from verify.sandbox.spawned import NoAnswerError, Spawned, answer_all
 
+if TYPE_CHECKING:  # torch takes seconds to load
+    from verify.candidate.session import Candidate
+    from verify.reference.model import Reference
+
 LONGEST_S = 60.0  # for one mutant, on a busy machine; usually a second
 MEMORY_GB = 12.0
+NEAR = 1e-4  # of the largest logit: what rounding in another order may change
+TEXT = "A text of some words, 42 numbers and more.\n" * 40
 DEEP = 40  # levels of nesting that one edit may add
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 7, 66, 67, 2**31, 2**63, 2**70, 0.5, 1e308, float("nan"), float("inf"), "", "a",
@@ -51,7 +59,7 @@ KEYS = (
 
 def mutate(directory: Path, chance: random.Random) -> str:
     """Change one file of a checkpoint (rarely two); which ones."""
-    names = sorted(path.name for path in directory.iterdir() if path.suffix != ".md")
+    names = sorted(path.name for path in directory.iterdir() if path.is_file() and path.suffix != ".md")
     chosen = chance.sample(names, k=1 + (chance.random() < 0.2))
     for name in chosen:
         path = directory / name
@@ -151,15 +159,16 @@ def _serve(pipe: Connection, bases: list[str], home: str, seed: int) -> None:
 
 def _outcome(bases: Sequence[Path], place: Path, seed: int, number: int) -> tuple[str, str]:
     from convert.__main__ import main
-    from tests.support.tiny_checkpoints import write_recipe
+    from tests.support.fuzzed_checkpoints import recipe
 
     chance = random.Random(f"{seed}-{number}")  # noqa: S311  # a mutant that can be made again
     shutil.rmtree(place, ignore_errors=True)
-    source = Path(shutil.copytree(chance.choice(list(bases)), place / "source"))
-    what = f"mutant {number} ({mutate(source, chance)})"
+    base = chance.choice(list(bases))
+    source = Path(shutil.copytree(base, place / "source"))
+    what = f"mutant {number} ({mutate(source, chance)} of {base.name})"
     stage = "convert"
     try:
-        main([str(write_recipe(place)), "--source", str(source), "--build", str(place / "build")])
+        main([str(recipe(place, base)), "--source", str(source), "--build", str(place / "build")])
         stage = "verify"
         complaint = _judged(place / "build" / "tiny")
     except PipelineError as error:
@@ -176,25 +185,42 @@ def _outcome(bases: Sequence[Path], place: Path, seed: int, number: int) -> tupl
 
 def _judged(home: Path) -> str:
     """What verify's readers say of what convert wrote: the reference loads, the files beside the graph are right."""
-    from tests.conftest import EMBEDDED
     from verify.candidate.session import Candidate
     from verify.checks import tokenizer
     from verify.reference.corpus import Corpus
     from verify.reference.model import Reference
 
     reference = Reference(home / "source", allow_pickle=False)
-    corpus = Corpus(EMBEDDED.parent.parent / "LICENSE", reference.tokenizer, 0)
-    (case,) = tokenizer.cases(reference, corpus, tokenizer.Settings())
-    partial = tokenizer.judge(Candidate(home / "fp32" / "onnx" / "model.onnx", "disable_all"), case)
+    text = home / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    (case,) = tokenizer.cases(reference, Corpus(text, reference.tokenizer, 0), tokenizer.Settings())
+    candidate = Candidate(home / "fp32" / "onnx" / "model.onnx", "disable_all", threads=1)
+    partial = tokenizer.judge(candidate, case)
     wrong = [measure for measure in tokenizer.summarize([partial], {}, reference) if measure.value > 0]
-    return "; ".join(f"{measure.name} {measure.value:g} ({measure.detail})" for measure in wrong)
+    said = [f"{measure.name} {measure.value:g} ({measure.detail})" for measure in wrong]
+    return "; ".join([*said, *_answers(reference, candidate)])
+
+
+def _answers(reference: Reference, candidate: Candidate) -> list[str]:
+    """Say how far the graph's logits are from PyTorch's, if they are; nothing of numbers beyond float32's."""
+    length = min(9, reference.dimensions.context)
+    ids = np.arange(2 * length, dtype=np.int64).reshape(2, length) * 5 % reference.dimensions.vocabulary
+    mask = np.ones_like(ids)
+    mask[1, : length // 2] = 0
+    positions = np.where(mask == 1, np.cumsum(mask, axis=1) - 1, 0)
+    wanted = reference.forward(ids, mask, positions).logits[mask == 1]
+    found = candidate.forward(ids, mask, positions).logits[mask == 1]
+    bound = NEAR * max(1.0, float(np.abs(wanted).max()))
+    if not np.isfinite(wanted).all() or np.abs(wanted - found).max() <= bound:
+        return []
+    return [f"logits differ by {np.abs(wanted - found).max():g}, of {np.abs(wanted).max():g}"]
 
 
 def run(files: int, seed: int, home: Path, first: int = 0) -> tuple[Counter[str], list[str]]:
     """Read so many mutants, two at a time; how many were refused, passed and FOUND, and the findings in words."""
-    from tests.support.tiny_checkpoints import write_checkpoint
+    from tests.support.fuzzed_checkpoints import bases as write
 
-    bases = [write_checkpoint(home / "whole"), write_checkpoint(home / "sharded", shard="40KB")]
+    bases = write(home / "bases")
     own = threading.local()
     readers: list[Reader] = []
 
