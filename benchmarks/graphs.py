@@ -12,7 +12,7 @@ def require_files(paths: Iterable[Path]) -> None:
     """Raise InputError for the first path that is no file."""
     for path in paths:
         if not path.is_file():
-            raise InputError("not a file", where=path, hint="name ONNX files")
+            raise InputError("not a file", where=path, hint="name files that are there, each an .onnx")
 
 
 def unusable(error: Exception, path: Path) -> InputError:

@@ -30,7 +30,7 @@ def warn_of_ignored(source: Path) -> None:
     """Say which keys of the source's files ask for code or for an implementation; nobody here obeys them."""
     for name in FILES:
         path = source / name
-        for key in guard.ignored(checkpoint.read_object(path)) if path.is_file() else ():
+        for key in guard.foreign(checkpoint.read_object(path)) if path.is_file() else ():
             warn(f"{name}: key {key} is ignored and not written: nothing of a checkpoint is run as code here")
 
 

@@ -145,7 +145,7 @@ def _inspect(recipe: Recipe, directory: Path) -> tuple[Dimensions, str | None]:
 def _check_size(dims: Dimensions, buffers: int, where: Path) -> None:
     size = 4 * dims.parameters
     if size >= 2**31:
-        hint = "a single ONNX file holds less than 2 GiB; this pipeline does not write external data"
+        hint = "use a smaller model: a single ONNX file holds less than 2 GiB, and no external data is written here"
         raise InputError(f"{dims.parameters} parameters are {size} bytes in float32", where=where, hint=hint)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     needed = 6 * size + buffers  # PyTorch's weights where verify loads them, the graph, the file, with room

@@ -125,7 +125,7 @@ def read_object(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
         hint = "it must be an object, { ... }, as save_pretrained writes it"
-        raise InputError("config is not a JSON object", where=path, hint=hint)
+        raise InputError("not a JSON object", where=path, hint=hint)
     return value
 
 
@@ -147,7 +147,8 @@ def read_header(path: Path) -> dict[str, Tensor]:
         raise InputError("safetensors header is not a JSON object", where=path, hint=FETCH_AGAIN)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise InputError("key __metadata__ does not map text to text", where=path, hint=FETCH_AGAIN)
+        hint = "save it again with safetensors, and str() around each value of the metadata; or without metadata"
+        raise InputError("key __metadata__ does not map text to text", where=path, hint=hint)
     spans = []
     tensors = {}
     for name, entry in header.items():
@@ -260,4 +261,8 @@ def _check_names(directory: Path) -> None:
             raise InputError(f"file name {name!r} is not UTF-8", where=directory, hint="rename the file") from error
         other = seen.setdefault(name.casefold(), name)
         if other != name:
-            raise InputError(f"file names {other} and {name} collide", where=directory, hint="remove one of them")
+            raise InputError(
+                f"file names {other} and {name} collide",
+                where=directory,
+                hint="remove one of them: many file systems hold only one",
+            )

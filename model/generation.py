@@ -65,7 +65,8 @@ def kept(table: Mapping[str, Any]) -> dict[str, Any]:
         dropped |= {"do_sample", *SAMPLING}
     if table.get("num_beams") in (None, 1):
         dropped |= {*BEAMS}
-    return {key: value for key, value in table.items() if key not in dropped and value is not None}
+    plain = guard.stripped(table)
+    return {key: value for key, value in plain.items() if key not in dropped and value is not None}
 
 
 def require_usable(table: Mapping[str, Any], where: object) -> None:

@@ -6,6 +6,7 @@ a file after `refuse`, and hand transformers only what `plain` leaves.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ QUANTIZED = ("quantization_config", "compression_config", "quantization")
 IGNORED = ("trust_remote_code", "custom_pipelines", "custom_generate", "use_kernels", "fusion_config",
            "distributed_config", "_experts_implementation", "_experts_implementation_internal",
            "experts_implementation", *ATTENTION)  # fmt: skip
+FOREIGN = frozenset((*IGNORED, "auto_map", *QUANTIZED))
 # What a caller of PyTorch's model wants to be given: no part of a model.
 CALLERS = ("dtype", "torch_dtype", "return_dict", "use_return_dict", "output_attentions", "output_hidden_states")
 OWN_CODE = (
@@ -55,29 +57,38 @@ def _asked(code: Any, kind: Any) -> str:
     return f": {', '.join([*names][:3])}{model}" if names else ""
 
 
-def ignored(config: Mapping[str, Any]) -> list[str]:
-    """Return the keys that ask for code or for an implementation and that nobody here obeys."""
-    asked = {key for key, value in _entries(config) if key in (*IGNORED, "auto_map") and value}
-    return sorted(asked)
-
-
 def foreign(config: Mapping[str, Any]) -> list[str]:
-    """Return the keys that no converted model's files have: those that are ignored, and those of quantized weights."""
-    return sorted({*ignored(config), *(key for key, value in _entries(config) if key in QUANTIZED and value)})
+    """Return the keys, at any depth, that no converted model's files have: nobody here obeys them."""
+    return sorted({key for key, value in _entries(config) if key in FOREIGN and value})
+
+
+def stripped(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON object without what asks for code or chooses an implementation, at any depth."""
+    kept: dict[str, Any] = json.loads(json.dumps(table))
+    for inner in _objects(kept):
+        for key in FOREIGN & inner.keys():
+            del inner[key]
+    return kept
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config without what chooses an implementation and without a caller's wishes."""
-    return {key: value for key, value in config.items() if key not in (*IGNORED, *CALLERS, *QUANTIZED)}
+    return {key: value for key, value in stripped(config).items() if key not in CALLERS}
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield every key with its value, those of inner objects too."""
+    for inner in _objects(value):
+        yield from inner.items()
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object within a JSON value, itself among them."""
     waiting = [value]
     while waiting:
         inner = waiting.pop()
-        if isinstance(inner, Mapping):
-            yield from inner.items()
+        if isinstance(inner, dict):
+            yield inner
             waiting.extend(inner.values())
         elif isinstance(inner, list):
             waiting.extend(inner)

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from model import guard, tokenizer_form
-from model.checkpoint import read_config, refuse_pointer
+from model.checkpoint import read_config, read_object, refuse_pointer
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
 
@@ -32,7 +32,7 @@ JSON = (TABLE, CONFIG, SPECIAL, ADDED, "vocab.json")
 FILES = (*JSON, "merges.txt", "vocab.txt", TEMPLATE, PROCESSOR_TEMPLATE, *SENTENCEPIECE)
 PATTERNS = (*FILES, f"{TEMPLATES}/*.jinja")
 # What a machine left behind, what would run code, and (keys ending in _file) what names files anywhere on this one.
-DROPPED = (*guard.IGNORED, "auto_map", "cache_dir", "local_files_only", "name_or_path", "is_local", "backend")
+DROPPED = ("cache_dir", "local_files_only", "name_or_path", "is_local", "backend")
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # Texts of which every tokenizer has to make ids: nothing, words, and characters that hardly a vocabulary has.
 TRIAL = ("", "A few words.", " \u00e9\u65e5\U0001f44d\u0000\ue000")
@@ -65,8 +65,9 @@ def load(directory: Path) -> Any:
 def settings(directory: Path) -> dict[str, Any]:
     """tokenizer_config.json without DROPPED; empty where there is none. InputError if it is no JSON object."""
     path = directory / CONFIG
-    config = _object(path) if path.is_file() else {}
-    kept = {key: value for key, value in config.items() if key not in DROPPED and not key.endswith("_file")}
+    config = read_object(path) if path.is_file() else {}
+    table = guard.stripped(config)
+    kept = {key: value for key, value in table.items() if key not in DROPPED and not key.endswith("_file")}
     if isinstance(kept.get("extra_special_tokens"), list):  # transformers 5's word, where 4 wants an object
         kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
     return kept
@@ -80,18 +81,16 @@ def templates(directory: Path) -> list[Path]:
 
 def _check_files(directory: Path) -> None:
     """InputError for a file that is git's pointer, no JSON, or no tokenizer's table."""
-    for name in FILES:
-        if (directory / name).is_file():
-            refuse_pointer(directory / name)
-    for name in ("merges.txt", "vocab.txt"):
-        if (directory / name).is_file():
-            _refuse_mark(directory / name)
-    for name in JSON:
-        if (directory / name).is_file() and name != TABLE:
-            _object(directory / name)
-    if (directory / TABLE).is_file():
-        _refuse_mark(directory / TABLE)
-        tokenizer_form.read(directory / TABLE)
+    for path in [directory / name for name in FILES if (directory / name).is_file()]:
+        refuse_pointer(path)
+        if path.name == TABLE:
+            tokenizer_form.read(path)
+        elif path.name == "vocab.json":
+            tokenizer_form.require_ids(read_object(path), path)
+        elif path.name in JSON:
+            read_object(path)
+        elif path.suffix == ".txt":
+            _refuse_mark(path)
     for path in templates(directory):
         refuse_pointer(path)
         try:
@@ -222,7 +221,9 @@ def _require_vocabulary(directory: Path, name: str) -> None:
     if half:
         (missing,) = {"vocab.json", "merges.txt"} - half
         raise InputError(
-            f"no {TABLE}, and {missing} is missing beside {half.pop()}", where=directory, hint="add the file"
+            f"no {TABLE}, and {missing} is missing beside {half.pop()}",
+            where=directory,
+            hint=f"add {missing} of the same tokenizer, or a {TABLE}",
         )
     hint = f"add {TABLE}, or vocab.json and merges.txt, from the checkpoint that the model was trained from"
     raise InputError(f"no tokenizer: none of {TABLE}, vocab.json, vocab.txt is there", where=directory, hint=hint)
@@ -238,6 +239,12 @@ def _try(tokenizer: Any, directory: Path, stated: Mapping[str, Any]) -> None:
         what = f"key split_special_tokens is true, which no loader of {TABLE} does"
         raise InputError(
             what, where=directory / CONFIG, hint="remove the key, and split such tokens where texts come in"
+        )
+    empty = [role for role, token in tokenizer.special_tokens_map.items() if not str(token)]
+    if empty:
+        file = CONFIG if empty[0] in stated else SPECIAL
+        raise InputError(
+            f"key {empty[0]} is empty", where=directory / file, hint="name a token of the vocabulary, or remove the key"
         )
     known = set(tokenizer.get_vocab().values())
     for text in TRIAL:
@@ -265,12 +272,3 @@ def _refuse_mark(path: Path) -> None:
         if stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
             hint = "save the file as UTF-8 without the mark"
             raise InputError("begins with a byte order mark, which transformers does not read", where=path, hint=hint)
-
-
-def _object(path: Path) -> dict[str, Any]:
-    refuse_pointer(path)
-    _refuse_mark(path)
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError("not a JSON object", where=path, hint="restore the file from its source")
-    return dict(value)

@@ -17,6 +17,7 @@ PARTS = ("added_tokens", *STEPS, "model", "truncation", "padding")
 IDLE = {"pre_tokenizer": {"trim_offsets"}, "decoder": {"trim_offsets", "add_prefix_space", "use_regex"}}
 # The same, each alone, as no step at all: the whole text as one sequence.
 WHOLE = [{"Sequence": {"id": "A", "type_id": 0}}]
+LIMIT = 2**24  # no id of a token of a model that fits a single ONNX file comes near
 
 Form = dict[str, Any]
 
@@ -31,6 +32,14 @@ def form(content: str | bytes, where: object) -> Form:
     return _of(parse_json(content, where), where)
 
 
+def require_ids(vocabulary: Any, where: object) -> None:
+    """Raise InputError for an id that no vocabulary has: the tokenizers library, writing it, would count up to it."""
+    for token, index in vocabulary.items() if isinstance(vocabulary, dict) else ():
+        if type(index) is int and index >= LIMIT:
+            hint = "give it the number of its row in the model's embedding, or remove the token"
+            raise InputError(f"token {token!r} has id {index}, more than any vocabulary has", where=where, hint=hint)
+
+
 def _of(table: Any, where: object) -> Form:
     """The form of a parsed table.
 
@@ -41,6 +50,7 @@ def _of(table: Any, where: object) -> Form:
     if not isinstance(table, dict) or not isinstance(table.get("model"), dict):
         hint = "restore the file: AutoTokenizer's save_pretrained writes it"
         raise InputError("not a tokenizer's table: key model is missing", where=where, hint=hint)
+    require_ids(table["model"].get("vocab"), where)
     known = json.loads(_spelled(table, where))  # in the library's own spelling, with all defaults
     model = known["model"]
     vocabulary = model["vocab"]

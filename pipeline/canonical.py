@@ -47,17 +47,22 @@ def parse_json(text: str | bytes, where: object) -> Any:
     """Parse JSON strictly: duplicate keys, NaN, Infinity and bytes that are not UTF-8 are refused with InputError."""
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        _require_unmarked(decoded)
         value = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_no_constant)
         _require_canonical(value)
     except RecursionError as error:
-        raise InputError("JSON is nested too deeply", where=where, hint="restore the file from its source") from error
+        hint = "take out lists and objects within each other: no file of a model needs more than a few levels"
+        raise InputError("JSON is nested too deeply", where=where, hint=hint) from error
     except _NotJSONError as error:
-        raise InputError(
-            f"invalid JSON: {error}", where=where, hint="correct the file, or restore it from its source"
-        ) from error
+        raise InputError(f"invalid JSON: {error}", where=where, hint="correct that place in the file") from error
     except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
         raise InputError(f"invalid JSON: {error}", where=where, hint=_advice(text)) from error
     return value
+
+
+def _require_unmarked(text: str) -> None:
+    if text.startswith("\ufeff"):
+        raise ValueError("it begins with a byte order mark")
 
 
 def _require_canonical(value: object) -> None:
@@ -79,7 +84,7 @@ def _advice(text: str | bytes) -> str:
         return "save it as UTF-8 without a byte order mark"
     if begin[:1] == b"<":
         return "this is a web page: download the file itself, not its page"
-    return "restore the file from its source"
+    return "correct the place that it names, or take the file again from where it came"
 
 
 def read_json(path: Path) -> Any:

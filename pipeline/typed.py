@@ -23,7 +23,11 @@ def build(cls: type[T], table: object, *, where: str, error: type[PipelineError]
     integer passes for a float, a boolean never passes for a number), NaN or infinity.
     """
     if not isinstance(table, Mapping):
-        raise error(f"expected a table, found {_name(table)}", where=where, hint="see recipes/ for examples")
+        raise error(
+            f"expected a table, found {_name(table)}",
+            where=where,
+            hint="write a table: [name] on a line of its own, or { key = value }",
+        )
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
     for key in table:

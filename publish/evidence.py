@@ -85,13 +85,15 @@ def _again(recipe: Recipe, home: Path) -> str:
 def _check_license(recipe: Recipe, source: Artifact) -> None:
     have, wanted = source.manifest.source.get("license"), recipe.source.expect.license
     if have is None:
-        hint = "the source's card must state a license before anything made from it can be passed on"
+        hint = "add license: NAME between the --- lines at the top of the source's README.md, and convert it again"
         raise InputError("the source states no licence", where=source.path / "README.md", hint=hint)
     if wanted is None:
-        hint = f"read the source's licence; if it may be published under it, add license = {have!r}"
+        hint = f"read the source's licence; if it may be published under it, add license = {have!r} to [source.expect]"
         raise InputError("the recipe does not say which licence it expects", where="source.expect.license", hint=hint)
     if have != wanted:
-        hint = f"the recipe expects {wanted!r}: read the new licence before anything is published under it"
+        hint = (
+            f"read the new licence; if it may be published under it, say so in [source.expect] in place of {wanted!r}"
+        )
         raise InputError(f"the source's licence is {have!r}", where=source.path / "README.md", hint=hint)
 
 

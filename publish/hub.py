@@ -236,7 +236,11 @@ class Hub:
         lines = self.redact(str(error)).strip().splitlines() or [type(error).__name__]
         status = _status(error)
         if status == 412:
-            return MovedError("somebody else has committed in the meantime", where=where, hint="run it again")
+            return MovedError(
+                "somebody else has committed in the meantime",
+                where=where,
+                hint="run it again: it plans from what is there now",
+            )
         lost = status is None and isinstance(error, OSError | httpx2.HTTPError)
         if lost or (status is not None and hub_client.is_transient(status)):
             return _unreachable(error, lines[0], where)

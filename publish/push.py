@@ -97,7 +97,10 @@ def _attempt(api: Hub, order: Publication) -> str:
                 say(f"{error.what}; but the commit was made")
                 return now.commit
             if now.commit != head.commit:
-                what, hint = "somebody else has committed in the meantime", "run it again"
+                what, hint = (
+                    "somebody else has committed in the meantime",
+                    "run it again: it plans from what is there now",
+                )
                 raise MovedError(what, where=order.repository, hint=hint) from error
             raise
 
@@ -133,7 +136,11 @@ def _tag(api: Hub, order: Publication, commit: str) -> None:
     api.tag(order.repository, order.tag, commit)
     named = api.tags(order.repository).get(order.tag)
     if named is None:
-        raise ArtifactError(f"the Hub has no tag {order.tag}", where=order.repository, hint="run it again")
+        raise ArtifactError(
+            f"the Hub has no tag {order.tag}",
+            where=order.repository,
+            hint="run it again: it sets the tag if nothing else is to do",
+        )
     if named != commit and not planned(order, api.head(order.repository, named)).empty:
         what = f"the tag {order.tag} names another tree, at {named}"
         hint = "main is published and as verified; look who set the tag, delete it, and run it again"

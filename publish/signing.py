@@ -70,7 +70,11 @@ def verify(directory: Path, public_key: Path) -> None:
     try:
         verifier = _library("verifying").Config().use_elliptic_key_verifier(public_key=public_key)
     except BROKEN as error:
-        raise RecipeError(f"not a public key: {error}", where=public_key, hint="name a PEM file") from error
+        raise RecipeError(
+            f"not a public key: {error}",
+            where=public_key,
+            hint="name with --public-key the PEM file of the signer's public key",
+        ) from error
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the library prints warnings; stdout carries results only
             verifier.set_hashing_config(_hashing()).verify(directory, path)

@@ -172,7 +172,7 @@ def _require_matches(weights: Sequence[Weight], overrides: Iterable[Override]) -
     for i, override in enumerate(overrides):
         if not any(fnmatch.fnmatchcase(weight.name, override.tensors) for weight in weights):
             names = ", ".join(weight.name for weight in weights[:8])
-            hint = f"weights are named {names}, ..."
+            hint = f"name a weight of the model, or several with *; they are {names}, ..."
             raise RecipeError(f"{override.tensors!r} matches no weight", where=f"overrides[{i}]: tensors", hint=hint)
 
 

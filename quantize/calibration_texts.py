@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from model import tokenizer as reader
 from model.chat import rendered
 from pipeline.errors import InputError, RecipeError
 from pipeline.lines import JSON_LINES, Entry, read_json_lines
@@ -34,7 +35,7 @@ def token_ids(paths: Sequence[Path], tokenizer: Path) -> list[int]:
 def _texts(path: Path, model: Path) -> list[str]:
     if path.suffix == JSON_LINES:
         entries = read_json_lines(path, KEYS)
-        own = _tokenizer(model) if any(entry.messages for entry in entries) else None
+        own = reader.load(model) if any(entry.messages for entry in entries) else None
         return [_text(entry, own) for entry in entries]
     hint = "set calibration.text to UTF-8 text files, relative to the recipe"
     try:
@@ -45,13 +46,3 @@ def _texts(path: Path, model: Path) -> list[str]:
 
 def _text(entry: Entry, tokenizer: Any) -> str:
     return entry.text if entry.text is not None else rendered(entry.messages, tokenizer, entry.where, answering=False)
-
-
-def _tokenizer(model: Path) -> Any:
-    """Transformers' own tokenizer, which alone knows chat templates."""
-    from transformers import AutoTokenizer  # takes seconds, and only conversations need it
-
-    try:
-        return AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises plain Exception
-        raise InputError(f"no tokenizer for messages: {error}", where=model, hint=AGAIN) from error

@@ -195,7 +195,9 @@ def _require_unchanged(order: Order, before: Sequence[str]) -> None:
     """InputError if a file has another digest than `before`."""
     for path, wanted in zip(_files(order), before, strict=True):
         if file_digest(path) != wanted:
-            raise InputError("the file changed while it was judged", where=path, hint="verify it again")
+            raise InputError(
+                "the file changed while it was judged", where=path, hint="let nothing write there, and run verify again"
+            )
 
 
 def _candidates(targets: Sequence[Target], before: Sequence[str]) -> list[dict[str, Any]]:

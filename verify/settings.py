@@ -10,7 +10,7 @@ from pipeline.errors import RecipeError
 def require_lengths(lengths: Collection[int], where: str, context: int, *, least: int = 1) -> None:
     """RecipeError unless there is at least one length, and each lies between `least` and the model's context."""
     if not lengths:
-        raise RecipeError("nothing to run", where=where, hint="name at least one length")
+        raise RecipeError("nothing to run", where=where, hint="write at least one length in the list")
     for length in lengths:
         if not least <= length <= context:
             hint = f"use lengths from {least} to {context}"

@@ -13,6 +13,7 @@ from pipeline.typed import build
 
 FILE_NAME = "manifest.json"
 SCHEMA = 1
+AGAIN = "remove this directory, and run the stage that makes it (python -m convert, quantize or verify)"
 WARNINGS = "warnings"  # among the facts of a model: what convert warned of
 
 
@@ -56,17 +57,15 @@ def parse_manifest(content: bytes, where: object) -> Manifest:
     try:
         table = parse_json(content, where)
     except InputError as error:
-        raise ArtifactError(error.what, where=where, hint="build the artifact again") from error
+        raise ArtifactError(error.what, where=where, hint=AGAIN) from error
     if not isinstance(table, dict) or table.get("schema") != SCHEMA:
-        raise ArtifactError(
-            f"not a manifest of schema {SCHEMA}", where=where, hint="build the artifact again with this version"
-        )
+        raise ArtifactError(f"not a manifest of schema {SCHEMA}", where=where, hint=f"{AGAIN} with this version")
     manifest = build(Manifest, table, where=str(where), error=ArtifactError)
     for entry in manifest.files:
         path = PurePosixPath(entry.path)
         if path.is_absolute() or ".." in path.parts or str(path) != entry.path or entry.path in ("", ".", FILE_NAME):
-            raise ArtifactError(f"unsafe file path {entry.path!r}", where=where, hint="build the artifact again")
+            raise ArtifactError(f"unsafe file path {entry.path!r}", where=where, hint=AGAIN)
     paths = [entry.path for entry in manifest.files]
     if paths != sorted(set(paths)):
-        raise ArtifactError("file list is not sorted and unique", where=where, hint="build the artifact again")
+        raise ArtifactError("file list is not sorted and unique", where=where, hint=AGAIN)
     return manifest

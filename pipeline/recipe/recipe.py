@@ -258,7 +258,7 @@ def _check_digestible(step: Mapping[str, Any], where: str) -> None:
 
 def _verify(table: object, where: str) -> Verify:
     if not isinstance(table, Mapping):
-        raise RecipeError("expected a table", where=where, hint="see recipes/ for examples")
+        raise RecipeError("expected a table", where=where, hint="write [name] on a line of its own, or { key = value }")
     known = plugins.names("verify/checks")
     if "settings" in table:
         raise RecipeError("unknown key 'settings'", where=where, hint=f"name the check itself: {', '.join(known)}")

@@ -106,7 +106,7 @@ def runtime_of(required: str) -> str:
 def read_runtimes(table: object, where: str) -> Runtimes:
     """The table as data; RecipeError for a runtime that does not exist and for numbers that cannot be."""
     if not isinstance(table, Mapping):
-        raise RecipeError("expected a table", where=where, hint="see recipes/ for examples")
+        raise RecipeError("expected a table", where=where, hint="write [name] on a line of its own, or { key = value }")
     known = plugins.names(FOLDER)
     if "settings" in table:
         raise RecipeError("unknown key 'settings'", where=where, hint=f"name the runtime itself: {', '.join(known)}")
@@ -152,4 +152,4 @@ def _check_fewer(runtimes: Runtimes, where: str) -> None:
             hint = "name the configurations that are not to be run, or take the runtime out of run"
             raise RecipeError("nothing is asked", where=where, hint=hint)
         if not entry.reason.strip():
-            raise RecipeError("no reason", where=where, hint="say why fewer prompts are asked")
+            raise RecipeError("no reason", where=where, hint='add reason = "..." that says why fewer are asked')

@@ -51,7 +51,8 @@ def read_basis(table: object, where: str) -> Basis:
     for name in ("logits_range", "cache_range"):
         value = getattr(basis, name)
         if value is not None and value <= 0:
-            raise RecipeError(f"{value} is no range", where=f"{where}.{name}", hint="write a number above 0")
+            hint = "write a number above 0, the largest absolute value that was measured"
+            raise RecipeError(f"{value} is no range", where=f"{where}.{name}", hint=hint)
     return basis
 
 
@@ -93,6 +94,6 @@ def _limit(value: object, where: str) -> Limit:
     if bound < 0:
         raise RecipeError(f"negative tolerance {bound}", where=where, hint="write a number that is not negative")
     if (measured > bound) if upper else (measured < bound):
-        hint = "a tolerance is set from what was measured: measure again, and widen nothing to pass"
+        hint = "write what `python -m verify RECIPE --tolerances` prints; widen nothing so that something passes"
         raise RecipeError(f"measured {measured} is outside the bound {bound}", where=where, hint=hint)
     return Limit(bound, upper, measured)

@@ -100,7 +100,8 @@ class Options:
             raise RecipeError("a budget must be positive", where=where, hint="write a number above 0")
         for name in ("candidates", "embedding_candidates", "position_candidates"):
             if not getattr(self, name):
-                raise RecipeError("no candidates", where=f"{where}: {name}", hint="name at least one, or leave it out")
+                hint = f"name at least one, or leave {name} out for all"
+                raise RecipeError("no candidates", where=f"{where}: {name}", hint=hint)
             for i, candidate in enumerate(getattr(self, name)):
                 candidate.check(f"{where}: {name}[{i}]")
 

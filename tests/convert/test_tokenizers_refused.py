@@ -72,8 +72,8 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # what is said, and where or wh
     "Llama's model alone": (only("tokenizer.model", tokenizer_class="LlamaTokenizer"), "tokenizer.model alone", "save"),
     "no fast form": (only(tokenizer_class="ByT5Tokenizer"), "ByT5Tokenizer cannot be written", "tokenizer.json"),
     "no file": (only(), "no tokenizer: none of tokenizer.json, vocab.json, vocab.txt is there", "add tokenizer.json"),
-    "no merges": (only("vocab.json"), "merges.txt is missing beside vocab.json", "add the file"),
-    "no vocabulary": (only("merges.txt"), "vocab.json is missing beside merges.txt", "add the file"),
+    "no merges": (only("vocab.json"), "merges.txt is missing beside vocab.json", "add merges.txt of"),
+    "no vocabulary": (only("merges.txt"), "vocab.json is missing beside merges.txt", "add vocab.json of"),
     "a class of nobody's": (only("vocab.json", "merges.txt", tokenizer_class="Fancy"), "as Fancy", "GPT2Tokenizer"),
     "a class of something else": (config(tokenizer_class="GPT2LMHeadModel"), "which is no tokenizer", "name the"),
     "no class's name": (config(tokenizer_class=3), "key tokenizer_class is 3", "tokenizer_config.json"),
@@ -92,7 +92,16 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # what is said, and where or wh
     "two tokens of one id": (
         table(lambda t: t["model"]["vocab"].update(zzz=5)), "have the same id, 5", "give each its own id"
     ),
-    "a token far out": (table(lambda t: t["model"]["vocab"].update(zzz=2**32 - 1)), "tokenizer has 68", "that belongs"),
+    "an empty token": (config(pad_token=""), "key pad_token is empty", "remove the key"),
+    "a token far out": (
+        table(lambda t: t["model"]["vocab"].update(zzz=2**31)), "'zzz' has id 2147483648", "remove the token"
+    ),
+    "a token far out in vocab.json": (
+        lambda place: (
+            sources.edit(place, "vocab.json", lambda t: t.update(zzz=2**31)), sources.remove(place, "tokenizer.json")
+        ),
+        "'zzz' has id 2147483648, more than any vocabulary has", "the number of its row",
+    ),
     "a hole": (
         table(lambda t: (t["model"]["vocab"].pop("\u0120y"), t["model"]["merges"].pop())),
         "tokenizer has 66 tokens, config key vocab_size is 67",
@@ -109,8 +118,8 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # what is said, and where or wh
     "no model": (table(lambda t: t.update(model=None)), "key model is missing", "tokenizer.json"),
     "no added tokens": (table(lambda t: t.pop("added_tokens")), "key added_tokens is missing", '"added_tokens": []'),
     "a list": (content("tokenizer.json", lambda _: b"[]"), "not a tokenizer's table", "save_pretrained"),
-    "an empty file": (content("tokenizer.json", lambda _: b""), "invalid JSON", "restore the file"),
-    "a file cut off": (content("tokenizer.json", lambda text: text[:900]), "invalid JSON", "restore the file"),
+    "an empty file": (content("tokenizer.json", lambda _: b""), "invalid JSON", "take the file again"),
+    "a file cut off": (content("tokenizer.json", lambda text: text[:900]), "invalid JSON", "take the file again"),
     "a token twice": (
         content("tokenizer.json", lambda text: text.replace(b'"vocab": {', b'"vocab": {"a": 5,', 1)),
         "duplicate key 'a'", "tokenizer.json",
@@ -119,7 +128,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # what is said, and where or wh
         content("special_tokens_map.json", lambda _: b"version https://git-lfs.github.com/spec/v1\n"),
         "Git LFS pointer", "git lfs pull",
     ),
-    "a mark in tokenizer.json": (marked("tokenizer.json"), "byte order mark", "without the mark"),
+    "a mark in tokenizer.json": (marked("tokenizer.json"), "byte order mark", "without a byte order mark"),
     "a mark in merges.txt": (marked("merges.txt"), "byte order mark", "merges.txt"),
     "a random tokenizer": (table(lambda t: t["model"].update(dropout=0.1), FAST), "model.dropout is 0.1", "null"),
     "ids of nothing": (

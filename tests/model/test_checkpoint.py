@@ -112,7 +112,7 @@ BAD_CONFIGS: dict[str, tuple[bytes, str]] = {
     "no_utf8": (b'{"model_type": "\xff"}', "invalid JSON"),
     "nan": (b'{"model_type": "gpt2", "x": NaN}', "NaN is not a JSON number"),
     "duplicate_key": (b'{"model_type": "gpt2", "n_head": 1, "n_head": 2}', "duplicate key 'n_head'"),
-    "list": (b"[]", "config is not a JSON object"),
+    "list": (b"[]", "not a JSON object"),
     "no_model_type": (b"{}", "key model_type is missing"),
     "model_type_is_a_number": (b'{"model_type": 2}', "key model_type is missing"),
     "remote_code": (
@@ -230,7 +230,7 @@ def test_file_names_that_collide_in_case(directory: Path) -> None:
         pytest.skip("this file system ignores case")
     error = refusal(directory)
     assert error.what == "file names Config.json and config.json collide"
-    assert (error.where, error.hint) == (str(directory), "remove one of them")
+    assert (error.where, error.hint) == (str(directory), "remove one of them: many file systems hold only one")
 
 
 def test_file_name_that_is_not_utf8(directory: Path) -> None:

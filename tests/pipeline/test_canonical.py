@@ -118,7 +118,7 @@ def test_code_digest_ignores_place_order_and_other_files(package: Path, tmp_path
         (b'"\xed\xa0\x80"', "invalid JSON: 'utf-8' codec can't decode"),
         (b"\xff{}", "invalid JSON: 'utf-8' codec can't decode"),
         ('{"a": 1}'.encode("utf-16"), "invalid JSON: 'utf-8' codec can't decode"),
-        (b"\xef\xbb\xbf{}", "invalid JSON: Unexpected UTF-8 BOM"),
+        (b"\xef\xbb\xbf{}", "invalid JSON: it begins with a byte order mark"),
         (b"", "invalid JSON: Expecting value"),
         (b'{"a": 1', "invalid JSON: Expecting ',' delimiter"),
         (b"{} {}", "invalid JSON: Extra data"),
@@ -135,9 +135,10 @@ def test_parse_json_refuses(content: bytes, what: str) -> None:
     assert refusal.value.what.startswith(what)
     assert refusal.value.where == "config.json"
     assert refusal.value.hint in (
-        "restore the file from its source",
-        "correct the file, or restore it from its source",
+        "correct the place that it names, or take the file again from where it came",
+        "correct that place in the file",
         "save it as UTF-8 without a byte order mark",
+        "take out lists and objects within each other: no file of a model needs more than a few levels",
     )
     assert refusal.value.exit_code == BROKEN_INPUT
 

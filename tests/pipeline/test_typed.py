@@ -70,7 +70,12 @@ def test_build_uses_defaults() -> None:
 @pytest.mark.parametrize(
     ("table", "what", "where", "hint"),
     [
-        ([], "expected a table, found list", "r.toml", "see recipes/ for examples"),
+        (
+            [],
+            "expected a table, found list",
+            "r.toml",
+            "write a table: [name] on a line of its own, or { key = value }",
+        ),
         ({}, "missing key 'text'", "r.toml", "add text = ..."),
         ({"txt": "a"}, "unknown key 'txt'", "r.toml", "; did you mean 'text'?"),
         ({"text": "a", 7: "b"}, "unknown key 7", "r.toml", "known: count, either, "),
@@ -92,7 +97,7 @@ def test_build_uses_defaults() -> None:
         ({"text": "a", "names": ["a", 2]}, "expected str, found int 2", "r.toml: names[1]", "of type str"),
         ({"text": "a", "rates": [1]}, "expected Mapping, found list [1]", "r.toml: rates", "of type Mapping"),
         ({"text": "a", "rates": {"k": "v"}}, "expected float, found str 'v'", "r.toml: rates.k", "of type float"),
-        ({"text": "a", "inner": 3}, "expected a table, found int", "r.toml: inner", "see recipes/"),
+        ({"text": "a", "inner": 3}, "expected a table, found int", "r.toml: inner", "write a table"),
         ({"text": "a", "inner": {}}, "missing key 'bits'", "r.toml: inner", "add bits = ..."),
         ({"text": "a", "inner": {"bits": 3}}, "3 is not one of them", "r.toml: inner: bits", "known: 4, 8"),
         ({"text": "a", "inner": {"bits": 4.0}}, "4.0 is not one of them", "r.toml: inner: bits", "known: 4, 8"),

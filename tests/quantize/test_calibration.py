@@ -169,6 +169,7 @@ def test_a_conversation_is_rendered_by_the_model_s_own_template(tmp_path: Path) 
     lines = tmp_path / "lines.jsonl"
     lines.write_text('{"messages": [{"role": "user", "content": "5 6"}]}\n')
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "0"}
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     several = replace(calibration, paths=(lines,))
     with pytest.raises(InputError, match="has no chat template") as refusal:

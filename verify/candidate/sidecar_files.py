@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model import guard, tokenizer_form
-from pipeline.canonical import read_json
+from model.checkpoint import read_object
 from pipeline.errors import InputError
 from pipeline.variants import FILES
 from verify.candidate import chat_templates
@@ -67,7 +67,7 @@ def vocabulary(directory: Path, facts: Facts) -> list[str]:
         if found[name] != facts[name]
     ]
     if (directory / "vocab.json").is_file():
-        other = object_of(directory / "vocab.json")
+        other = read_object(directory / "vocab.json")
         whole = found["vocabulary"].keys() - found["added"].keys() <= other.keys()
         problems += [f"vocab.json: {text}" for text in _other({**facts["vocabulary"], **other}, facts["vocabulary"])]
         problems += [] if whole else ["vocab.json lacks tokens of tokenizer.json"]
@@ -76,18 +76,18 @@ def vocabulary(directory: Path, facts: Facts) -> list[str]:
         if [line for line in lines if line and not line.startswith("#version")] != facts["merges"]:
             problems.append("merges.txt differs from the source's merges")
     if (directory / "added_tokens.json").is_file():
-        more = {**facts["vocabulary"], **object_of(directory / "added_tokens.json")}
+        more = {**facts["vocabulary"], **read_object(directory / "added_tokens.json")}
         problems += [f"added_tokens.json: {text}" for text in _other(more, facts["vocabulary"])]
     return problems
 
 
 def tokenizer_config(directory: Path, source: Facts, facts: Facts) -> list[str]:
     """Keys of tokenizer_config.json and special_tokens_map.json that change tokens, or the text that they become."""
-    config, name = object_of(directory / "tokenizer_config.json"), "tokenizer_config.json"
+    config, name = read_object(directory / "tokenizer_config.json"), "tokenizer_config.json"
     problems = [*_special(config, name, facts)]
     map_file = directory / "special_tokens_map.json"
     if map_file.is_file():
-        problems += _special(object_of(map_file), map_file.name, facts)
+        problems += _special(read_object(map_file), map_file.name, facts)
     classes = (facts["class"], _class(str(source.get("tokenizer_class"))))
     if "tokenizer_class" in config and _class(str(config["tokenizer_class"])) not in classes:
         problems.append(f"{name}: tokenizer_class is {config['tokenizer_class']!r}, not {facts['class']!r}")
@@ -116,14 +116,6 @@ def config(found: Facts, source: Facts, facts: Facts, free: frozenset[str], end:
     ]  # fmt: skip
     problems += [CODE.format(key) for key in guard.foreign(found)]
     return [f"config.json: {text}" for text in (*problems, *_browsers(found.get("transformers.js_config")))]
-
-
-def object_of(path: Path) -> dict[str, Any]:
-    """A JSON object; InputError for anything else."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError("not a JSON object", where=path, hint="restore the file from its source")
-    return value
 
 
 def _browsers(table: Any, where: str = "transformers.js_config") -> Iterator[str]:

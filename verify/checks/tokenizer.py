@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import generation as settings
 from model import guard
+from model.checkpoint import read_object
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from verify.candidate import generation_files, sidecar_files
@@ -176,8 +177,7 @@ def _files(directory: Path, case: Case) -> list[str]:
         return problems
     try:
         config, generation, tokenizer = (
-            sidecar_files.object_of(directory / name)
-            for name in ("config.json", "generation_config.json", "tokenizer_config.json")
+            read_object(directory / name) for name in ("config.json", "generation_config.json", "tokenizer_config.json")
         )
         problems = _tokenizer_config(tokenizer, case) + _accompanying(directory, config, generation, case)
     except InputError as error:
