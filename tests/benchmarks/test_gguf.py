@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from benchmarks.engines.llamacpp.prepare import write
+from model import architecture
+from model.architectures.neox import landmarks
 from tests.conftest import ROOT
+from tests.support.random_decoder import random_decoder
 
+Array = np.ndarray[Any, np.dtype[Any]]
 gguf = pytest.importorskip("gguf", reason="one of the peers: make peers")
 
 
@@ -47,3 +52,45 @@ def test_a_llama_has_its_sizes_and_pairs_of_numbers_side_by_side(tmp_path: Path)
     assert len(found) == 2 + 4 * 9
     fields = ("attention.head_count_kv", "attention.key_length", "rope.freq_base", "feed_forward_length")
     assert [reader.get_field(f"llama.{name}").contents() for name in fields] == [2, 32, 10000.0, 352]
+
+
+SIZES = {
+    "vocab_size": 90,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+
+
+def tensors(config: dict[str, Any], path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
+    """A random model's tensors in a GGUF file's order and names, and as the checkpoint has them."""
+    own, source = architecture.of_model_type(config["model_type"], "config.json").gguf, random_decoder(config)
+    assert own is not None
+    assert own.unsupported(config) is None
+    right = {name: tensor.numpy() for name, tensor in source.weights().items()}
+    made = own.writer(config, right, path)
+    return {name: info.tensor for table in made.tensors for name, info in table.items()}, right
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+def test_a_qwen_has_rows_as_stored_and_biases_or_norms_of_heads(kind: str, tmp_path: Path) -> None:
+    config = {**SIZES, "model_type": kind, "num_key_value_heads": 2, "head_dim": 16, "tie_word_embeddings": True}
+    found, right = tensors(config, tmp_path / "model.gguf")
+    name = "model.layers.1.self_attn"
+    np.testing.assert_array_equal(found["blk.1.attn_k.weight"], right[f"{name}.k_proj.weight"])
+    own = ("blk.1.attn_q.bias", "q_proj.bias") if kind == "qwen2" else ("blk.1.attn_q_norm.weight", "q_norm.weight")
+    np.testing.assert_array_equal(found[own[0]], right[f"{name}.{own[1]}"])
+    assert len(found) == len(right)
+
+
+def test_a_neox_has_queries_of_all_heads_first(tmp_path: Path) -> None:
+    config = {**SIZES, "model_type": "gpt_neox"}
+    found, right = tensors(config, tmp_path / "model.gguf")
+    at = landmarks.landmarks(config).layers[1]
+    places = np.concatenate([np.asarray(part.outputs) for part in (at.query, at.key, at.value)])
+    for part in ("weight", "bias"):
+        np.testing.assert_array_equal(found[f"blk.1.attn_qkv.{part}"], right[f"{at.query.module}.{part}"][places])
+    np.testing.assert_array_equal(found["output.weight"], right["lm_head.weight"])
+    assert len(found) == len(right)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from transformers import AutoConfig
 
 from model import architecture
 from model.architectures.neox import config as neox
-from model.architectures.neox import fused, gguf, landmarks, standard
+from model.architectures.neox import fused, landmarks, standard
 from pipeline.errors import InputError
 from tests.support.random_decoder import hold, random_decoder
 
@@ -107,19 +105,6 @@ def test_names_that_old_checkpoints_store() -> None:
     assert neox.canonical_name(bias, tied=False) == bias
     for buffer in ("bias", "masked_bias", "rotary_emb.inv_freq"):
         assert neox.canonical_name(f"gpt_neox.layers.0.attention.{buffer}", tied=False) is None
-
-
-def test_llama_cpp_reads_queries_of_all_heads_first(tmp_path: Path) -> None:
-    source = random_decoder(SIZES)
-    weights = {name: tensor.numpy() for name, tensor in source.weights().items()}
-    made = gguf.writer(source.config, weights, tmp_path / "model.gguf")
-    found = {name: info.tensor for table in made.tensors for name, info in table.items()}
-    at = landmarks.landmarks(source.config).layers[1]
-    places = np.concatenate([np.asarray(part.outputs) for part in (at.query, at.key, at.value)])
-    for part in ("weight", "bias"):
-        joint = weights[f"{at.query.module}.{part}"]
-        assert np.array_equal(found[f"blk.1.attn_qkv.{part}"], joint[places])
-    assert len(found) == len(weights)
 
 
 @pytest.mark.parametrize(
