@@ -62,6 +62,11 @@ def renamed_but_not_said(directory: Path) -> None:
     settings(directory, drop=("bos_token", "unk_token"), eos_token="</end>")
 
 
+def far_out_in_vocab(place: Path) -> None:
+    sources.edit(place, "vocab.json", lambda t: t.update(zzz=2**31))
+    sources.remove(place, "tokenizer.json")
+
+
 FAST = "PreTrainedTokenizerFast"
 REFUSED: dict[str, tuple[Change, str, str]] = {  # what is said, and where or what to do
     "sentencepiece's model alone": (
@@ -97,9 +102,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # what is said, and where or wh
         table(lambda t: t["model"]["vocab"].update(zzz=2**31)), "'zzz' has id 2147483648", "remove the token"
     ),
     "a token far out in vocab.json": (
-        lambda place: (
-            sources.edit(place, "vocab.json", lambda t: t.update(zzz=2**31)), sources.remove(place, "tokenizer.json")
-        ),
+        far_out_in_vocab,
         "'zzz' has id 2147483648, more than any vocabulary has", "the number of its row",
     ),
     "a hole": (

@@ -64,7 +64,7 @@ _Shapes = dict[str, tuple[int, ...]]
 def values_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config with all that it leaves to transformers' defaults, rotary positions too."""
     values = {**DEFAULTS, BASE: rope.THETA, SHARE: 0.25, **{k: v for k, v in config.items() if v is not None}}
-    table = next((values[key] for key in TABLES if values.get(key)), {})
+    table: Any = next((values[key] for key in TABLES if values.get(key)), {})
     if isinstance(table, Mapping):
         values |= {BASE: table.get("rope_theta", values[BASE]), SHARE: table.get(PARTIAL, values[SHARE])}
     return values
