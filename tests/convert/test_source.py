@@ -78,7 +78,7 @@ def test_tokenizer_file_is_an_lfs_pointer(checkpoint: Path, refuse: Refuse, name
 
 def test_tokenizer_is_broken(checkpoint: Path, refuse: Refuse) -> None:
     (checkpoint / "tokenizer.json").write_text('{"model": 3}')
-    assert re.search(r"where: .*tokenizer\.json\n  to do: .*take the file again", refuse())
+    assert re.search(r"where: .*tokenizer\.json\n  to do: .*restore the file", refuse())
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "tokenizer_config.json"])
