@@ -92,6 +92,11 @@ def _how_to_fit(tokenizer: Any, token: str, rows: int, where: Path) -> str:
     files = [name for name in names if (where / name).is_file() and quoted in (where / name).read_text("utf-8")]
     if not files:
         roles = [role for role, text in tokenizer.special_tokens_map.items() if text == token]
+        if not roles:
+            return (
+                f"{type(tokenizer).__name__} adds it of itself: set tokenizer_class in {reader.CONFIG} to "
+                f"PreTrainedTokenizerFast, if {reader.TABLE} is right without it"
+            )
         return (
             f"{type(tokenizer).__name__} adds it as {' and '.join(roles)}, because {reader.CONFIG} does not name the "
             "model's own: name a token of the vocabulary there"

@@ -97,6 +97,10 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # what is said, and where or wh
     "two tokens of one id": (
         table(lambda t: t["model"]["vocab"].update(zzz=5)), "have the same id, 5", "give each its own id"
     ),
+    "a class that adds a hundred": (
+        lambda place: sources.unigram(place, "T5Tokenizer"),
+        "token '<extra_id_0>' has id 67", "T5Tokenizer adds it of itself: set tokenizer_class",
+    ),
     "an empty token": (config(pad_token=""), "key pad_token is empty", "remove the key"),
     "a token far out": (
         table(lambda t: t["model"]["vocab"].update(zzz=2**31)), "'zzz' has id 2147483648", "remove the token"
