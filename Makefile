@@ -126,9 +126,9 @@ benchmarks-accuracy: setup $(VENV)/.extra-accuracy ## the source card's six benc
 bounds: setup ## print the recipe's tolerances: derived, or measured by verify here and with PROCESSOR=SET
 	$(BIN)/python -m verify.bounds $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD))
 
-fuzz: setup $(VENV)/.extra-dev ## read FILES=10000 mutated files, and a tenth as many checkpoints: every one must be read or refused
+fuzz: setup $(VENV)/.extra-dev ## read FILES=10000 mutated files, and as many checkpoints: every one must be read or refused
 	$(BIN)/python -m tests.fuzz $(if $(FILES),--files '$(FILES)')
-	$(BIN)/python -m tests.fuzz_checkpoints --files "$$(( ($(or $(FILES),10000) + 9) / 10 ))"
+	$(BIN)/python -m tests.fuzz_checkpoints --files '$(or $(FILES),10000)'
 
 advisories: setup ## audit the pinned Python packages without a network, by the advisories in DATA=DIR (OSV's, for PyPI)
 	$(BIN)/python -m tests.advisories $(call quoted,$(DATA))
