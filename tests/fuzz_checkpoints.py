@@ -1,8 +1,9 @@
 """Mutants of whole checkpoint directories, through convert and then through verify's readers of what it wrote.
 
 `python -m tests.fuzz_checkpoints --files N --seed S`. A mutant is known by its seed and number alone. What is found: an
-exception that is no refusal, a refusal without words, a process that dies or hangs, a checkpoint that convert takes and
-verify refuses or fails, or whose graph answers otherwise than PyTorch. With TMPDIR in memory it takes a third less.
+exception that is no refusal, a refusal without words or about another file than the source's, a process that dies or
+hangs, a checkpoint that convert takes and verify refuses or fails, or whose graph answers otherwise than PyTorch. With
+TMPDIR in memory it takes a third less.
 """
 
 from __future__ import annotations
@@ -175,6 +176,8 @@ def _outcome(bases: Sequence[Path], place: Path, seed: int, number: int) -> tupl
     except PipelineError as error:
         if not (error.what and error.where and error.hint):
             return "FOUND", f"{what}: {stage}: a refusal without words: {error}"
+        if stage == "convert" and not error.where.startswith(str(source)):
+            return "FOUND", f"{what}: a refusal about what is not its owner's: {error}"
         if stage == "verify":
             return "FOUND", f"{what}: convert took it, verify refuses: {error}"
         return "refused", what
