@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from model import architecture
 from tests.support import tokenizer_sources as sources
 from tests.support.save_checkpoint import save
 from tests.support.tiny_checkpoints import random_model, write_checkpoint, write_recipe, write_tokenizer
 
 ROWS = 67
+SHAPE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": ROWS,
+                         "num_attention_heads": 4, "max_position_embeddings": 24}  # fmt: skip
 
 
 def bases(home: Path) -> list[Path]:
@@ -21,7 +24,9 @@ def bases(home: Path) -> list[Path]:
     whole = write_checkpoint(home / "whole", n_layer=1)
     save(str(whole), str(home / "saved"))
     made = [whole, *(home / "saved" / shape for shape in ("shards", "chat", "chats"))]
-    made.append(_llama(home / "llama"))
+    made.append(_of_kind(home / "llama", "llama", num_key_value_heads=2))
+    made.append(_of_kind(home / "qwen", "qwen3", num_key_value_heads=2, head_dim=8))
+    made.append(_of_kind(home / "neox", "gpt_neox"))
     for write in (sources.wordpiece, sources.vocabulary_file, sources.unigram, sources.wordlevel):
         made.append(sources.checkpoint(home / write.__name__))
         write(made[-1])
@@ -35,17 +40,18 @@ def bases(home: Path) -> list[Path]:
 def recipe(directory: Path, base: Path) -> Path:
     """Write a recipe for mutants of `base`."""
     path = write_recipe(directory)
-    kind = json.loads((base / "config.json").read_bytes())["model_type"]
-    path.write_text(path.read_text().replace('architecture = "gpt2"', f'architecture = "{kind}"'))
+    config = base / "config.json"
+    own = architecture.of_model_type(json.loads(config.read_bytes())["model_type"], config)
+    path.write_text(path.read_text().replace('architecture = "gpt2"', f'architecture = "{own.name}"'))
     return path
 
 
-def _llama(directory: Path) -> Path:
-    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": ROWS}
-    heads: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 24}
+def _of_kind(directory: Path, kind: str, **sizes: Any) -> Path:
+    """Write a model of another architecture, as save_pretrained does, with the tokenizer of 67 tokens."""
     torch.manual_seed(3)
     end = ROWS - 1
-    model: Any = LlamaForCausalLM(LlamaConfig(**sizes, **heads, bos_token_id=end, eos_token_id=[end, 5]))
+    shape: dict[str, Any] = {**SHAPE, **sizes, "bos_token_id": end, "eos_token_id": [end, 5]}
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape))
     model.save_pretrained(directory)
     write_tokenizer(directory, ROWS)
     return directory
