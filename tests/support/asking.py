@@ -43,6 +43,11 @@ def files(build: Path, variants: Sequence[str]) -> list[Target]:
     return [Target(variant, build / "embedded" / variant / model_file(variant)) for variant in variants]
 
 
+def levels(*configurations: str) -> set[str]:
+    """What results of these configurations are called, of a runtime that has kernels of its own."""
+    return {f"{name}{part}" for name in configurations for part in ("", ", long prompts", ", without roundings")}
+
+
 def failures(found: Outcome) -> list[str]:
     bad = [result for result in found.results if not result.passed]
     measures = [f"{r.check}.{j.measure.name}: {j.measure.detail}" for r in bad for j in r.measures if not j.passed]

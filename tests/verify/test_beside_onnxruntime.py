@@ -17,7 +17,7 @@ from verify.candidate.session import Candidate
 from verify.interop import lengths, run_runtimes, unrounded
 from verify.interop.lengths import GIVEN, Lengths
 from verify.interop.likeliest import best_of
-from verify.interop.runtime import Bounds, RuntimeFailure
+from verify.interop.runtime import Answers, Bounds, RuntimeFailure
 from verify.interop.unrounded import Unrounded
 from verify.run_checks import Target
 from verify.runtimes import browser, genai, onnxruntime, optimum, processors, transformersjs
@@ -29,12 +29,12 @@ ASKED = Lengths(TEXT, NOTHING, best_of(NOTHING), ((33,), (33, 16)))
 
 def prepared(target: Target, directory: Path) -> Unrounded:
     repository = run_runtimes.assemble([target], directory / "model")
-    return unrounded.prepare([target], repository, ASKED, Bounds(60, 4), directory)[target.variant]
+    return unrounded.prepare([target], repository, ASKED, Bounds(60, 4))[target.variant]
 
 
-def answers(path: Path, ask: Any = ASKED.asked) -> list[Any]:
-    candidate = Candidate(path, "disable_all", threads=1)
-    return [lengths.answer(question, 0, partial(onnxruntime._forward, candidate)) for question in ask()[:1]]
+def answers(path: Path, questions: list[dict[str, Any]]) -> Answers:
+    forward = partial(onnxruntime._forward, Candidate(path, "disable_all", threads=1))
+    return {"any": {"lengths": [lengths.answer(question, 0, forward) for question in questions]}}
 
 
 def test_runtimes_with_kernels_of_their_own_have_the_part() -> None:
@@ -51,13 +51,16 @@ def test_a_file_that_rounds_is_asked_about_without_and_differs_as_float32_does(
     own = prepared(target, tmp_path)
     assert (own.repository is None) == (variant == "int8")
     bound = read_recipe(EMBEDDED).limit(unrounded.CHECK, unrounded.FIGURE, variant).bound
-    extent = own.extent(lambda _: Extent())("any")
-    plain = target.path if own.repository is None else own.repository / model_file(variant)
-    assert unrounded.measure(own, answers(plain), extent).value < bound
-    if own.repository is not None:  # as it runs it rounds, which no bound of float32 stands
-        assert unrounded.measure(own, answers(target.path), extent).value > bound
-        asked = own.task(variant, {"groups": [1], "strings": [2], "batch": 3, "lengths": []}, lambda _: Extent())
-        assert asked.questions == {"groups": [], "strings": [], "lengths": []}
+    if own.repository is None:  # of what rounds nothing all answers are compared
+        asked = answers(target.path, ASKED.asked())
+        assert unrounded.measure(own, asked, "any", Extent()).value < bound
+        return
+    task = own.task(variant, {"groups": [1], "strings": [2], "batch": 3, "lengths": ASKED.asked()}, lambda _: Extent())
+    assert task.questions == {"groups": [], "strings": [], "lengths": ASKED.asked()[:1]}
+    plain = answers(own.repository / model_file(variant), task.questions["lengths"])
+    assert unrounded.measure(own, plain, "any", Extent()).value < bound
+    as_it_runs = answers(target.path, task.questions["lengths"])  # it rounds, which no bound of float32 stands
+    assert unrounded.measure(own, as_it_runs, "any", Extent()).value > bound
 
 
 def test_onnxruntimes_own_failure_is_the_runtimes(build: Path, tmp_path: Path) -> None:
@@ -67,4 +70,4 @@ def test_onnxruntimes_own_failure_is_the_runtimes(build: Path, tmp_path: Path) -
     broken.write_bytes(content.replace(b"MatMulNBits", b"MatMulMBits"))
     own = prepared(Target("q4", broken), tmp_path)
     with pytest.raises(RuntimeFailure, match="MatMulMBits"):
-        unrounded.measure(own, [], Extent())
+        unrounded.measure(own, {"any": {}}, "any", Extent())

@@ -13,7 +13,7 @@ import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
 from model.session import NO_SPINNING, open_session, options
-from verify.candidate.unrounded import has_float16, remove_rounding
+from verify.candidate.unrounded import has_float16, unrounded
 from verify.check import Array
 
 CACHE_IN, CACHE_OUT = "past_key_values.", "present."
@@ -73,8 +73,8 @@ class Candidate:
         return self._without_rounding(float16=False)
 
     def _without_rounding(self, *, float16: bool) -> Candidate | None:
-        model = onnx.load(self.path, load_external_data=False)
-        if not remove_rounding(model, self.path.parent, float16=float16):
+        model = unrounded(self.path, float16=float16)
+        if model is None:
             return None
         return Candidate(self.path, self.level, threads=self.threads, content=model.SerializeToString())
 

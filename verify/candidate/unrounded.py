@@ -24,6 +24,15 @@ def has_float16(model: onnx.ModelProto) -> bool:
     return any(True for _ in _float16(model))
 
 
+def unrounded(path: Path, *, float16: bool = True) -> onnx.ModelProto | None:
+    """Return the model of a file without its roundings, external data left where it lies; None if nothing rounds.
+
+    `float16` False leaves what rounds to float16.
+    """
+    model = onnx.load(path, load_external_data=False)
+    return model if remove_rounding(model, path.parent, float16=float16) else None
+
+
 def remove_rounding(model: onnx.ModelProto, directory: Path, *, float16: bool = True) -> bool:
     """Change a model in place; False if nothing in it rounds, or only to float16 and `float16` says to leave that.
 

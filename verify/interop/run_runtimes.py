@@ -96,7 +96,7 @@ class _Reply:
 
     answers: Answers | RuntimeFailure
     plain: Unrounded | None = None
-    about_plain: Answers | RuntimeFailure | None = None  # None: the candidate itself rounds nothing
+    about_plain: Answers | RuntimeFailure | None = None  # `answers` themselves, where the candidate rounds nothing
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ class _Inquiry:
 
     def _unrounded(self) -> Mapping[str, Unrounded]:
         self.progress.set_description_str("without roundings: onnxruntime", refresh=False)
-        repository = assemble(self.targets, self.scratch / "model")
-        return unrounded.prepare(self.targets, repository, self.questions.lengths, self._bounds, self.scratch)
+        repository = assemble(self.targets, self.scratch / "unrounded")
+        return unrounded.prepare(self.targets, repository, self.questions.lengths, self._bounds)
 
     def _of(self, runtime: Planned, plain: Mapping[str, Unrounded]) -> Iterator[tuple[Target, _Reply]]:
         asked = self.questions.asked()
@@ -142,10 +142,10 @@ class _Inquiry:
                 extent = partial(self.table.extent, runtime.name, target.variant)
                 answers = _reply(ask, Task(repository, target.variant, asked, extent))
                 own = plain[target.variant] if unrounded.PART in runtime.module.PARTS else None
-                second = None
+                about_plain = answers
                 if own is not None and own.repository is not None and not isinstance(answers, RuntimeFailure):
-                    second = _reply(ask, own.task(target.variant, asked, extent))
-                yield target, _Reply(answers, own, second)
+                    about_plain = _reply(ask, own.task(target.variant, asked, extent))
+                yield target, _Reply(answers, own, about_plain)
                 self.progress.update()
 
 
@@ -187,10 +187,10 @@ def _judged(recipe: Recipe, runtime: Planned, target: Target, reply: _Reply, jud
         for (check, place), measures in found.items():
             judged = tuple(_held(recipe, check, target.variant, measure) for measure in measures)
             yield Result(target.variant, check, place, judged, runtime=runtime.name)
-        if reply.plain is not None and extent.longest:
+        if reply.plain is not None and reply.about_plain is not None and extent.longest:
             place = _place(configuration, unrounded.PART)
             try:
-                measure = _plainly(reply.plain, reply.about_plain, parts, configuration, extent)
+                measure = unrounded.measure(reply.plain, reply.about_plain, configuration, extent)
             except (RuntimeFailure, *MALFORMED) as error:
                 yield failed(unrounded.CHECK, place, error)
                 continue
@@ -214,24 +214,6 @@ def _found(
         for check, measures in judgement.judge(part, parts[part]).items():
             found.setdefault((check, _place(configuration, part)), []).extend(measures)
     return found
-
-
-def _plainly(
-    plain: Unrounded,
-    about_plain: Answers | RuntimeFailure | None,
-    parts: Mapping[str, Any],
-    configuration: str,
-    extent: Extent,
-) -> Measure:
-    """The answers without roundings beside onnxruntime's; raises RuntimeFailure, and what malformed answers raise."""
-    if about_plain is None:
-        return unrounded.measure(plain, parts["lengths"], extent)
-    if isinstance(about_plain, RuntimeFailure):
-        raise about_plain
-    own = about_plain[configuration]
-    if isinstance(own, RuntimeFailure):
-        raise own
-    return unrounded.measure(plain, own["lengths"], plain.extent(lambda _: extent)(configuration))
 
 
 def _asked(parts: Sequence[str], extent: Extent) -> list[str]:

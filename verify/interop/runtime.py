@@ -62,11 +62,6 @@ class Task:
         return groups[: self.extent(configuration).texts]
 
 
-def shortest(whole: Callable[[str], Extent], longest: int, configuration: str) -> Extent:
-    """Return, of what a configuration is asked, prompts of at most `longest` tokens, read alone. A child may get it."""
-    return Extent(min(whole(configuration).longest, longest), padded=0, texts=0)
-
-
 Ask = Callable[[Task], Answers]
 Running = AbstractContextManager[Ask]
 

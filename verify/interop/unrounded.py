@@ -13,23 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx.external_data_helper import load_external_data_for_model
 
 from pipeline.recipe.runtimes import Extent
 from pipeline.variants import model_file
 from verify.candidate.session import Candidate, positions_of
-from verify.candidate.unrounded import remove_rounding
+from verify.candidate.unrounded import unrounded
 from verify.check import Measure
 from verify.interop import figures
 from verify.interop.lengths import Lengths
 from verify.interop.likeliest import best_of
-from verify.interop.runtime import Answers, Ask, Bounds, RuntimeFailure, Task, shortest
+from verify.interop.runtime import Answers, Ask, Bounds, RuntimeFailure, Task
 from verify.run_checks import Target
 from verify.sandbox.isolated import isolated
 
@@ -43,62 +41,50 @@ class Unrounded:
     """One candidate without its roundings: the repository that holds it, and onnxruntime's answers about it here."""
 
     repository: Path | None  # None: the file itself rounds nothing
-    answers: Lengths | RuntimeFailure
-    longest: int  # tokens of the prompt that is asked
+    answers: Lengths | RuntimeFailure  # about the prompts that are asked
 
-    def extent(self, whole: Callable[[str], Extent]) -> Callable[[str], Extent]:
-        """Return which of the prompts that a configuration is asked are asked: the shortest, alone, and no text."""
-        return partial(shortest, whole, self.longest)
-
-    def task(self, variant: str, asked: Mapping[str, Any], whole: Callable[[str], Extent]) -> Task:
-        """Return the questions. Only for a file that rounds."""
+    def task(self, variant: str, asked: Mapping[str, Any], extent: Callable[[str], Extent]) -> Task:
+        """Return the questions: the shortest prompt alone, no batch, no text. Only for a file that rounds."""
         if self.repository is None:
             raise ValueError(f"{variant} rounds nothing")
         questions = {key: value for key, value in asked.items() if key != "batch"}
-        return Task(self.repository, variant, {**questions, "groups": [], "strings": []}, self.extent(whole))
+        fewer = {"groups": [], "strings": [], "lengths": asked["lengths"][:1]}
+        return Task(self.repository, variant, {**questions, **fewer}, extent)
 
 
-def prepare(
-    targets: Sequence[Target], repository: Path, lengths: Lengths, bounds: Bounds, scratch: Path
-) -> dict[str, Unrounded]:
-    """Write each candidate of a repository without its roundings to another one, and let onnxruntime answer.
+def prepare(targets: Sequence[Target], repository: Path, lengths: Lengths, bounds: Bounds) -> dict[str, Unrounded]:
+    """Give a repository's candidates the place of themselves without roundings, and let onnxruntime answer: by variant.
 
-    The answers, float32 [context, vocabulary] of each candidate, lie in `scratch`: they may be larger than the model.
+    The answers, float32 [context, vocabulary] of each, lie beside the repository: they may be larger than the model.
     """
-    own = scratch / "unrounded"
-    (own / "onnx").mkdir(parents=True)
-    for path in repository.iterdir():
-        if path.is_file():
-            (own / path.name).symlink_to(path.resolve())
     with isolated(__name__, LEVEL, bounds) as ask:
-        return {target.variant: _prepared(target, own, lengths, ask, scratch) for target in targets}
+        return {target.variant: _prepared(target, repository, lengths, ask) for target in targets}
 
 
-def _prepared(target: Target, repository: Path, lengths: Lengths, ask: Ask, scratch: Path) -> Unrounded:
-    rounds = _write(target.path, repository / model_file(target.variant))
-    place, longest = (repository if rounds else None), min(rows[0] for rows in lengths.prompts)
+def _prepared(target: Target, repository: Path, lengths: Lengths, ask: Ask) -> Unrounded:
+    rounds = _rewrite(target.path, repository / model_file(target.variant))
+    place, prompts = (repository, lengths.prompts[:1]) if rounds else (None, lengths.prompts)
     try:
         found = ask(Task(repository, target.variant, {"text": lengths.text}, _everything))["any"]
     except RuntimeFailure as failure:
-        return Unrounded(place, failure, longest)
+        return Unrounded(place, failure)
     if isinstance(found, RuntimeFailure):
-        return Unrounded(place, found, longest)
-    stored = scratch / f"{target.variant}.npy"
+        return Unrounded(place, found)
+    stored = repository.with_name(f"{target.variant}.npy")
     np.save(stored, found["logits"])
     logits = np.load(stored, mmap_mode="r")
-    return Unrounded(place, replace(lengths, logits=logits, best=best_of(logits)), longest)
+    return Unrounded(place, replace(lengths, logits=logits, best=best_of(logits), prompts=prompts))
 
 
-def _write(source: Path, path: Path) -> bool:
-    """Write a candidate without its roundings; link it, and return False, if it has none."""
-    model = onnx.load(source, load_external_data=False)
-    rounds = remove_rounding(model, source.parent)
-    if rounds:
-        load_external_data_for_model(model, str(source.parent))  # one file, wherever the candidate's numbers lie
-        path.write_bytes(model.SerializeToString())
-    else:
-        path.symlink_to(source.resolve())
-    return rounds
+def _rewrite(source: Path, path: Path) -> bool:
+    """Write a candidate without its roundings in the place of the link to it; False, and nothing, if it has none."""
+    model = unrounded(source)
+    if model is None:
+        return False
+    load_external_data_for_model(model, str(source.parent))  # one file, wherever the candidate's numbers lie
+    path.unlink()
+    path.write_bytes(model.SerializeToString())
+    return True
 
 
 def answer(task: Task, level: str) -> Answers:
@@ -113,14 +99,19 @@ def _everything(_configuration: str) -> Extent:
     return Extent()
 
 
-def measure(own: Unrounded, answer: Sequence[Any], asked: Extent) -> Measure:
+def measure(own: Unrounded, answers: Answers | RuntimeFailure, configuration: str, asked: Extent) -> Measure:
     """Return the largest difference of a pass, or of the steps after it.
 
-    Raises RuntimeFailure where onnxruntime had no answers, and what a malformed answer raises.
+    Raises RuntimeFailure where the runtime or onnxruntime had no answers, and what a malformed answer raises.
     """
+    if isinstance(answers, RuntimeFailure):
+        raise answers
+    parts = answers[configuration]
+    if isinstance(parts, RuntimeFailure):
+        raise parts
     if isinstance(own.answers, RuntimeFailure):
         raise own.answers
-    found = [entry for entries in own.answers.measures(answer, asked).values() for entry in entries]
+    found = [entry for entries in own.answers.measures(parts["lengths"], asked).values() for entry in entries]
     worst = max(found, key=lambda entry: entry.value)
     detail = f"beside onnxruntime on this machine, same graph; {worst.detail}"
     return replace(worst, name=FIGURE, compared=sum(entry.compared for entry in found), detail=detail)
