@@ -38,7 +38,7 @@ def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     if kind in ("llama3", "yarn"):
         length = found.get("original_max_position_embeddings", config["max_position_embeddings"])
         found["original_max_position_embeddings"] = config.get("original_max_position_embeddings", length)
-    if kind == "yarn" and "factor" not in found:
+    if kind == "yarn" and "factor" not in found and _positive(found["original_max_position_embeddings"]):
         found["factor"] = config["max_position_embeddings"] / found["original_max_position_embeddings"]
     return found
 
@@ -50,13 +50,14 @@ def check(config: Mapping[str, Any], where: object) -> None:
         raise wrong_key(where, place, config[place], "a table, or absent")
     found = parameters(config)
     kind = found["rope_type"]
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         hint = f"{', '.join(KINDS)}: those whose angles follow from the positions alone are written"
         raise wrong_key(where, f"{place}.rope_type", kind, hint)
     needed, further = KINDS[kind]
-    for key in ("rope_theta", *needed, *(key for key in further if key in found)):
+    # From what lengths and bases are to what may follow from them, so that a message names what was stated.
+    for key in ("rope_theta", *reversed(needed), *(key for key in further if key in found)):
         value: Any = found.get(key)
-        if type(value) not in (int, float) or not 0 < value < LIMIT:
+        if not _positive(value):
             raise wrong_key(where, key if key in config else f"{place}.{key}", value, "a positive number")
     if kind == "llama3" and found["low_freq_factor"] >= found["high_freq_factor"]:
         raise wrong_key(where, f"{place}.low_freq_factor", found["low_freq_factor"], "less than high_freq_factor")
@@ -128,6 +129,10 @@ def _yarn_scale(found: Mapping[str, Any]) -> float:
     if "mscale" in found and "mscale_all_dim" in found:
         return scale(found["mscale"]) / scale(found["mscale_all_dim"])
     return scale(1)
+
+
+def _positive(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value < LIMIT  # type: ignore[operator]
 
 
 def _place(config: Mapping[str, Any]) -> str:

@@ -175,11 +175,11 @@ def _check_rotation(values: Mapping[str, Any], where: object) -> None:
     if type(share) not in (int, float) or not 0 < share <= 1 or rotated_width(values) % 2 or not rotated_width(values):
         hint = f"from 0 to 1: the share of a head's {width} numbers that is turned, an even number of them"
         raise wrong_key(where, SHARE, share, hint)
-    # Spellings of other families: transformers reads none of them here, or not everywhere.
-    for key, used in {"rope_theta": values[BASE], PARTIAL: share, "head_dim": width}.items():
-        if values.get(key, used) != used:
-            raise wrong_key(where, key, values[key], f"absent, or {used}, which follows from the other keys")
     base = values[BASE]
     if type(base) not in (int, float) or not 0 < base < rope.LIMIT:
         raise wrong_key(where, BASE, base, "a positive number")
+    # Spellings of other families: transformers reads none of them here, or not everywhere.
+    for key, used in {"rope_theta": base, PARTIAL: share, "head_dim": width}.items():
+        if values.get(key, used) != used:
+            raise wrong_key(where, key, values[key], f"absent, or {used}, which follows from the other keys")
     rope.check(turning(values), where)

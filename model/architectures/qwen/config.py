@@ -56,8 +56,8 @@ def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     """Return a config's sizes; InputError names the key for a value that no graph is written for."""
     if config.get("use_sliding_window", False) is not False:
         raise wrong_key(where, "use_sliding_window", config["use_sliding_window"], f"false: {WINDOW}")
-    layers = config.get("layer_types") or []
-    if set(layers) - {"full_attention"}:
+    layers = config.get("layer_types")
+    if layers is not None and not (isinstance(layers, list) and all(kind == "full_attention" for kind in layers)):
         raise wrong_key(where, "layer_types", layers, f'"full_attention" in every layer: {WINDOW}')
     llama.check_head(config, CLASSES[str(config["model_type"])], where)
     found = llama.dimensions(as_llama(config), where)
