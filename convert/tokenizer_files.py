@@ -141,8 +141,7 @@ def _write_others(source: Path, target: Path, form: Form) -> None:
     right = {"vocab.json": False, "merges.txt": False, reader.ADDED: True}
     if (source / "vocab.json").is_file() and (source / "merges.txt").is_file():
         own = read_json(source / "vocab.json")
-        lines = (source / "merges.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-        merges = [line for line in lines if line and not line.startswith("#version")]
+        merges = tokenizer_form.merges(source / "merges.txt")
         whole = form["merges"] == merges and vocabulary.keys() - form["added"].keys() <= own.keys()
         right["vocab.json"] = right["merges.txt"] = whole and own.items() <= vocabulary.items()
     if (source / reader.ADDED).is_file():

@@ -32,6 +32,16 @@ def form(content: str | bytes, where: object) -> Form:
     return _of(parse_json(content, where), where)
 
 
+def merges(path: Path) -> list[str]:
+    """The merges that a merges.txt states, each a text, in their order, as transformers' Python tokenizers read it.
+
+    Lines end as in every text file that Python opens, and at none of the characters that `str.splitlines` takes for
+    ends besides (U+2028 among them).
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [line for line in lines if line and not line.startswith("#version")]
+
+
 def require_ids(vocabulary: Any, where: object) -> None:
     """Raise InputError for an id that no vocabulary has: the tokenizers library, writing it, would count up to it."""
     for token, index in vocabulary.items() if isinstance(vocabulary, dict) else ():

@@ -207,13 +207,15 @@ def _judged(home: Path) -> str:
 
 def _answers(reference: Reference, candidate: Candidate) -> list[str]:
     """Say how far the graph's logits are from PyTorch's, if they are; nothing where float32 may end on the way."""
+    from verify.candidate.session import positions_of
+
     if max(float(weight.detach().abs().max()) for weight in reference.model.parameters()) > HUGE:
         return []
     length = min(9, reference.dimensions.context)
     ids = np.arange(2 * length, dtype=np.int64).reshape(2, length) * 5 % reference.dimensions.vocabulary
     mask = np.ones_like(ids)
     mask[1, : length // 2] = 0
-    positions = np.where(mask == 1, np.cumsum(mask, axis=1) - 1, 0)
+    positions = positions_of(mask)
     wanted = reference.forward(ids, mask, positions).logits[mask == 1]
     found = candidate.forward(ids, mask, positions).logits[mask == 1]
     bound = NEAR * max(1.0, float(np.abs(wanted).max()))

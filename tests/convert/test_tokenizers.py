@@ -71,6 +71,14 @@ def renamed(directory: Path) -> None:
             path.write_text(path.read_text().replace(EOS, "</end>"))
 
 
+def line_ends(end: str) -> Change:
+    def change(directory: Path) -> None:
+        path = directory / "merges.txt"
+        path.write_bytes(path.read_bytes().replace(b"\n", end.encode()))
+
+    return change
+
+
 FAST = "PreTrainedTokenizerFast"
 NAMED = ("bos_token", "eos_token", "unk_token")
 LISTED = {"66": {**TOKEN, "special": True}}
@@ -148,6 +156,8 @@ KEPT: dict[str, tuple[int, Change]] = {  # tokenizer.json is the source's, byte 
     "a context without end": (ROWS, config(model_max_length=10**30)),
     "spaces cleaned up": (ROWS, config(clean_up_tokenization_spaces=True)),
     "a beginning that tokenizer.json does not add": (ROWS, config(add_bos_token=True)),
+    "merges.txt from Windows": (ROWS, line_ends("\r\n")),
+    "merges.txt of lines that no reader ends there": (ROWS, line_ends("\u2028")),
     "vocab.json of another": (ROWS, file("vocab.json", {"a": 1})),
     "added_tokens.json of another": (ROWS, both(LIST, file("added_tokens.json", {"<n>": 99}))),
     "files anywhere": (ROWS, config(vocab_file="/etc/passwd", tokenizer_file="/etc/passwd")),

@@ -71,10 +71,9 @@ def vocabulary(directory: Path, facts: Facts) -> list[str]:
         whole = found["vocabulary"].keys() - found["added"].keys() <= other.keys()
         problems += [f"vocab.json: {text}" for text in _other({**facts["vocabulary"], **other}, facts["vocabulary"])]
         problems += [] if whole else ["vocab.json lacks tokens of tokenizer.json"]
-    if (directory / "merges.txt").is_file():
-        lines = (directory / "merges.txt").read_text(encoding="utf-8", errors="replace").split("\n")
-        if [line for line in lines if line and not line.startswith("#version")] != facts["merges"]:
-            problems.append("merges.txt differs from the source's merges")
+    path = directory / "merges.txt"
+    if path.is_file() and tokenizer_form.merges(path) != facts["merges"]:
+        problems.append("merges.txt differs from the source's merges")
     if (directory / "added_tokens.json").is_file():
         more = {**facts["vocabulary"], **read_object(directory / "added_tokens.json")}
         problems += [f"added_tokens.json: {text}" for text in _other(more, facts["vocabulary"])]
