@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,8 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path, warnings: list[
             "outputs": [asdict(port) for port in contract.outputs(dims)],
         },
     )
-    known = store.intact(target)
-    if known is not None and known.manifest.same_making(_with(wanted, known.manifest.facts.get(WARNINGS, []))):
+    known = store.up_to_date(target, wanted, results=[WARNINGS])
+    if known is not None:
         say("fp32: unchanged")
         return known
     say(f"fp32: writing the {form} graph (its libraries take some seconds to load)")
@@ -95,12 +95,7 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path, warnings: list[
         onnx_ir.save(model, staged / variants.model_file("fp32"))
         complete = repository.with_defaults(own.config.complete(config), recipe.defaults)
         repository.write(origin.path, staged, complete, dims, allow_padded_vocabulary=padded)
-        return store.seal(staged, target, _with(wanted, warnings))
-
-
-def _with(manifest: Manifest, warnings: Sequence[str]) -> Manifest:
-    """The manifest with what was warned of, which reports repeat: a result, and nothing that it is made from."""
-    return replace(manifest, facts={**manifest.facts, WARNINGS: [*warnings]}) if warnings else manifest
+        return store.seal(staged, target, wanted.with_facts({WARNINGS: [*warnings]} if warnings else {}))
 
 
 def _as_stored(config: Mapping[str, Any], dims: Dimensions, own: Architecture) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pipeline.errors import PipelineError, RecipeError
 
 T = TypeVar("T")
+A_TABLE = "write a table: [name] on a line of its own, or { key = value }"  # the hint where something else stands
 LONGEST = 100  # characters of a value that an error message shows
 
 
@@ -23,11 +24,7 @@ def build(cls: type[T], table: object, *, where: str, error: type[PipelineError]
     integer passes for a float, a boolean never passes for a number), NaN or infinity.
     """
     if not isinstance(table, Mapping):
-        raise error(
-            f"expected a table, found {_name(table)}",
-            where=where,
-            hint="write a table: [name] on a line of its own, or { key = value }",
-        )
+        raise error(f"expected a table, found {_name(table)}", where=where, hint=A_TABLE)
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
     for key in table:

@@ -135,7 +135,7 @@ def _publish(arguments: Namespace, order: Publication, api: Hub) -> str | None:
 
 
 def _head(order: Publication, api: Hub) -> Head | None:
-    from publish.hub import UnreachableError
+    from publish.hub_errors import UnreachableError
 
     try:
         return api.head(order.repository)

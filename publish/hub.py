@@ -18,7 +18,16 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from model import hub_client, hub_environment
 from pipeline.command import say
-from pipeline.errors import InputError, PipelineError, UnavailableError
+from pipeline.errors import PipelineError
+from publish.hub_errors import (
+    LOG_IN,
+    DamagedError,
+    RefusedError,
+    UnreachableError,
+    is_missing,
+    meaning,
+    status_of,
+)
 from publish.plan import HubFile
 
 T = TypeVar("T")
@@ -30,28 +39,6 @@ REGULAR = 10 * 2**20  # bytes; the Hub takes nothing larger but as a large file
 DAMAGED = (400, 422)  # a storage's answers to an upload whose digest is not the one announced
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
 USER = re.compile(r"//[^/@\s]+@")
-LOG_IN = "put a valid token with write access into HF_TOKEN, or run `hf auth login`"
-
-
-class RefusedError(InputError):
-    """The Hub said no, and will say so again."""
-
-
-class UnreachableError(UnavailableError):
-    """No answer, or one that says to try later. Whether a request was applied is not known.
-
-    `asked` is how many seconds the Hub wants to be left alone, if it says so.
-    """
-
-    asked: float | None = None
-
-
-class DamagedError(InputError):
-    """The Hub refused what was uploaded: it did not arrive as it was sent."""
-
-
-class MovedError(InputError):
-    """Somebody else has committed since the plan was made."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +76,7 @@ class Hub:
             info = self._read(where, lambda: self._api.model_info(repository, revision=revision, files_metadata=True))
         except RefusedError as error:
             # To somebody without a token the Hub says 401 of what is not there.
-            if _missing(error.__cause__) and (self.token is None or _status(error.__cause__) == 404):
+            if is_missing(error.__cause__) and (self.token is None or status_of(error.__cause__) == 404):
                 return None
             raise
         files = {
@@ -165,7 +152,7 @@ class Hub:
                     f"{repository}/{path}", lambda: huggingface_hub.hf_hub_download(repository, path, **where)
                 )
             except RefusedError as error:
-                if isinstance(error.__cause__, errors.RemoteEntryNotFoundError) or _missing(error.__cause__):
+                if isinstance(error.__cause__, errors.RemoteEntryNotFoundError) or is_missing(error.__cause__):
                     return None
                 raise
             return Path(found).read_bytes()
@@ -213,7 +200,7 @@ class Hub:
             cause = error.__cause__
             if not isinstance(cause, httpx2.HTTPError):
                 raise self._error(error, where) from error
-            if _status(cause) in DAMAGED:
+            if status_of(cause) in DAMAGED:
                 hint = "run it again; if it stays so, look for a broken proxy or memory"
                 raise DamagedError(
                     f"{self.redact(str(error))} It did not arrive as it was sent", where=where, hint=hint
@@ -232,29 +219,8 @@ class Hub:
     def _error(self, error: Exception, where: str) -> PipelineError:
         if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
             error = error.__cause__  # what happened; the client only looked whether it has the file already
-        where = self.redact(f"{self.endpoint} {where}")
         lines = self.redact(str(error)).strip().splitlines() or [type(error).__name__]
-        status = _status(error)
-        if status == 412:
-            return MovedError(
-                "somebody else has committed in the meantime",
-                where=where,
-                hint="run it again: it plans from what is there now",
-            )
-        lost = status is None and isinstance(error, OSError | httpx2.HTTPError)
-        if lost or (status is not None and hub_client.is_transient(status)):
-            return _unreachable(error, lines[0], where)
-        if isinstance(error, errors.GatedRepoError):
-            hint = "accept its terms on the Hub with the account that the token belongs to; " + LOG_IN
-            return RefusedError("the Hub asks to accept the repository's terms, or for a token", where=where, hint=hint)
-        if status == 401:
-            return RefusedError(
-                "the Hub does not accept the token: it is invalid or has expired", where=where, hint=LOG_IN
-            )
-        if status == 403:
-            return RefusedError(f"the token may not do this: {' '.join(lines)}", where=where, hint=LOG_IN)
-        hint = "see what the Hub says, then run it again"
-        return RefusedError(f"the Hub refused: {' '.join(line for line in lines if line)}", where=where, hint=hint)
+        return meaning(error, lines, self.redact(f"{self.endpoint} {where}"))
 
 
 def add(path: str, place: Path) -> CommitOperationAdd:
@@ -271,20 +237,6 @@ def delete(path: str) -> CommitOperationDelete:
     return CommitOperationDelete(path, is_folder=False)
 
 
-def _unreachable(error: Exception, line: str, where: str) -> PipelineError:
-    """The error for what may be better later, and for a client that is switched off."""
-    hint = "run it again when the Hub can be reached"
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return RefusedError("the client is switched off by HF_HUB_OFFLINE", where=where, hint=hint)
-    response = getattr(error, "response", None)
-    asked = None if response is None else hub_client.seconds_asked(response.headers)
-    if asked is not None:
-        hint = f"{hint}; it asks to wait for {asked:.0f} s"
-    result = UnreachableError(f"the Hub does not answer: {line}", where=where, hint=hint)
-    result.asked = asked
-    return result
-
-
 def _failure(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
@@ -292,13 +244,3 @@ def _failure(state: RetryCallState) -> BaseException | None:
 def _asked(state: RetryCallState) -> float:
     """Seconds that the Hub asked to wait in the last attempt's answer; 0 if it did not."""
     return getattr(_failure(state), "asked", None) or 0.0
-
-
-def _missing(error: BaseException | None) -> bool:
-    """Return whether the Hub says that there is no such repository; it says so of gated ones in other words."""
-    return isinstance(error, errors.RepositoryNotFoundError) and not isinstance(error, errors.GatedRepoError)
-
-
-def _status(error: BaseException | None) -> int | None:
-    response = getattr(error, "response", None)
-    return None if response is None else int(response.status_code)

@@ -13,7 +13,8 @@ from typing import Any
 from pipeline.command import say
 from pipeline.errors import ArtifactError, InputError
 from publish import hub, plan
-from publish.hub import Head, Hub, MovedError, UnreachableError
+from publish.hub import Head, Hub
+from publish.hub_errors import MovedError, UnreachableError
 from publish.plan import Changes, LocalFile
 from publish.tree import changed
 
@@ -97,11 +98,7 @@ def _attempt(api: Hub, order: Publication) -> str:
                 say(f"{error.what}; but the commit was made")
                 return now.commit
             if now.commit != head.commit:
-                what, hint = (
-                    "somebody else has committed in the meantime",
-                    "run it again: it plans from what is there now",
-                )
-                raise MovedError(what, where=order.repository, hint=hint) from error
+                raise MovedError.at(order.repository) from error
             raise
 
     return api.retrying((UnreachableError,))(once)

@@ -17,6 +17,7 @@ from pipeline.typed import build
 from quantize.calibration import Calibration
 
 FOLDER = "quantize/schemes"
+PLAN = "plan"  # among the facts of a context and of a model: what a search found
 
 
 @dataclass

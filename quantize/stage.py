@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 from tqdm import tqdm
@@ -16,7 +14,7 @@ from tqdm import tqdm
 from model import genai_config
 from model.contract import Dimensions
 from pipeline.artifact.manifest import Manifest
-from pipeline.artifact.store import Artifact, intact, open_artifact, seal, staging
+from pipeline.artifact.store import Artifact, open_artifact, seal, staging, up_to_date
 from pipeline.canonical import canonical_json, read_json
 from pipeline.command import invocation, say
 from pipeline.errors import ArtifactError, RecipeError
@@ -26,7 +24,7 @@ from pipeline.typed import build
 from pipeline.variants import model_file
 from quantize.calibration import TOKENIZER, Calibration
 from quantize.rewrite.graph import clean, load, ports
-from quantize.scheme import Context, Step, read_step
+from quantize.scheme import PLAN, Context, Step, read_step
 
 KIND = "model"
 BASE = "fp32"
@@ -48,8 +46,7 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
     for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
         target = build_dir / recipe.name / name
         wanted = _manifest(recipe, name, base.manifest, base.digest)
-        known = intact(target)
-        if known is not None and known.manifest.same_making(_with_plan(wanted, known.manifest.facts)):
+        if up_to_date(target, wanted, results=[PLAN]) is not None:
             say(f"{name}: unchanged, skipped")
         else:
             try:
@@ -93,7 +90,7 @@ def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target
                 )
             else:
                 shutil.copyfile(base.path / entry.path, copy)
-        return seal(staged, target, _with_plan(manifest, context.facts))
+        return seal(staged, target, manifest.with_facts(context.facts))
 
 
 def _open_base(recipe: Recipe, build_dir: Path) -> Artifact:
@@ -114,11 +111,6 @@ def _calibration(recipe: Recipe, base: Artifact, dims: Dimensions) -> Calibratio
         return None
     graph, tokenizer = base.path / model_file(BASE), base.path / TOKENIZER
     return Calibration(recipe.calibration_paths, graph, tokenizer, dims, table.chunk, table.chunks)
-
-
-def _with_plan(manifest: Manifest, facts: Mapping[str, Any]) -> Manifest:
-    """The manifest with the plan that a search found: a result, which says nothing of how the artifact is made."""
-    return replace(manifest, facts={**manifest.facts, "plan": facts["plan"]}) if "plan" in facts else manifest
 
 
 def _manifest(recipe: Recipe, name: str, base: Manifest, base_digest: str) -> Manifest:

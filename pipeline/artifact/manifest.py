@@ -47,6 +47,10 @@ class Manifest:
         """The artifact's identity: digest of the canonical manifest."""
         return digest(asdict(self))
 
+    def with_facts(self, facts: Mapping[str, Any]) -> Manifest:
+        """Return the manifest with these facts besides."""
+        return replace(self, facts={**self.facts, **facts})
+
     def same_making(self, other: Manifest) -> bool:
         """Return whether both have the same inputs, recipe, code and tools (the files are the result, not compared)."""
         return digest(asdict(replace(self, files=()))) == digest(asdict(replace(other, files=())))

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,10 +70,17 @@ def intact(path: Path) -> Artifact | None:
         return None
 
 
-def up_to_date(path: Path, wanted: Manifest) -> Artifact | None:
-    """The artifact at `path` if it is intact and was made from the same inputs by the same code; else None."""
+def up_to_date(path: Path, wanted: Manifest, results: Sequence[str] = ()) -> Artifact | None:
+    """The artifact at `path` if it is intact and was made from the same inputs by the same code; else None.
+
+    `results` are facts that only the making finds out: they say nothing of what an artifact is made from.
+    """
     artifact = intact(path)
-    return artifact if artifact is not None and artifact.manifest.same_making(wanted) else None
+    if artifact is None:
+        return None
+    facts = artifact.manifest.facts
+    known = wanted.with_facts({key: facts[key] for key in results if key in facts})
+    return artifact if artifact.manifest.same_making(known) else None
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from pipeline.recipe.calibration import CalibrationText, read_calibration, text_
 from pipeline.recipe.publication import Publish, read_publish
 from pipeline.recipe.runtimes import Runtimes, read_runtimes
 from pipeline.recipe.tolerances import Basis, Limit, Tolerance, read_basis, read_tolerances
-from pipeline.typed import build, convert, did_you_mean
+from pipeline.typed import A_TABLE, build, convert, did_you_mean
 from pipeline.variants import FILES, GRAPHS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -258,7 +258,7 @@ def _check_digestible(step: Mapping[str, Any], where: str) -> None:
 
 def _verify(table: object, where: str) -> Verify:
     if not isinstance(table, Mapping):
-        raise RecipeError("expected a table", where=where, hint="write [name] on a line of its own, or { key = value }")
+        raise RecipeError("expected a table", where=where, hint=A_TABLE)
     known = plugins.names("verify/checks")
     if "settings" in table:
         raise RecipeError("unknown key 'settings'", where=where, hint=f"name the check itself: {', '.join(known)}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline import plugins
 from pipeline.errors import RecipeError
-from pipeline.typed import build, did_you_mean
+from pipeline.typed import A_TABLE, build, did_you_mean
 from pipeline.variants import FILES
 
 FOLDER = "verify/runtimes"
@@ -106,7 +106,7 @@ def runtime_of(required: str) -> str:
 def read_runtimes(table: object, where: str) -> Runtimes:
     """The table as data; RecipeError for a runtime that does not exist and for numbers that cannot be."""
     if not isinstance(table, Mapping):
-        raise RecipeError("expected a table", where=where, hint="write [name] on a line of its own, or { key = value }")
+        raise RecipeError("expected a table", where=where, hint=A_TABLE)
     known = plugins.names(FOLDER)
     if "settings" in table:
         raise RecipeError("unknown key 'settings'", where=where, hint=f"name the runtime itself: {', '.join(known)}")

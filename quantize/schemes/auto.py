@@ -17,7 +17,7 @@ from quantize.blockwise import LEVELS, Choice, blockwise_schemes
 from quantize.numerics.blocks import BITS, SIZES, Form
 from quantize.rewrite.lookup import place
 from quantize.rewrite.weights import Weight, find_weights
-from quantize.scheme import Context, check_choice
+from quantize.scheme import PLAN, Context, check_choice
 from quantize.search.search import Budget, search
 from quantize.search.sensitivity import Slot
 
@@ -119,7 +119,7 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:
     plan = search(slots, budget, context)
     for weight, choice, blocks in plan.steps:
         place(model, weight, blocks, choice.level)
-    context.facts["plan"] = plan.facts
+    context.facts[PLAN] = plan.facts
 
 
 def _slot(weight: Weight, candidates: tuple[Storage, ...]) -> Slot:
