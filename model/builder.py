@@ -86,6 +86,19 @@ class Builder:
         )
         return self.tensor(name, turned)
 
+    def linear(
+        self, value: ir.Value, name: str, weight: ir.Value, weights: Mapping[str, ir.TensorProtocol]
+    ) -> ir.Value:
+        """A linear layer of this name: a product, and a sum where the layer has a bias."""
+        bias = weights.get(f"{name}.bias")
+        product = self.op("MatMul", [value, weight], name if bias is None else f"{name}.product")
+        return product if bias is None else self.op("Add", [product, self.tensor(f"{name}.bias", bias)], name)
+
+    def embedded(self, ids: ir.Value, name: str, table: ir.Value) -> ir.Value:
+        """Look each token's column up in a table [hidden, vocabulary]: [batch, sequence, hidden]."""
+        columns = self.op("Gather", [table, ids], f"{name}.columns", {"axis": 1})
+        return self.op("Transpose", [columns], name, {"perm": [1, 2, 0]})
+
     def attention_bias(self, ids: ir.Value, attention_mask: ir.Value) -> ir.Value:
         """Compute what is added to scores, float32 [batch, 1, sequence, total]: 0 where a token may look, else MASKED.
 

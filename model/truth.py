@@ -178,6 +178,23 @@ def attention(
     yield f"{name}: context by position", Truth(context.swapaxes(1, 2), call.real[..., None])
 
 
+# Steps of `attention` by what `model.builder`'s attention calls them.
+IN_GRAPH = {
+    "query.scaled": "query scaled",
+    "keys.turned": "keys turned",
+    "scores": "scores",
+    "scores.masked": "scores masked",
+    "probabilities": "probabilities",
+    "context": "context",
+    "context.turned": "context by position",
+}
+
+
+def in_graph(name: str, steps: Mapping[str, Truth]) -> dict[str, Truth]:
+    """Return the steps of `attention` as a graph names them in which each head has keys and values of its own."""
+    return {f"{name}.{own}": steps[f"{name}: {step}"] for own, step in IN_GRAPH.items()}
+
+
 def apart(value: Array, width: int) -> Array:
     """Heads apart: [batch, sequence, heads * width] as [batch, sequence, heads, width]."""
     batch, length, _ = value.shape

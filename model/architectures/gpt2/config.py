@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from model import config_checks
 from model.architecture import wrong_key
 from model.contract import Dimensions
 from pipeline.errors import InputError
@@ -13,7 +14,6 @@ from pipeline.typed import did_you_mean
 
 HEADS, EPSILON = "n_head", "layer_norm_epsilon"
 SIZES = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
-LIMIT = 2**24  # no size of a model that fits a single ONNX file comes near
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that old checkpoints store
 # transformers' own, less xielu: the exporter has no expm1. Listed here, not imported, so that a checkpoint is refused
 # before torch is loaded.
@@ -75,9 +75,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     """Dimensions of a GPT-2 config; InputError names the key for a value that no GPT-2 can have."""
     values = {key: config.get(key, default) for key, default in DEFAULTS.items()}
-    for key in (*SIZES, *(["n_inner"] if values["n_inner"] is not None else [])):
-        if type(values[key]) is not int or not 0 < values[key] < LIMIT:
-            raise wrong_key(where, key, values[key], f"a whole number from 1 to {LIMIT - 1}")
+    config_checks.sizes(values, (*SIZES, *(["n_inner"] if values["n_inner"] is not None else [])), where)
     if values["n_embd"] % values["n_head"]:
         raise wrong_key(where, "n_embd", values["n_embd"], f"a multiple of n_head = {values['n_head']}")
     for alias, key in ALIASES.items():
@@ -114,9 +112,7 @@ def tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _check_options(config: Mapping[str, Any], where: object) -> None:
     _check_numbers(config, where)
-    for key in FLAGS:
-        if key in config and not isinstance(config[key], bool):
-            raise wrong_key(where, key, config[key], "true or false")
+    config_checks.flags(config, [key for key in FLAGS if key in config], where)
     for key, wanted in REFUSED.items():
         if config.get(key):
             raise wrong_key(where, key, config[key], wanted)
@@ -131,9 +127,7 @@ def _check_options(config: Mapping[str, Any], where: object) -> None:
 
 
 def _check_numbers(config: Mapping[str, Any], where: object) -> None:
-    epsilon = config.get("layer_norm_epsilon", 1e-5)
-    if type(epsilon) not in (int, float) or not 0 < epsilon < LIMIT:
-        raise wrong_key(where, "layer_norm_epsilon", epsilon, "a positive number")
+    config_checks.positive(EPSILON, config.get(EPSILON, 1e-5), where)
     for key in DROPOUTS:
         share = config.get(key, 0.1)
         if type(share) not in (int, float) or not 0 <= share <= 1:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from model import gguf_tensors
+
 TOKENIZER = ("gpt2", "gpt-2")
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
@@ -30,10 +32,6 @@ def writer(config: Mapping[str, Any], weights: Mapping[str, np.ndarray], path: P
     made.add_feed_forward_length(config["n_inner"] or 4 * config["n_embd"])
     made.add_head_count(config["n_head"])
     made.add_layer_norm_eps(config["layer_norm_epsilon"])
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, config["n_layer"])
-    for key, array in weights.items():
-        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
-        if name is None:
-            raise ValueError(f"llama.cpp's GPT-2 has no tensor for {key}")
-        made.add_tensor(name, np.ascontiguousarray(array.T if key.endswith(TRANSPOSED) else array))
+    turned = {key: array.T if key.endswith(TRANSPOSED) else array for key, array in weights.items()}
+    gguf_tensors.add(made, "gpt2", config["n_layer"], turned)
     return made

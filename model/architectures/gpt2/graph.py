@@ -45,8 +45,7 @@ class GPT2:
         graph, dims = self.graph, self.dims
         inputs = [graph.port(port) for port in contract.inputs(dims)]
         ids, attention_mask, positions, *past = inputs
-        columns = graph.op("Gather", [self._table("transformer.wte"), ids], "transformer.wte.columns", {"axis": 1})
-        tokens = graph.op("Transpose", [columns], "transformer.wte", {"perm": [1, 2, 0]})
+        tokens = graph.embedded(ids, "transformer.wte", self._table("transformer.wte"))
         places = graph.op("Gather", [self._tensor("transformer.wpe.weight"), positions], "transformer.wpe")
         bias = graph.attention_bias(ids, attention_mask)
         residual, hidden = self._norm(tokens, places, "transformer.h.0.ln_1", "embeddings")
@@ -111,8 +110,7 @@ class GPT2:
         return stream, self.graph.op("LayerNormalization", inputs, norm, {"axis": -1, "epsilon": epsilon})
 
     def _linear(self, value: ir.Value, name: str) -> ir.Value:
-        product = self.graph.op("MatMul", [value, self._tensor(f"{name}.weight")], f"{name}.product")
-        return self.graph.op("Add", [product, self._tensor(f"{name}.bias")], name)
+        return self.graph.linear(value, name, self._tensor(f"{name}.weight"), self.weights)
 
     def _table(self, module: str) -> ir.Value:
         """A table of the vocabulary as the head multiplies with it, float32 [hidden, vocabulary]."""

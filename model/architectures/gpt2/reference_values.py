@@ -34,16 +34,7 @@ def _attention(call: Call, number: int) -> dict[str, Truth]:
     turned = Truth(joint.swapaxes(1, 2), real)
     found = {f"{name}.{part}": steps[f"{name}: {part} by head"] for part in ("query", "key", "value")}
     found |= {f"{name}.apart": Truth(joint, call.real[..., None]), f"{name}.turned": turned, f"{name}.joint": turned}
-    found |= {
-        f"{name}.query.scaled": steps[f"{name}: query scaled"],
-        f"{name}.keys.turned": steps[f"{name}: keys turned"],
-        f"{name}.scores": steps[f"{name}: scores"],
-        f"{name}.scores.masked": steps[f"{name}: scores masked"],
-        f"{name}.probabilities": steps[f"{name}: probabilities"],
-        f"{name}.context": steps[f"{name}: context"],
-        f"{name}.context.turned": steps[f"{name}: context by position"],
-    }
-    return found
+    return found | truth.in_graph(name, steps)
 
 
 def spelt_out(call: Call, layer: int) -> Iterator[tuple[str, Truth]]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from model import config_checks
 from model.architecture import wrong_key
 from model.contract import Dimensions
 
@@ -23,7 +24,6 @@ SIZES = (
     "max_position_embeddings",
     "vocab_size",
 )
-LIMIT = 2**24  # no size of a model that fits a single ONNX file comes near
 DEFAULTS: Mapping[str, Any] = {
     "num_hidden_layers": 32,
     "hidden_size": 4096,
@@ -73,9 +73,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     """Return a config's sizes; InputError names the key for a value that no graph is written for."""
     values = values_of(config)
-    for key in SIZES:
-        if type(values.get(key)) is not int or not 0 < values[key] < LIMIT:
-            raise wrong_key(where, key, values.get(key), f"a whole number from 1 to {LIMIT - 1}")
+    config_checks.sizes(values, SIZES, where)
     heads, shared = values["num_attention_heads"], values["num_key_value_heads"]
     if values["hidden_size"] % heads:
         raise wrong_key(where, "hidden_size", values["hidden_size"], f"a multiple of num_attention_heads = {heads}")
@@ -143,15 +141,11 @@ def _layer(values: Mapping[str, Any]) -> _Shapes:
 
 def _check_options(values: Mapping[str, Any], where: object) -> None:
     kind = values.get("model_type", "llama")
-    for key in FLAGS:
-        if not isinstance(values[key], bool):
-            raise wrong_key(where, key, values[key], "true or false")
+    config_checks.flags(values, FLAGS, where)
     for key in ("attention_bias", "mlp_bias"):
         if values[key] and kind != "llama":
             raise wrong_key(where, key, values[key], f"false: transformers' {kind} has no such biases")
-    epsilon = values["rms_norm_eps"]
-    if type(epsilon) not in (int, float) or not 0 < epsilon < LIMIT:
-        raise wrong_key(where, "rms_norm_eps", epsilon, "a positive number")
+    config_checks.positive(EPSILON, values[EPSILON], where)
     if values["hidden_act"] not in ("silu", "swish"):
         raise wrong_key(where, "hidden_act", values["hidden_act"], "silu")
     window = values.get("sliding_window")
@@ -159,9 +153,7 @@ def _check_options(values: Mapping[str, Any], where: object) -> None:
         raise wrong_key(
             where, "sliding_window", window, "null: a window of attention is not written; no token may be cut off"
         )
-    if values.get("quantization_config"):
-        hint = "absent: start from the checkpoint before quantization"
-        raise wrong_key(where, "quantization_config", values["quantization_config"], hint)
+    config_checks.unquantized(values, where)
     check_head(values, CLASSES[kind], where)
     check_tokens(values, where)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from model import gguf_tensors
+
 from . import rope
 from .config import values_of
 
@@ -55,13 +57,7 @@ def written(kind: str, values: Mapping[str, Any], weights: Mapping[str, np.ndarr
         made.add_rope_scaling_factor(turning["factor"])
     made.add_layer_norm_rms_eps(values["rms_norm_eps"])
     made.add_vocab_size(values["vocab_size"])
-    numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
-    names = gguf.get_tensor_name_map(numbers[kind], values["num_hidden_layers"])
-    for key, array in weights.items():
-        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
-        if name is None:
-            raise ValueError(f"llama.cpp's {kind} has no tensor for {key}")
-        made.add_tensor(name, np.ascontiguousarray(array))
+    gguf_tensors.add(made, kind, values["num_hidden_layers"], weights)
     return made
 
 

@@ -74,8 +74,7 @@ class Decoder:
         inputs = [graph.port(port) for port in contract.inputs(dims)]
         ids, attention_mask, positions, *past = inputs
         table = self._turned("model.embed_tokens")
-        columns = graph.op("Gather", [table, ids], "model.embed_tokens.columns", {"axis": 1})
-        stream = graph.op("Transpose", [columns], "model.embed_tokens", {"perm": [1, 2, 0]})
+        stream = graph.embedded(ids, "model.embed_tokens", table)
         call = Call(self._bias(ids, attention_mask), self._turn(ids, positions))
         presents: list[ir.Value] = []
         for layer in range(dims.layers):
@@ -153,11 +152,7 @@ class Decoder:
         return graph.op("Mul", [unit, graph.tensor(f"{name}.weight", self.weights[f"{name}.weight"])], name)
 
     def _linear(self, value: ir.Value, name: str) -> ir.Value:
-        bias = self.weights.get(f"{name}.bias")
-        product = self.graph.op("MatMul", [value, self._turned(name)], name if bias is None else f"{name}.product")
-        return (
-            product if bias is None else self.graph.op("Add", [product, self.graph.tensor(f"{name}.bias", bias)], name)
-        )
+        return self.graph.linear(value, name, self._turned(name), self.weights)
 
     def _turned(self, module: str) -> ir.Value:
         """A weight as a product reads it, [in, out]."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from model.architecture import wrong_key
+from model.config_checks import is_positive, positive
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 THETA = 10000.0
@@ -38,7 +39,7 @@ def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     if kind in ("llama3", "yarn"):
         length = found.get("original_max_position_embeddings", config["max_position_embeddings"])
         found["original_max_position_embeddings"] = config.get("original_max_position_embeddings", length)
-    if kind == "yarn" and "factor" not in found and _positive(found["original_max_position_embeddings"]):
+    if kind == "yarn" and "factor" not in found and is_positive(found["original_max_position_embeddings"], LIMIT):
         found["factor"] = config["max_position_embeddings"] / found["original_max_position_embeddings"]
     return found
 
@@ -56,9 +57,7 @@ def check(config: Mapping[str, Any], where: object) -> None:
     needed, further = KINDS[kind]
     # From what lengths and bases are to what may follow from them, so that a message names what was stated.
     for key in ("rope_theta", *reversed(needed), *(key for key in further if key in found)):
-        value: Any = found.get(key)
-        if not _positive(value):
-            raise wrong_key(where, key if key in config else f"{place}.{key}", value, "a positive number")
+        positive(key if key in config else f"{place}.{key}", found.get(key), where, LIMIT)
     if kind == "llama3" and found["low_freq_factor"] >= found["high_freq_factor"]:
         raise wrong_key(where, f"{place}.low_freq_factor", found["low_freq_factor"], "less than high_freq_factor")
     if not isinstance(found.get("truncate", True), bool):
@@ -129,10 +128,6 @@ def _yarn_scale(found: Mapping[str, Any]) -> float:
     if "mscale" in found and "mscale_all_dim" in found:
         return scale(found["mscale"]) / scale(found["mscale_all_dim"])
     return scale(1)
-
-
-def _positive(value: object) -> bool:
-    return type(value) in (int, float) and 0 < value < LIMIT  # type: ignore[operator]
 
 
 def _place(config: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from model import config_checks
 from model.architecture import wrong_key
 from model.architectures.gpt2.config import ACTIVATIONS
 from model.architectures.llama import rope
@@ -37,7 +38,6 @@ SIZES = (
     "max_position_embeddings",
     "vocab_size",
 )
-LIMIT = 2**24  # no size of a model that fits a single ONNX file comes near
 DEFAULTS: Mapping[str, Any] = {
     "num_hidden_layers": 44,
     "hidden_size": 6144,
@@ -93,9 +93,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     """Return a config's sizes; InputError names the key for a value that no graph is written for."""
     values = values_of(config)
-    for key in SIZES:
-        if type(values[key]) is not int or not 0 < values[key] < LIMIT:
-            raise wrong_key(where, key, values[key], f"a whole number from 1 to {LIMIT - 1}")
+    config_checks.sizes(values, SIZES, where)
     heads = values["num_attention_heads"]
     if values["hidden_size"] % heads:
         raise wrong_key(where, "hidden_size", values["hidden_size"], f"a multiple of num_attention_heads = {heads}")
@@ -154,18 +152,12 @@ def _layer(values: Mapping[str, Any]) -> _Shapes:
 
 
 def _check_options(values: Mapping[str, Any], where: object) -> None:
-    for key in FLAGS:
-        if not isinstance(values[key], bool):
-            raise wrong_key(where, key, values[key], "true or false")
-    epsilon = values[EPSILON]
-    if type(epsilon) not in (int, float) or not 0 < epsilon < LIMIT:
-        raise wrong_key(where, EPSILON, epsilon, "a positive number")
+    config_checks.flags(values, FLAGS, where)
+    config_checks.positive(EPSILON, values[EPSILON], where)
     if values["hidden_act"] not in ACTIVATIONS:
         what = f"config key hidden_act is {values['hidden_act']!r}, which cannot be converted"
         raise InputError(what, where=where, hint=did_you_mean(str(values["hidden_act"]), ACTIVATIONS))
-    if values.get("quantization_config"):
-        hint = "absent: start from the checkpoint before quantization"
-        raise wrong_key(where, "quantization_config", values["quantization_config"], hint)
+    config_checks.unquantized(values, where)
     check_head(values, "GPTNeoXForCausalLM", where)
     check_tokens(values, where)
 
@@ -176,8 +168,7 @@ def _check_rotation(values: Mapping[str, Any], where: object) -> None:
         hint = f"from 0 to 1: the share of a head's {width} numbers that is turned, an even number of them"
         raise wrong_key(where, SHARE, share, hint)
     base = values[BASE]
-    if type(base) not in (int, float) or not 0 < base < rope.LIMIT:
-        raise wrong_key(where, BASE, base, "a positive number")
+    config_checks.positive(BASE, base, where, rope.LIMIT)
     # Spellings of other families: transformers reads none of them here, or not everywhere.
     for key, used in {"rope_theta": base, PARTIAL: share, "head_dim": width}.items():
         if values.get(key, used) != used:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from model import gguf_tensors
 from model.architectures.llama import rope
 
 from .config import rotated_width, turning, values_of
@@ -45,13 +46,9 @@ def writer(config: Mapping[str, Any], weights: Mapping[str, np.ndarray], path: P
     made.add_rope_freq_base(rope.parameters(turning(values))["rope_theta"])
     made.add_parallel_residual(values["use_parallel_residual"])
     made.add_layer_norm_eps(values["layer_norm_eps"])
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPTNEOX, values["num_hidden_layers"])
-    for key, array in weights.items():
-        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
-        if name is None:
-            raise ValueError(f"llama.cpp's GPT-NeoX has no tensor for {key}")
-        joint = ".query_key_value." in key
-        made.add_tensor(name, np.ascontiguousarray(_by_part(array, values["num_attention_heads"]) if joint else array))
+    heads = values["num_attention_heads"]
+    apart = {key: _by_part(array, heads) if ".query_key_value." in key else array for key, array in weights.items()}
+    gguf_tensors.add(made, "gptneox", values["num_hidden_layers"], apart)
     return made
 
 

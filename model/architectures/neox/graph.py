@@ -56,8 +56,7 @@ class Decoder:
         inputs = [graph.port(port) for port in contract.inputs(dims)]
         ids, attention_mask, positions, *past = inputs
         table = self._turned("gpt_neox.embed_in")
-        columns = graph.op("Gather", [table, ids], "gpt_neox.embed_in.columns", {"axis": 1})
-        stream = graph.op("Transpose", [columns], "gpt_neox.embed_in", {"perm": [1, 2, 0]})
+        stream = graph.embedded(ids, "gpt_neox.embed_in", table)
         frequencies, scale = rope.frequencies(turning(self.config), rotated_width(self.config))
         turn = self.rotation.turn(graph, ids, *of_positions(graph, positions, frequencies, scale))
         call = Call(graph.attention_bias(ids, attention_mask), turn)
@@ -137,9 +136,7 @@ class Decoder:
         return self.graph.op("LayerNormalization", inputs, name, attributes)
 
     def _linear(self, value: ir.Value, name: str) -> ir.Value:
-        biased = f"{name}.bias" in self.weights
-        product = self.graph.op("MatMul", [value, self._turned(name)], f"{name}.product" if biased else name)
-        return self.graph.op("Add", [product, self._tensor(f"{name}.bias")], name) if biased else product
+        return self.graph.linear(value, name, self._turned(name), self.weights)
 
     def _turned(self, module: str) -> ir.Value:
         """A weight as a product reads it, [in, out]."""

@@ -59,15 +59,7 @@ def _attention(call: Call, number: int) -> dict[str, Truth]:
         shares = {"straight": before[..., :first], "unturned": before[..., first:], "rotated": after[..., :first]}
         found |= {f"{name}.{part}.{share}": Truth(value.swapaxes(1, 2), real) for share, value in shares.items()}
     found |= {f"{name}.{part}": steps[f"{name}: {part} by head"] for part in ("query", "key", "value")}
-    return found | {
-        f"{name}.query.scaled": steps[f"{name}: query scaled"],
-        f"{name}.keys.turned": steps[f"{name}: keys turned"],
-        f"{name}.scores": steps[f"{name}: scores"],
-        f"{name}.scores.masked": steps[f"{name}: scores masked"],
-        f"{name}.probabilities": steps[f"{name}: probabilities"],
-        f"{name}.context": steps[f"{name}: context"],
-        f"{name}.context.turned": steps[f"{name}: context by position"],
-    }
+    return found | truth.in_graph(name, steps)
 
 
 def _name(call: Call, layer: int) -> str:
