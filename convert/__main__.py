@@ -1,7 +1,11 @@
-"""python -m convert RECIPE [--source DIR] [--commit HASH] [--build DIR]: the source exported to float32 ONNX."""
+"""python -m convert RECIPE [--source DIR] [--commit HASH] [--build DIR]: the source exported to float32 ONNX.
+
+python -m convert --init SOURCE: a recipe for a checkpoint that has none, on stdout.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -31,6 +35,12 @@ def main(argv: Sequence[str] | None) -> int:
     parser = command.parser("convert", "Export a checkpoint to float32 ONNX with past key values.")
     parser.add_argument("--source", type=Path, metavar="DIR", help="checkpoint directory, instead of the recipe's")
     parser.add_argument("--commit", metavar="HASH", help="this commit of the source, not what the revision names now")
+    parser.add_argument(
+        "--init",
+        action=_Init,
+        metavar="SOURCE",
+        help="print a recipe for a checkpoint's directory, or for a repository of the Hub, and do nothing else",
+    )
     arguments = parser.parse_args(argv)
     if arguments.commit is not None and not COMMIT.fullmatch(arguments.commit):
         hint = "write all 40 hexadecimal digits of a commit's hash"
@@ -46,6 +56,17 @@ def main(argv: Sequence[str] | None) -> int:
         made = _model(recipe, origin, home / "fp32", warnings)
     print(made.path)
     return PASSED
+
+
+class _Init(argparse.Action):
+    """Print a recipe and end, as --help does: there is no recipe to name yet."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+        from convert.init import recipe_of
+
+        _, source, _ = given
+        print(recipe_of(source), end="")
+        parser.exit()
 
 
 def _model(recipe: Recipe, origin: store.Artifact, target: Path, warnings: list[str]) -> store.Artifact:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +27,7 @@ STAGES = (
     "benchmarks",
 )  # in the order of their use; then the rest
 MODULES = ("publish.serve", "recipes.train", "tests.advisories", "tests.fuzz", "tests.fuzz_checkpoints")  # one file
-WIDTH = "100"
+WIDTH = 100
 HEAD = """# Commands
 
 Made by `python docs/commands.py` from each command's `--help`; a test holds it current. Run them from the project's
@@ -76,9 +78,21 @@ def commands() -> Iterator[str]:
 
 
 def help_of(name: str) -> str:
-    """What the command prints for `--help`, in lines of at most WIDTH characters."""
+    """What the command prints for `--help`, in lines of at most WIDTH characters.
+
+    The usage is wrapped here: versions of Python break its groups at different places.
+    """
+    usage, _, _ = _help(name, 100_000).partition("\n\n")
+    _, _, rest = _help(name, WIDTH).partition("\n\n")
+    kept = re.sub(r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]", lambda group: group[0].replace(" ", "\0"), " ".join(usage.split()))
+    indent = " " * len(f"usage: python -m {name} ")
+    lines = textwrap.wrap(kept, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([*lines, "", rest]).replace("\0", " ")
+
+
+def _help(name: str, width: int) -> str:
     command = [sys.executable, "-m", name, "--help"]
-    environment = {**os.environ, "COLUMNS": WIDTH}
+    environment = {**os.environ, "COLUMNS": str(width)}
     return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
 
 

@@ -13,6 +13,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.tolerances import Basis, Limit, Tolerance
 from verify.bounds.derive import derive, rounded_up
 from verify.bounds.notices import ranges
+from verify.interop.figures import FIGURES
 from verify.report.headroom import percent, worst
 
 Key = tuple[str, str, str]  # check, figure, variant
@@ -49,15 +50,19 @@ def tolerances(
 ) -> str:
     """Return [tolerances.*] with these entries of a head-room, ready to be pasted over those of the recipe.
 
-    Bounds that can be derived from the recipe's basis are. The others are `factor` times the measured deviation: 1
-    gives the smallest that pass. Variants and figures that have no entry keep the recipe's, and so does a deviation of
-    0 when room is asked for. Each line says what the bound was, how much of it was used, and what was measured where. A
-    figure that the recipe has no tolerance for gets an empty reason, which a recipe must not have: a person writes it.
+    Bounds that can be derived from the recipe's basis are, measured or not. The others are `factor` times the measured
+    deviation: 1 gives the smallest that pass. Variants and figures that have no entry keep the recipe's, and so does a
+    deviation of 0 when room is asked for. Each line says what the bound was, how much of it was used, and what was
+    measured where. A figure that the recipe has no tolerance for gets an empty reason, which a recipe must not have: a
+    person writes it.
     """
     measured = {_key(entry): entry for entry in entries}
     names = [(check, figure) for check, figures in recipe.tolerances.items() for figure in figures]
     derived, variants, lines = derive(recipe), ("fp32", *recipe.variants), []
-    for check, figure in dict.fromkeys([*names, *((check, figure) for check, figure, _ in measured)]):
+    # Runtimes need some figures that the checks of a run without them do not measure.
+    figures = [key for part in FIGURES.values() for key in part] if recipe.verify.runtimes.run else []
+    asked = [key for key in figures if key in derived]
+    for check, figure in dict.fromkeys([*names, *((check, figure) for check, figure, _ in measured), *asked]):
         tolerance = recipe.tolerances.get(check, {}).get(figure, Tolerance("", {}))
         own, reason, bounds = derived.get((check, figure)), tolerance.reason, dict[str, float]()
         if own is not None:
@@ -66,7 +71,7 @@ def tolerances(
         for variant in variants:
             key = check, figure, variant
             limit, entry = tolerance.limits.get(variant), measured.get(key)
-            if limit is not None or entry is not None:
+            if limit is not None or entry is not None or variant in bounds:
                 line = _line(variant, limit, entry, factor, bounds.get(variant))
                 lines.append("; ".join([line, *places.get(key, ())]))
         lines.append("")
@@ -95,6 +100,8 @@ def _line(
     if entry is None or entry["value"] is None:
         why = "not measured in this run" if entry is None else "not finite in this run: no tolerance would pass"
         if limit is None:
+            if entry is None and derived is not None:
+                return _limit(variant, "max", _stated(derived), "0", f"derived; {why}")
             return f"# {variant}: {why}"
         bound, why = (limit.bound, why) if derived is None else (derived, f"derived; {why}")
         return _limit(variant, SIDES[limit.upper], _stated(bound), _stated(limit.measured), why)

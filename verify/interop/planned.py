@@ -42,8 +42,11 @@ class Planned:
     required: Callable[[str | None], bool]  # whether there is no pass without one of its configurations; None: any
 
 
-def plan(recipe: Recipe, variants: Sequence[str]) -> tuple[Planned, ...]:
-    """The recipe's runtimes, settings read and checked; RecipeError, before any work, also for a missing tolerance."""
+def plan(recipe: Recipe, variants: Sequence[str], *, bounded: bool = True) -> tuple[Planned, ...]:
+    """The recipe's runtimes, settings read and checked; RecipeError, before any work, also for a missing tolerance.
+
+    `bounded` False lets tolerances be missing: the runtimes are left out, to find some first.
+    """
     table = recipe.verify.runtimes
     runtimes = []
     for name in table.run:
@@ -51,10 +54,10 @@ def plan(recipe: Recipe, variants: Sequence[str]) -> tuple[Planned, ...]:
         settings = build(module.Settings, table.settings.get(name, {}), where=where)
         settings.check(where)
         _require_configurations(table.require, name, module, settings, f"{recipe.path}: verify.runtimes.require")
-        for part in module.PARTS:
-            for check, figure in FIGURES[part]:
-                for variant in variants:
-                    recipe.limit(check, figure, variant)
+        figures = [figure for part in module.PARTS for figure in FIGURES[part]] if bounded else []
+        for check, figure in figures:
+            for variant in variants:
+                recipe.limit(check, figure, variant)
         _refuse_nothing(table, name, module, where)
         runtimes.append(Planned(name, module, settings, module.missing(settings), partial(table.requires, name)))
     return tuple(runtimes)
