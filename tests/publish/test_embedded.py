@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import snapshot_download
@@ -23,8 +24,14 @@ NAME = "rehearsal/embedded-ONNX"
 def run(tree: Path) -> None:
     """Every program that users load the repository with generates from this tree what PyTorch does."""
     reference = Reference(ROOT / "recipes" / "embedded", allow_pickle=False)
-    for runtime, variant in {"optimum": "fp32", "transformersjs": "q8", "browser": "q8"}.items():
-        found = asking.outcome(asking.shorter(runtime), reference, [Target(variant, tree / model_file(variant))])
+    programs: dict[str, tuple[str, dict[str, Any]]] = {
+        "optimum": ("fp32", {}),
+        "transformersjs": ("q8", {}),
+        "browser": ("q8", {"threads": [2], "webgpu": []}),  # tests/verify asks the other configurations
+    }
+    for runtime, (variant, settings) in programs.items():
+        recipe = asking.shorter(runtime, **settings)
+        found = asking.outcome(recipe, reference, [Target(variant, tree / model_file(variant))])
         assert (asking.failures(found), found.not_run) == ([], [])
         assert {(result.variant, result.runtime) for result in found.results} == {(variant, runtime)}
 
