@@ -60,7 +60,7 @@ def modules(variant: str, error: float) -> dict[str, Any]:
     return {"variant": variant, "reason": None, "modules": rows}
 
 
-ABSENT = {"what": "tokenizer", "reason": "no tokenizer lies beside the candidate", "required": False}
+ABSENT = {"what": "tokenizer", "reason": "no tokenizer lies beside the candidate", "required": False, "part": False}
 
 
 def make(results: Sequence[Result], **header: Any) -> dict[str, Any]:

@@ -143,7 +143,9 @@ def test_one_variant_makes_no_complete_report_which_repeats_what_convert_warned_
     assert "fp32" in report["not_judged"]
     assert "convert warned: it pads with -1" in report["notices"]
     assert "it pads with -1" in (home / "report.md").read_text()
-    assert {"what": "browser", "reason": "left out by --no-runtimes", "required": False} in report["not_run"]
+    assert {"what": "browser", "reason": "left out by --no-runtimes", "required": False, "part": False} in report[
+        "not_run"
+    ]
     assert open_artifact(home, made_by="x").manifest.facts["complete"] is False
 
 

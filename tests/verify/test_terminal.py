@@ -21,9 +21,14 @@ from verify.verdict import Result
 CHECKS = ("structure", "tokenizer", "weights", "cache")
 RUNTIMES = ("optimum", "transformersjs", "genai")
 CHROMIUM = "Chromium is not installed: apt-get install chromium"
-BROWSER = {"what": "browser", "reason": CHROMIUM, "required": False}
+BROWSER = {"what": "browser", "reason": CHROMIUM, "required": False, "part": False}
+LESS = [
+    {"what": f"{what} tokens", "reason": "it takes long", "required": False, "part": True}
+    for what in ("browser; webgpu: prompts of 65", "browser: prompts of 257", "processors: prompts of 129")
+]
 PART = "passed for what was judged"
-TWO = [{"what": name, "reason": "left out by --no-runtimes", "required": False} for name in ("optimum", "genai")]
+TWO = [{**BROWSER, "what": name, "reason": "left out by --no-runtimes"} for name in ("optimum", "genai")]
+ASKED = "asked a part of the questions, as the recipe says: browser, processors"
 
 
 def report(*, failing: bool = False, **header: Any) -> dict[str, Any]:
@@ -85,6 +90,8 @@ def test_without_a_terminal_it_is_80_columns_wide(
     [
         (report(), "passed"),
         (report(not_run=[BROWSER]), f"{PART}; not judged: browser ({CHROMIUM})"),
+        (report(not_run=LESS), f"passed; {ASKED}"),
+        (report(not_run=[*LESS, BROWSER]), f"{PART}; not judged: browser ({CHROMIUM}); {ASKED}"),
         (
             report(not_run=TWO, not_judged=["q4", "bnb4"], complete=False),
             f"{PART}; not judged: q4, bnb4 ({NOT_THERE}); optimum, genai (left out by --no-runtimes)",
@@ -106,3 +113,11 @@ def test_every_form_says_the_verdict_in_the_same_words(
     assert f"Verdict: {words}." in FORMS["markdown"](document)
     assert f"Verdict: {words}." in unescape(FORMS["html"](document))
     assert JUnitXml.fromstring(FORMS["junit"](document)).name == f"made: {words}"
+
+
+def test_what_the_recipe_leaves_out_stands_in_the_report_with_its_reason() -> None:
+    document = report(not_run=LESS)
+    for form in ("markdown", "html", "junit"):
+        text = unescape(FORMS[form](document))
+        assert "browser; webgpu: prompts of 65 tokens" in text
+        assert "it takes long" in text

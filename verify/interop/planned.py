@@ -24,11 +24,15 @@ NO_FILES = "no tokenizer or config lies beside the candidate, so no runtime load
 
 @dataclass(frozen=True)
 class NotRun:
-    """State what was not run, why, and whether the recipe gives no pass without it."""
+    """State what was not run, why, and whether the recipe gives no pass without it.
+
+    `part`: it ran, and the recipe leaves out a part of what others are asked.
+    """
 
     what: str
     reason: str
     required: bool = False
+    part: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,4 +154,4 @@ def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questio
         elif variants and less:
             where = "; ".join((runtime.name, *entry.configurations))
             to = f" to {', '.join(variants)}" if entry.variants else ""
-            yield NotRun(f"{where}: {'; '.join(less)}{to}", entry.reason)
+            yield NotRun(f"{where}: {'; '.join(less)}{to}", entry.reason, part=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,10 @@ def against(report: Mapping[str, Any]) -> str:
 
 def sentence(report: Mapping[str, Any]) -> str:
     """Return the verdict with everything that it does not cover, each with its reason."""
-    absent = not_judged(report)
-    return f"{verdict(report)}; not judged: {'; '.join(absent)}" if absent else verdict(report)
+    absent, less = not_judged(report), _asked_less(report)
+    words = [verdict(report), *([f"not judged: {'; '.join(absent)}"] if absent else [])]
+    words += [f"asked a part of the questions, as the recipe says: {', '.join(less)}"] if less else []
+    return "; ".join(words)
 
 
 def verdict(report: Mapping[str, Any]) -> str:
@@ -35,9 +38,23 @@ def verdict(report: Mapping[str, Any]) -> str:
 
 
 def not_judged(report: Mapping[str, Any]) -> list[str]:
-    """Return what was not judged, for each reason once: variants, checks, runtimes, or a part of what one is asked."""
+    """Return what was not judged, for each reason once: variants, checks, runtimes, or some of their configurations."""
     by_reason: dict[str, list[str]] = {NOT_THERE: list(report["not_judged"])} if report["not_judged"] else {}
-    for entry in report["not_run"]:
+    for entry in _entries(report, part=False):
         what = f"{entry['what']}, which the recipe requires" if entry["required"] else entry["what"]
         by_reason.setdefault(entry["reason"], []).append(what)
     return [f"{', '.join(what)} ({reason})" for reason, what in by_reason.items()]
+
+
+def left_out(report: Mapping[str, Any]) -> list[str]:
+    """Return which questions the recipe leaves out of what a runtime is asked, with the reasons."""
+    return [f"{entry['what']}: {entry['reason']}" for entry in _entries(report, part=True)]
+
+
+def _asked_less(report: Mapping[str, Any]) -> list[str]:
+    """The runtimes that are asked a part of the questions, each once."""
+    return [*dict.fromkeys(re.split("[;:]", entry["what"])[0] for entry in _entries(report, part=True))]
+
+
+def _entries(report: Mapping[str, Any], *, part: bool) -> list[Mapping[str, Any]]:
+    return [entry for entry in report["not_run"] if entry["part"] is part]
