@@ -15,6 +15,7 @@ import os
 import random
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -27,10 +28,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from pipeline import command
 from pipeline.command import say
 from pipeline.errors import PipelineError
+from verify.run_checks import interval
 from verify.sandbox import limits
 from verify.sandbox.spawned import NoAnswerError, Spawned, answer_all
 
@@ -225,7 +228,10 @@ def _answers(reference: Reference, candidate: Candidate) -> list[str]:
 
 
 def run(files: int, seed: int, home: Path, first: int = 0) -> tuple[Counter[str], list[str]]:
-    """Read so many mutants, two at a time; how many were refused, passed and FOUND, and the findings in words."""
+    """Read so many mutants, one per core; how many were refused, passed and FOUND, and the findings in words.
+
+    Progress goes to stderr, each finding as soon as it is made: a run that is stopped was not for nothing.
+    """
     from tests.support.fuzzed_checkpoints import bases as write
 
     bases = write(home / "bases")
@@ -240,11 +246,21 @@ def run(files: int, seed: int, home: Path, first: int = 0) -> tuple[Counter[str]
         found: tuple[str, str] = own.reader.read(number)  # of the thread that this runs in
         return found
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=begin) as threads:
-        outcomes = list(threads.map(read, range(first, first + files)))
+    counts, findings = Counter[str](), list[str]()
+    with (
+        ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=begin) as threads,
+        tqdm(total=files, unit=" mutants", dynamic_ncols=True, mininterval=interval()) as progress,
+    ):
+        for kind, words in threads.map(read, range(first, first + files)):
+            counts[kind] += 1
+            progress.set_postfix(counts, refresh=False)
+            progress.update()
+            if kind == "FOUND":
+                findings.append(words)
+                progress.write(words, file=sys.stderr)
     for reader in readers:
         reader.stop()
-    return Counter(kind for kind, _ in outcomes), [words for kind, words in outcomes if kind == "FOUND"]
+    return counts, findings
 
 
 def kinds(findings: Sequence[str]) -> Iterator[str]:
