@@ -99,19 +99,28 @@ class Spawned:
             if self._python is not None and self._memory_gb is not None:
                 limits.bound_data(int(self._memory_gb * 2**30), self._process.pid)
             with contextlib.suppress(ConnectionError):  # it has died, as whoever uses the pipe is told
-                self._pipe.send((serve, arguments))
+                _send(self._pipe, (serve, arguments))
         return self._pipe
 
     def _request(self, pipe: Connection, message: object, timeout_s: float) -> Any:
         """Return the process's answer; NoAnswerError if there is none, and then no process either."""
         try:
-            pipe.send(message)
+            _send(pipe, message)
             if pipe.poll(timeout_s):
                 return pipe.recv()
         except (EOFError, ConnectionError) as error:
             raise NoAnswerError(f"its process died (exit code {self.stop()})", late=False) from error
         self.stop()
         raise NoAnswerError(f"{LATE} {timeout_s:g} s: its process was killed", late=True)
+
+
+def _send(pipe: Connection, message: object) -> None:
+    """Send a message of which nothing is left where that fails.
+
+    Connection.send keeps the pickle's buffer and a view of it in its frames, so in the error's traceback: Python 3.13
+    complains on stderr where the collector finds both at once.
+    """
+    pipe.send_bytes(bytes(ForkingPickler.dumps(message)))
 
 
 def answer_all(pipe: Connection, answer: Callable[[Any], Any]) -> None:
