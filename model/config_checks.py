@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from model.architecture import wrong_key
+from pipeline.errors import InputError
+from pipeline.typed import did_you_mean
 
 LIMIT = 2**24  # no size of a model that fits a single ONNX file comes near
 
@@ -36,6 +38,20 @@ def positive(key: str, value: object, where: object, limit: int = LIMIT) -> None
     """Raise InputError for what is no number above 0 and below the limit."""
     if not is_positive(value, limit):
         raise wrong_key(where, key, value, "a positive number")
+
+
+def head(values: Values, wanted: str, where: object) -> None:
+    """Raise InputError for a model of another class of transformers than the one that generates text."""
+    if (values.get("architectures") or [wanted]) != [wanted]:
+        hint = f'["{wanted}"]: a model with another head generates no text'
+        raise wrong_key(where, "architectures", values["architectures"], hint)
+
+
+def activation(key: str, value: object, known: Collection[str], where: object) -> None:
+    """Raise InputError for an activation that is not among the known ones."""
+    if value not in known:
+        what = f"config key {key} is {value!r}, which cannot be converted"
+        raise InputError(what, where=where, hint=did_you_mean(str(value), known))
 
 
 def unquantized(values: Values, where: object) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 from model import config_checks
 from model.architecture import wrong_key
 from model.contract import Dimensions
-from pipeline.errors import InputError
-from pipeline.typed import did_you_mean
 
 HEADS, EPSILON = "n_head", "layer_norm_epsilon"
 SIZES = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
@@ -116,14 +114,9 @@ def _check_options(config: Mapping[str, Any], where: object) -> None:
     for key, wanted in REFUSED.items():
         if config.get(key):
             raise wrong_key(where, key, config[key], wanted)
-    names = config.get("architectures") or ["GPT2LMHeadModel"]
-    if names != ["GPT2LMHeadModel"]:
-        wanted = '["GPT2LMHeadModel"]: a model with another head generates no text'
-        raise wrong_key(where, "architectures", names, wanted)
+    config_checks.head(config, "GPT2LMHeadModel", where)
     activation = config.get("activation_function", "gelu_new")
-    if activation not in ACTIVATIONS:
-        what = f"config key activation_function is {activation!r}, which cannot be converted"
-        raise InputError(what, where=where, hint=did_you_mean(str(activation), ACTIVATIONS))
+    config_checks.activation("activation_function", activation, ACTIVATIONS, where)
 
 
 def _check_numbers(config: Mapping[str, Any], where: object) -> None:

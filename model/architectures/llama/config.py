@@ -154,15 +154,8 @@ def _check_options(values: Mapping[str, Any], where: object) -> None:
             where, "sliding_window", window, "null: a window of attention is not written; no token may be cut off"
         )
     config_checks.unquantized(values, where)
-    check_head(values, CLASSES[kind], where)
+    config_checks.head(values, CLASSES[kind], where)
     check_tokens(values, where)
-
-
-def check_head(values: Mapping[str, Any], wanted: str, where: object) -> None:
-    """Raise InputError for a model of another class of transformers than the one that generates text."""
-    if (values.get("architectures") or [wanted]) != [wanted]:
-        hint = f'["{wanted}"]: a model with another head generates no text'
-        raise wrong_key(where, "architectures", values["architectures"], hint)
 
 
 def check_tokens(values: Mapping[str, Any], where: object) -> None:

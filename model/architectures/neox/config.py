@@ -10,10 +10,8 @@ from model import config_checks
 from model.architecture import wrong_key
 from model.architectures.gpt2.config import ACTIVATIONS
 from model.architectures.llama import rope
-from model.architectures.llama.config import buffer_bytes, check_head, check_tokens
+from model.architectures.llama.config import buffer_bytes, check_tokens
 from model.contract import Dimensions
-from pipeline.errors import InputError
-from pipeline.typed import did_you_mean
 
 __all__ = [
     "ALIASES",
@@ -154,11 +152,9 @@ def _layer(values: Mapping[str, Any]) -> _Shapes:
 def _check_options(values: Mapping[str, Any], where: object) -> None:
     config_checks.flags(values, FLAGS, where)
     config_checks.positive(EPSILON, values[EPSILON], where)
-    if values["hidden_act"] not in ACTIVATIONS:
-        what = f"config key hidden_act is {values['hidden_act']!r}, which cannot be converted"
-        raise InputError(what, where=where, hint=did_you_mean(str(values["hidden_act"]), ACTIVATIONS))
+    config_checks.activation("hidden_act", values["hidden_act"], ACTIVATIONS, where)
     config_checks.unquantized(values, where)
-    check_head(values, "GPTNeoXForCausalLM", where)
+    config_checks.head(values, "GPTNeoXForCausalLM", where)
     check_tokens(values, where)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from model import config_checks
 from model.architecture import wrong_key
 from model.architectures.llama import config as llama
 from model.architectures.llama.config import ALIASES, EPSILON, HEADS, buffer_bytes, canonical_name
@@ -59,7 +60,7 @@ def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     layers = config.get("layer_types")
     if layers is not None and not (isinstance(layers, list) and all(kind == "full_attention" for kind in layers)):
         raise wrong_key(where, "layer_types", layers, f'"full_attention" in every layer: {WINDOW}')
-    llama.check_head(config, CLASSES[str(config["model_type"])], where)
+    config_checks.head(config, CLASSES[str(config["model_type"])], where)
     found = llama.dimensions(as_llama(config), where)
     return replace(found, parameters=sum(math.prod(shape) for shape in tensors(config).values()))
 
