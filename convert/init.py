@@ -6,18 +6,17 @@ import re
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from convert import hub
 from convert.source import license_of
 from model import architecture
 from model.checkpoint import read_config
 from model.contract import Dimensions
-from pipeline.canonical import canonical_json
+from pipeline.canonical import toml_text
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import NAME
 
-TEMPLATE = "recipe.toml.jinja"
+TEMPLATE = "recipe.toml.j2"
 READ = ["config.json", "README.md"]  # of a repository: no weights
 LENGTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257, 513)
 LARGE = 10_000_000  # parameters from which emulated processors and an adapter in software take minutes for a prompt
@@ -52,7 +51,7 @@ def recipe_of(source: str) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["text"] = _text
+    environment.filters["text"] = lambda value: toml_text(str(value))
     return environment.get_template(TEMPLATE).render(
         found=found,
         name=_name(found.repository),
@@ -89,7 +88,3 @@ def _name(repository: str) -> str:
     """Return the repository's own name as the name of a directory may be spelt."""
     name = re.sub(r"[^a-z0-9._-]+", "-", repository.rpartition("/")[2].lower()).strip("._-")[:100]
     return name if NAME.fullmatch(name) else "model"
-
-
-def _text(value: Any) -> str:
-    return canonical_json(str(value)).decode("utf-8")  # a JSON string is a TOML basic string

@@ -20,6 +20,11 @@ def canonical_json(value: object) -> bytes:
     return text.encode("utf-8")
 
 
+def toml_text(text: str) -> str:
+    """A text as TOML writes it: a JSON string is a TOML basic string."""
+    return canonical_json(text).decode("utf-8")
+
+
 def digest(value: object) -> str:
     """SHA-256 (hexadecimal) of the canonical JSON of a value."""
     return hashlib.sha256(canonical_json(value)).hexdigest()

@@ -103,4 +103,7 @@ def test_what_is_written_converts_and_its_tolerances_are_measured_and_pass(stage
     options = (recipe, "--build", tmp_path, "--variant", "fp32", "q8")
     found = stage("verify", *options, "--no-runtimes", "--tolerances", "1.5", code=1).stdout
     recipe.write_text(text + found.replace('reason = ""', 'reason = "measured"'))
-    stage("verify", *options)
+    report = json.loads((Path(stage("verify", *options).stdout.strip()) / "report.json").read_text())
+    assert report["verdict"] == "passed"
+    assert {candidate["variant"] for candidate in report["candidates"]} == {"fp32", "q8"}
+    assert {result["runtime"] for result in report["results"]} == {"onnxruntime", "transformersjs"}

@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decima
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.canonical import canonical_json
+from pipeline.canonical import toml_text
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.tolerances import Basis, Limit, Tolerance
 from verify.bounds.derive import derive, rounded_up
@@ -67,7 +67,7 @@ def tolerances(
         own, reason, bounds = derived.get((check, figure)), tolerance.reason, dict[str, float]()
         if own is not None:
             reason, bounds = own.reason(reason, variants), dict(own.bounds)
-        lines += [f"[tolerances.{check}.{figure}]", f"reason = {_text(reason)}"]
+        lines += [f"[tolerances.{check}.{figure}]", f"reason = {toml_text(reason)}"]
         for variant in variants:
             key = check, figure, variant
             limit, entry = tolerance.limits.get(variant), measured.get(key)
@@ -83,14 +83,10 @@ def _key(entry: Mapping[str, Any]) -> Key:
 
 
 def _basis_lines(own: Basis) -> Iterator[str]:
-    yield f"measured_on = [{', '.join(map(_text, own.measured_on))}]"
+    yield f"measured_on = [{', '.join(map(toml_text, own.measured_on))}]"
     for name in ("logits_range", "cache_range"):
         if getattr(own, name) is not None:
             yield f"{name} = {getattr(own, name)!r}"
-
-
-def _text(text: str) -> str:
-    return canonical_json(text).decode("utf-8")  # a JSON string is a TOML basic string
 
 
 def _line(
