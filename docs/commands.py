@@ -82,18 +82,14 @@ def help_of(name: str) -> str:
 
     The usage is wrapped here: versions of Python break its groups at different places.
     """
-    usage, _, _ = _help(name, 100_000).partition("\n\n")
-    _, _, rest = _help(name, WIDTH).partition("\n\n")
+    command = [sys.executable, "-m", name, "--help"]
+    environment = {**os.environ, "COLUMNS": str(WIDTH)}
+    text = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+    usage, _, rest = text.partition("\n\n")
     kept = re.sub(r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]", lambda group: group[0].replace(" ", "\0"), " ".join(usage.split()))
     indent = " " * len(f"usage: python -m {name} ")
     lines = textwrap.wrap(kept, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return "\n".join([*lines, "", rest]).replace("\0", " ")
-
-
-def _help(name: str, width: int) -> str:
-    command = [sys.executable, "-m", name, "--help"]
-    environment = {**os.environ, "COLUMNS": str(width)}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":
