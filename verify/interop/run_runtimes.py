@@ -95,8 +95,8 @@ class _Reply:
     """What a runtime answered about one candidate, and about it without its roundings where it has that part."""
 
     answers: Answers | RuntimeFailure
-    plain: Unrounded | None = None
-    about_plain: Answers | RuntimeFailure | None = None  # `answers` themselves, where the candidate rounds nothing
+    # Without its roundings: onnxruntime's answers, and the runtime's (`answers`, where the candidate rounds nothing).
+    plain: tuple[Unrounded, Answers | RuntimeFailure] | None = None
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,13 @@ class _Inquiry:
                 self.progress.set_description_str(f"{runtime.name}: {target.variant}", refresh=False)
                 extent = partial(self.table.extent, runtime.name, target.variant)
                 answers = _reply(ask, Task(repository, target.variant, asked, extent))
-                own = plain[target.variant] if unrounded.PART in runtime.module.PARTS else None
-                about_plain = answers
-                if own is not None and own.repository is not None and not isinstance(answers, RuntimeFailure):
-                    about_plain = _reply(ask, own.task(target.variant, asked, extent))
-                yield target, _Reply(answers, own, about_plain)
+                if unrounded.PART not in runtime.module.PARTS or isinstance(answers, RuntimeFailure):
+                    yield target, _Reply(answers)
+                else:
+                    own = plain[target.variant]
+                    rounds = own.repository is not None
+                    about = _reply(ask, own.task(target.variant, asked, extent)) if rounds else answers
+                    yield target, _Reply(answers, (own, about))
                 self.progress.update()
 
 
@@ -187,10 +189,10 @@ def _judged(recipe: Recipe, runtime: Planned, target: Target, reply: _Reply, jud
         for (check, place), measures in found.items():
             judged = tuple(_held(recipe, check, target.variant, measure) for measure in measures)
             yield Result(target.variant, check, place, judged, runtime=runtime.name)
-        if reply.plain is not None and reply.about_plain is not None and extent.longest:
+        if reply.plain is not None and extent.longest:
             place = _place(configuration, unrounded.PART)
             try:
-                measure = unrounded.measure(reply.plain, reply.about_plain, configuration, extent)
+                measure = unrounded.measure(*reply.plain, configuration, extent)
             except (RuntimeFailure, *MALFORMED) as error:
                 yield failed(unrounded.CHECK, place, error)
                 continue

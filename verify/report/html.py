@@ -17,7 +17,7 @@ from verify.report.figures import figures, variants
 from verify.report.headroom import grouped, percent
 from verify.report.prompts import HEADS, about, asked, kld_text
 from verify.report.prompts import rows as prompt_rows
-from verify.report.sentence import against, left_out, not_judged, sentence, verdict
+from verify.report.sentence import against, not_judged, not_run, sentence, verdict
 from verify.report.texts import texts
 
 TEMPLATE = "report.html.j2"
@@ -68,7 +68,7 @@ def html(report: Mapping[str, Any]) -> str:
         against=against(report),
         verdict=verdict(report),
         not_judged=not_judged(report),
-        left_out=left_out(report),
+        left_out=not_run(report, part=True),
         moved=moved(report),
         headroom=list(grouped(report["headroom"])),
         near=NEAR,

@@ -11,7 +11,7 @@ from verify.report.document import bound_text, column, failed, moved, overview, 
 from verify.report.headroom import grouped, percent
 from verify.report.prompts import HEADS, about, asked, kld_text
 from verify.report.prompts import rows as prompt_rows
-from verify.report.sentence import against, left_out, sentence, verdict
+from verify.report.sentence import against, not_run, sentence, verdict
 
 BIGGEST_SUMMARY = 1024 * 1024  # bytes: GitHub refuses a longer summary of a job
 BIGGEST_COMMENT = 65_536  # characters: GitHub refuses a longer comment
@@ -22,7 +22,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """Verdict, overview, what failed, moved or was left out, head-room, gap by layer, measures, environment."""
     lines = _beginning(report, "#")
     lines += _section("What to know about this run", report["notices"])
-    lines += _section("Questions that the recipe leaves out", left_out(report))
+    lines += _section("Questions that the recipe leaves out", not_run(report, part=True))
     lines += _section("Moved since the run before, and still within bounds", moved(report))
     lines += _headroom(report)
     lines += ["## Gap by layer", "", layers.about(report), "", *_table(*layers.table(report)), ""]
@@ -43,9 +43,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 def comment(report: Mapping[str, Any]) -> str:
     """Verdict, overview, and what failed, moved or was not run: short enough for a comment on a pull request."""
     lines = _beginning(report, "###")
-    lines += _section(
-        "Not run", [f"{entry['what']}: {entry['reason']}" for entry in report["not_run"] if not entry["part"]]
-    )
+    lines += _section("Not run", not_run(report, part=False))
     lines += _section("Moved since the run before, and still within bounds", moved(report))
     lines += ["Again:", "", "```console", *report["reproduce"]["commands"], "```", ""]
     text = "\n".join(lines)

@@ -46,9 +46,9 @@ def not_judged(report: Mapping[str, Any]) -> list[str]:
     return [f"{', '.join(what)} ({reason})" for reason, what in by_reason.items()]
 
 
-def left_out(report: Mapping[str, Any]) -> list[str]:
-    """Return which questions the recipe leaves out of what a runtime is asked, with the reasons."""
-    return [f"{entry['what']}: {entry['reason']}" for entry in _entries(report, part=True)]
+def not_run(report: Mapping[str, Any], *, part: bool) -> list[str]:
+    """Return what was not run, each with its reason; or, as `part`, the questions that the recipe leaves out."""
+    return [f"{entry['what']}: {entry['reason']}" for entry in _entries(report, part=part)]
 
 
 def _asked_less(report: Mapping[str, Any]) -> list[str]:
