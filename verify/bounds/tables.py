@@ -38,7 +38,9 @@ def tables(reports: Sequence[Mapping[str, Any]], recipe: Recipe, factor: float) 
         for entry in report["headroom"] if len(reports) > 1 else ():
             seen = "not finite" if entry["value"] is None else f"{entry['value']:.3g}"
             places.setdefault(_key(entry), []).append(f"{at} {seen}")
-    made = tolerances(entries, replace(recipe, basis=own), factor, places)
+    # Runtimes need some figures that the checks of a run without them do not measure.
+    asked = [key for part in FIGURES.values() for key in part] if recipe.verify.runtimes.run else []
+    made = tolerances(entries, replace(recipe, basis=own), factor, places, asked)
     return "\n".join(["[tolerances]", *_basis_lines(own), "", made])
 
 
@@ -47,6 +49,7 @@ def tolerances(
     recipe: Recipe,
     factor: float,
     places: Mapping[Key, Sequence[str]] = MappingProxyType({}),
+    asked: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return [tolerances.*] with these entries of a head-room, ready to be pasted over those of the recipe.
 
@@ -54,15 +57,13 @@ def tolerances(
     deviation: 1 gives the smallest that pass. Variants and figures that have no entry keep the recipe's, and so does a
     deviation of 0 when room is asked for. Each line says what the bound was, how much of it was used, and what was
     measured where. A figure that the recipe has no tolerance for gets an empty reason, which a recipe must not have: a
-    person writes it.
+    person writes it. `asked` (check, figure) are stated without an entry too, where they can be derived.
     """
     measured = {_key(entry): entry for entry in entries}
     names = [(check, figure) for check, figures in recipe.tolerances.items() for figure in figures]
     derived, variants, lines = derive(recipe), ("fp32", *recipe.variants), []
-    # Runtimes need some figures that the checks of a run without them do not measure.
-    figures = [key for part in FIGURES.values() for key in part] if recipe.verify.runtimes.run else []
-    asked = [key for key in figures if key in derived]
-    for check, figure in dict.fromkeys([*names, *((check, figure) for check, figure, _ in measured), *asked]):
+    derivable = [key for key in asked if key in derived]
+    for check, figure in dict.fromkeys([*names, *((check, figure) for check, figure, _ in measured), *derivable]):
         tolerance = recipe.tolerances.get(check, {}).get(figure, Tolerance("", {}))
         own, reason, bounds = derived.get((check, figure)), tolerance.reason, dict[str, float]()
         if own is not None:
