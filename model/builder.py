@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from model import contract
-from model.contract import Port
+from model.contract import Dimensions, Port
 
 MICROSOFT = "com.microsoft"
 END = np.iinfo(np.int64).max  # of a slice that goes to the end
@@ -143,12 +143,28 @@ class Builder:
         back = self.op("Transpose", [context], f"{name}.context.turned", {"perm": [0, 2, 1, 3]})
         return self.op("Reshape", [back, self.vector("heads_together", 0, 0, -1)], f"{name}.heads")
 
-    def last(self, hidden: ir.Value, keep: ir.Value) -> ir.Value:
+    def finished(
+        self,
+        inputs: Sequence[ir.Value],
+        hidden: ir.Value,
+        head: ir.Value,
+        presents: Sequence[ir.Value],
+        dims: Dimensions,
+    ) -> ir.Model:
+        """The model that ends in the head's logits of the last positions, as many as `logits_to_keep` says.
+
+        hidden: [batch, sequence, hidden], head: [hidden, vocabulary].
+        """
+        keep = self.constant(contract.LOGITS_TO_KEEP, np.array(0, np.int64))
+        logits = self.op("MatMul", [self._last(hidden, keep), head], "logits")
+        return self._model([*inputs, keep], [logits, *presents], contract.outputs(dims))
+
+    def _last(self, hidden: ir.Value, keep: ir.Value) -> ir.Value:
         """The last `keep` positions of [batch, sequence, hidden]; 0 keeps all, because a slice from -0 begins at 0."""
         start = self.op("Unsqueeze", [self.op("Neg", [keep], "first"), self.vector("axis_0", 0)], "first_kept")
         return self.op("Slice", [hidden, start, self.vector("end", END), self.vector("axis_1", 1)], "kept")
 
-    def model(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], ports: Sequence[Port]) -> ir.Model:
+    def _model(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], ports: Sequence[Port]) -> ir.Model:
         """The graph as a model; outputs get the types and axes of `ports`."""
         for value, port in zip(outputs, ports, strict=True):
             value.type, value.shape = ir.TensorType(DTYPES[port.dtype]), ir.Shape(port.axes)

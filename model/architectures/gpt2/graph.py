@@ -54,10 +54,8 @@ class GPT2:
             cache = past[2 * layer : 2 * layer + 2]
             residual, hidden, present = self._layer(layer, residual, hidden, bias, cache)
             presents += present
-        keep = graph.constant(contract.LOGITS_TO_KEEP, np.array(0, np.int64))
         head = self._table("transformer.wte" if dims.tied else "lm_head")
-        logits = graph.op("MatMul", [graph.last(hidden, keep), head], "logits")
-        return graph.model([*inputs, keep], [logits, *presents], contract.outputs(dims))
+        return graph.finished(inputs, hidden, head, presents, dims)
 
     def _layer(
         self, layer: int, residual: ir.Value, hidden: ir.Value, bias: ir.Value, past: list[ir.Value]

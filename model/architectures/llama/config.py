@@ -9,6 +9,7 @@ from typing import Any
 from model import config_checks
 from model.architecture import wrong_key
 from model.contract import Dimensions
+from model.generation import TOKENS
 
 from . import rope
 
@@ -48,7 +49,6 @@ OTHERS: Mapping[str, Mapping[str, Any]] = {
 }
 CLASSES: Mapping[str, str] = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
 FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias")
-TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 BUFFERS = ".rotary_emb.inv_freq"  # frequencies that old checkpoints store
 _Shapes = dict[str, tuple[int, ...]]
 

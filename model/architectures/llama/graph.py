@@ -81,10 +81,8 @@ class Decoder:
             stream, present = self._layer(layer, stream, call, past[2 * layer : 2 * layer + 2])
             presents += present
         hidden = self._norm(stream, "model.norm")
-        keep = graph.constant(contract.LOGITS_TO_KEEP, np.array(0, np.int64))
         head = table if dims.tied else self._turned("lm_head")
-        logits = graph.op("MatMul", [graph.last(hidden, keep), head], "logits")
-        return graph.model([*inputs, keep], [logits, *presents], contract.outputs(dims))
+        return graph.finished(inputs, hidden, head, presents, dims)
 
     def _bias(self, ids: ir.Value, attention_mask: ir.Value) -> ir.Value:
         """The additive bias of the rows of all queries that read the same keys."""

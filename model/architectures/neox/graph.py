@@ -65,10 +65,8 @@ class Decoder:
             stream, present = self._layer(layer, stream, call, past[2 * layer : 2 * layer + 2])
             presents += present
         hidden = self._norm(stream, "gpt_neox.final_layer_norm")
-        keep = graph.constant(contract.LOGITS_TO_KEEP, np.array(0, np.int64))
         head = table if dims.tied else self._turned("lm_head")
-        logits = graph.op("MatMul", [graph.last(hidden, keep), head], "logits")
-        return graph.model([*inputs, keep], [logits, *presents], contract.outputs(dims))
+        return graph.finished(inputs, hidden, head, presents, dims)
 
     def _layer(self, layer: int, stream: ir.Value, call: Call, past: list[ir.Value]) -> tuple[ir.Value, list[ir.Value]]:
         """One layer: the residual stream in and out, and the cache."""
