@@ -157,14 +157,14 @@ class Builder:
         """
         keep = self.constant(contract.LOGITS_TO_KEEP, np.array(0, np.int64))
         logits = self.op("MatMul", [self._last(hidden, keep), head], "logits")
-        return self._model([*inputs, keep], [logits, *presents], contract.outputs(dims))
+        return self.model([*inputs, keep], [logits, *presents], contract.outputs(dims))
 
     def _last(self, hidden: ir.Value, keep: ir.Value) -> ir.Value:
         """The last `keep` positions of [batch, sequence, hidden]; 0 keeps all, because a slice from -0 begins at 0."""
         start = self.op("Unsqueeze", [self.op("Neg", [keep], "first"), self.vector("axis_0", 0)], "first_kept")
         return self.op("Slice", [hidden, start, self.vector("end", END), self.vector("axis_1", 1)], "kept")
 
-    def _model(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], ports: Sequence[Port]) -> ir.Model:
+    def model(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], ports: Sequence[Port]) -> ir.Model:
         """The graph as a model; outputs get the types and axes of `ports`."""
         for value, port in zip(outputs, ports, strict=True):
             value.type, value.shape = ir.TensorType(DTYPES[port.dtype]), ir.Shape(port.axes)

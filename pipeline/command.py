@@ -32,10 +32,13 @@ WRITE_ERRORS = {
 }
 
 
-def parser(stage: str, description: str) -> argparse.ArgumentParser:
-    """A parser for `python -m STAGE RECIPE [--build DIR]`."""
+def parser(stage: str, description: str, *, recipe: str | None = None) -> argparse.ArgumentParser:
+    """A parser for `python -m STAGE RECIPE [--build DIR]`; `recipe` says when it may be left out, if ever."""
     result = argparse.ArgumentParser(prog=f"python -m {stage}", description=description)
-    result.add_argument("recipe", type=Path, metavar="RECIPE", help="recipe file, such as recipes/gpt-2-70m.toml")
+    about, count = "recipe file, such as recipes/gpt-2-70m.toml", None
+    if recipe is not None:
+        about, count = f"{about}; {recipe}", "?"
+    result.add_argument("recipe", type=Path, nargs=count, metavar="RECIPE", help=about)
     result.add_argument("--build", type=Path, default=Path("build"), metavar="DIR", help="build directory (build)")
     return result
 

@@ -1,5 +1,7 @@
 """python -m verify RECIPE [--variant NAME ...] [--candidate FILE.onnx] [--prompts FILE] [--build DIR]: the verdict.
 
+python -m verify --candidate FILE.onnx --source DIR: the verdict on a file that no recipe was written for.
+
 stdout carries the report's directory, or what is asked for in its place: a form of the report, or tolerances.
 """
 
@@ -21,8 +23,10 @@ from verify.report import FILES
 def main(argv: Sequence[str] | None) -> int:
     """Run the stage; prints the report's directory. Exit code 0 only if every check of every candidate passed."""
     arguments = _parser().parse_args(argv)
-    recipe = read_recipe(arguments.recipe)
-    _check_arguments(recipe, arguments)
+    _check_combination(arguments)
+    given = None if arguments.recipe is None else read_recipe(arguments.recipe)
+    if given is not None:
+        _check_variants(given, arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"  # the judge looks nothing up
 
     from verify import stage  # after parsing, so that --help is instant
@@ -34,6 +38,9 @@ def main(argv: Sequence[str] | None) -> int:
     from verify.run import Manner
     from verify.run_checks import Target
 
+    if arguments.candidate is not None:
+        stage.inspect(arguments.candidate, "--candidate")
+    recipe = given or _assumed(arguments)
     home = arguments.build / recipe.name
     emulator = None if arguments.processor is None else present(arguments.processor)
     manner = Manner(
@@ -42,10 +49,10 @@ def main(argv: Sequence[str] | None) -> int:
         explain=arguments.explain,
         emulator=emulator,
         prompts=None if arguments.prompts is None else prompts.read(arguments.prompts),
+        assumed=given is None,
     )
     if arguments.candidate is not None:
         target = Target(arguments.variant[0], arguments.candidate)
-        stage.inspect(target.path, "--candidate")
         if arguments.reference is not None:
             held = stage.against_graph(arguments.reference, arguments.source, target.path)
         else:
@@ -66,7 +73,11 @@ def main(argv: Sequence[str] | None) -> int:
 
 
 def _parser() -> ArgumentParser:
-    parser = command.parser("verify", "Judge ONNX files against the PyTorch reference.")
+    parser = command.parser(
+        "verify",
+        "Judge ONNX files against the PyTorch reference.",
+        recipe="with --candidate and --source it may be left out, and one is assumed",
+    )
     names = ", ".join(variants.FILES)
     parser.add_argument("--variant", nargs="+", action="extend", metavar="NAME", help=f"judge only these; of {names}")
     parser.add_argument(
@@ -105,7 +116,17 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _check_arguments(recipe: Recipe, arguments: Namespace) -> None:
+def _assumed(arguments: Namespace) -> Recipe:
+    """A recipe for a file that has none, which is judged by the tolerances that suit it, if no variant is named."""
+    from verify import assumed
+
+    recipe = assumed.recipe_for(arguments.source, arguments.build)
+    arguments.variant = arguments.variant or [assumed.variant(arguments.candidate)]
+    _check_variants(recipe, arguments)
+    return recipe
+
+
+def _check_variants(recipe: Recipe, arguments: Namespace) -> None:
     known = ["fp32", *recipe.variants]
     for variant in arguments.variant or ():
         if variant not in known:
@@ -113,6 +134,16 @@ def _check_arguments(recipe: Recipe, arguments: Namespace) -> None:
     if arguments.candidate is not None and len(arguments.variant or ()) != 1:
         hint = f"add --variant NAME; known: {', '.join(known)}"
         raise RecipeError("a candidate is judged by one variant's tolerances", where="--candidate", hint=hint)
+
+
+def _check_combination(arguments: Namespace) -> None:
+    """Refuse options that do not go together."""
+    if arguments.recipe is None and (arguments.candidate is None or arguments.source is None):
+        hint = "name a recipe; or a file and the checkpoint that it was made of: --candidate FILE.onnx --source DIR"
+        raise RecipeError("no recipe is named", where="RECIPE", hint=hint)
+    if arguments.recipe is None and arguments.reference is not None:
+        hint = "name a recipe too: bounds are derived from what PyTorch computes, which is not asked here"
+        raise RecipeError("--reference without a recipe", where="--reference", hint=hint)
     if arguments.tolerances is not None and not 1 <= arguments.tolerances < math.inf:
         hint = "write --tolerances, for the smallest that pass, or --tolerances 1.5"
         raise RecipeError(

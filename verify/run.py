@@ -44,6 +44,7 @@ class Manner:
     explain: bool = False  # where the fault of each failed variant is
     emulator: Emulator | None = None  # of another processor, which the checks are run on
     prompts: PromptFile | None = None  # of the user's own, which the checks are asked about beside the recipe's text
+    assumed: bool = False  # the recipe was not given: verify made it for this file
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ def _load(recipe: Recipe, order: Order, stack: contextlib.ExitStack) -> tuple[Ex
 
 
 def _files(order: Order) -> list[Path]:
-    """The ONNX files of a judgement: the candidates, and the reference if it is one."""
-    return [*(target.path for target in order.targets), *([] if order.graph is None else [order.graph])]
+    """The ONNX files of a judgement: the candidates, the reference if it is one, and the candidates' data files."""
+    graphs = [*(target.path for target in order.targets), *([] if order.graph is None else [order.graph])]
+    return [*graphs, *(path for target in order.targets for path in target.data)]
 
 
 def _reference(recipe: Recipe, order: Order, stack: contextlib.ExitStack) -> Reference:
@@ -203,7 +205,12 @@ def _require_unchanged(order: Order, before: Sequence[str]) -> None:
 def _candidates(targets: Sequence[Target], before: Sequence[str]) -> list[dict[str, Any]]:
     """The files that were judged, each with its digest."""
     return [
-        {"variant": target.variant, "file": target.path.name, "bytes": target.path.stat().st_size, "sha256": sha256}
+        {
+            "variant": target.variant,
+            "file": target.path.name,
+            "bytes": sum(path.stat().st_size for path in (target.path, *target.data)),
+            "sha256": sha256,
+        }
         for target, sha256 in zip(targets, before, strict=True)
     ]
 

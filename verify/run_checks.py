@@ -17,6 +17,7 @@ from tqdm import tqdm
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
+from verify.candidate.session import Cached
 from verify.check import Case, Check, NotApplicable, Partial, load
 from verify.emulation.emulator import Emulator
 from verify.reference.corpus import Corpus
@@ -39,6 +40,8 @@ class Target:
     path: Path
     twin: Path | None = None  # what the recipe makes in its place, where that is built and the file is a foreign one
     twin_level: str | None = None  # that the twin runs at, where it is the levels that are compared
+    data: tuple[Path, ...] = ()  # files that hold numbers of the graph
+    cached: Cached | None = None  # for a graph that leaves them open, as loaders take them from config.json
 
 
 Slot = tuple[Target, str]  # a candidate at an optimization level
@@ -124,7 +127,7 @@ class Examination:
             for group in self._groups(scratch, progress):
 
                 def one(worker: Worker, slot: Slot, group: Sequence[Saved] = group) -> None:
-                    worker.aim(slot[0].path, slot[1], slot[0].twin, slot[0].twin_level)
+                    worker.aim(slot[0].path, slot[1], slot[0].twin, slot[0].twin_level, slot[0].cached)
                     self._judge(worker, slot, group, evidence, progress)
                     worker.stop()  # the next candidate has a process of its own
 
@@ -150,7 +153,7 @@ class Examination:
             checks = [check for check in self.modules if self._concerns(check, slot)]
             own = [case for case in cases if case.check in checks]
             evidence = {(check, slot): Evidence() for check in dict.fromkeys(case.check for case in own)}
-            worker.aim(target.path, level, target.twin, target.twin_level)
+            worker.aim(target.path, level, target.twin, target.twin_level, target.cached)
             with tqdm(disable=True) as progress:
                 self._judge(worker, slot, own, evidence, progress)
             results += [self._conclude(check, slot, found, observed) for (check, _), found in evidence.items()]

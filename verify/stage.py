@@ -7,13 +7,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model import checkpoint
+import onnx
+
+from model import architecture, checkpoint
 from pipeline import variants
 from pipeline.artifact import lineage, store
 from pipeline.canonical import digest, file_digest, read_json
 from pipeline.command import invocation, say
 from pipeline.errors import ArtifactError, InputError
 from pipeline.recipe.recipe import Recipe
+from verify import assumed
+from verify.candidate.session import Cached
+from verify.candidate.untrusted import external
 from verify.candidate.untrusted.inspector import Inspector
 from verify.check import load
 from verify.checks.tokenizer import beside
@@ -122,12 +127,21 @@ def candidate(recipe: Recipe, target: Target, held: Against, home: Path, manner:
         programs = ()
     skipped = [asdict(entry) for entry in not_run]
     header: dict[str, Any] = {"source": source, "complete": False, "not_judged": [], "not_run": skipped}
-    header |= {"environment": place, "notices": []}
+    header |= {"environment": place, "notices": [assumed.NOTICE] if manner.assumed else []}
     manifest = manifest_of(recipe, source, {}, place, manner, complete=False)
-    targets = [replace(target, twin=beside_it)]
+    data = external.files(onnx.load(path, load_external_data=False), path.parent)
+    targets = [replace(target, twin=beside_it, data=data, cached=_cached(directory))]
     order = Order(directory, targets, checks, home / "candidate-report", manner, None, programs, held.graph)
     made, artifact = judge(recipe, order, {**header, "parents": {}}, manifest)
     return made, artifact.path
+
+
+def _cached(directory: Path) -> Cached:
+    """Heads of keys and values, and the width of one, by a checkpoint's config."""
+    where = directory / "config.json"
+    config = checkpoint.read_config(where)
+    dims = architecture.of_model_type(str(config.get("model_type")), where).config.dimensions(config, where)
+    return dims.kv_heads, dims.head_dim
 
 
 def inspect(path: Path, option: str) -> None:

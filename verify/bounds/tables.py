@@ -41,7 +41,7 @@ def tables(reports: Sequence[Mapping[str, Any]], recipe: Recipe, factor: float) 
     # Runtimes need some figures that the checks of a run without them do not measure.
     asked = [key for part in FIGURES.values() for key in part] if recipe.verify.runtimes.run else []
     made = tolerances(entries, replace(recipe, basis=own), factor, places, asked)
-    return "\n".join(["[tolerances]", *_basis_lines(own), "", made])
+    return "\n".join(["[tolerances]", *basis_lines(own), "", made])
 
 
 def tolerances(
@@ -83,7 +83,8 @@ def _key(entry: Mapping[str, Any]) -> Key:
     return entry["check"], entry["measure"], entry["variant"]
 
 
-def _basis_lines(own: Basis) -> Iterator[str]:
+def basis_lines(own: Basis) -> Iterator[str]:
+    """Yield the lines of [tolerances] itself."""
     yield f"measured_on = [{', '.join(map(toml_text, own.measured_on))}]"
     for name in ("logits_range", "cache_range"):
         if getattr(own, name) is not None:

@@ -6,6 +6,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from verify.candidate.unrounded import has_float16, unrounded
 from verify.check import Array
 
 CACHE_IN, CACHE_OUT = "past_key_values.", "present."
+Cached = tuple[int, int]  # heads of keys and values, and the width of one
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Candidate:
         self, path: Path, level: str, twin: Candidate | None = None, *, threads: int = 0, content: bytes | None = None
     ) -> None:
         self.path = path
+        self.cached: Cached | None = None  # may be told, for a graph that leaves them open
         self._content = content  # what is run in the place of the file, if not the file itself
         self.level = level
         self.threads = threads or len(os.sched_getaffinity(0))  # onnxruntime would bind its own to cores of others
@@ -76,17 +79,14 @@ class Candidate:
         model = unrounded(self.path, float16=float16)
         if model is None:
             return None
-        return Candidate(self.path, self.level, threads=self.threads, content=model.SerializeToString())
+        made = Candidate(self.path, self.level, threads=self.threads, content=model.SerializeToString())
+        made.cached = self.cached
+        return made
 
     def empty_cache(self, batch: int) -> dict[str, Array]:
         """Zero-length past for every cache input, float32 [batch, heads, 0, head_dim]."""
-        cache = {}
-        for port in self.session.get_inputs():
-            if port.name.startswith(CACHE_IN):
-                _, heads, _, width = port.shape
-                dtype = np.float16 if port.type == "tensor(float16)" else np.float32
-                cache[port.name.removeprefix(CACHE_IN)] = np.zeros((batch, heads, 0, width), dtype)
-        return cache
+        ports = [port for port in self.session.get_inputs() if port.name.startswith(CACHE_IN)]
+        return {port.name.removeprefix(CACHE_IN): empty(port, batch, self.cached) for port in ports}
 
     @property
     def offers_last_logits(self) -> bool:
@@ -111,6 +111,18 @@ class Candidate:
         results = dict(zip(names, self.session.run(names, feeds), strict=True))
         present = {n.removeprefix(CACHE_OUT): value for n, value in results.items() if n.startswith(CACHE_OUT)}
         return Output(np.asarray(results["logits"], dtype=np.float32), present)
+
+
+def empty(port: Any, batch: int, cached: Cached | None) -> Array:
+    """A cache input of length 0, [batch, heads, 0, width]; `cached` are those where the graph leaves one open.
+
+    Raises TypeError where nobody states them.
+    """
+    stated = port.shape[1], port.shape[3]
+    heads, width = (size if isinstance(size, int) else (cached or stated)[at] for at, size in enumerate(stated))
+    if not (isinstance(heads, int) and isinstance(width, int)):
+        raise TypeError(f"{port.name} leaves open how many heads there are, or how wide one is")
+    return np.zeros((batch, heads, 0, width), np.float16 if port.type == "tensor(float16)" else np.float32)
 
 
 def positions_of(mask: Array) -> Array:

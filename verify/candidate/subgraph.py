@@ -73,7 +73,7 @@ class Cut:
         """
         if self.quantized or len(self._tensors) != 1:
             return None
-        found = numpy_helper.to_array(self._tensors[0]).astype(np.float32)
+        found = numpy_helper.to_array(self._tensors[0], str(self._candidate.path.parent)).astype(np.float32)
         turned = found.shape != shape
         return None if turned and found.shape != shape[::-1] else found.T if turned else found
 
@@ -112,11 +112,14 @@ class Cuts:
         return Cut(self._candidate, cut, types)
 
     def _value(self, name: str) -> str | None:
-        """The value that a module computes: the one of its name, or of the last of its nodes."""
+        """The value that a module computes: the one of its name, or of the last of its nodes that reads an input.
+
+        The others make constants, such as a table's numbers from its codes.
+        """
         if name in self._makers:
             return name
-        outputs = [node.output[0] for node in self._model.graph.node if _within(node, name) and node.op_type != "Cast"]
-        return outputs[-1] if outputs else None
+        own = (node for node in self._model.graph.node if _within(node, name) and node.op_type != "Cast")
+        return next((node.output[0] for node in reversed([*own]) if node.output[0] in self._sources), None)
 
     def _ancestors(
         self, target: str, names: tuple[str, ...], *, lookup: bool

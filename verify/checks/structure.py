@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from model import contract
-from model.contract import Dimensions, Port
-from verify.candidate import operators, topology
+from model.contract import Dimensions
+from verify.candidate import operators, ports, topology
 from verify.candidate.embedding import Tables
 from verify.candidate.session import Candidate
-from verify.candidate.untrusted import parsing
+from verify.candidate.untrusted import external, parsing
 from verify.candidate.untrusted.tensors import is_external
 from verify.check import Case, Explaining, Measure, Partial, Prompting
 
@@ -42,10 +42,19 @@ RULES = {
 }
 
 
+# Of these, what a file may break that loads and computes as it must: with contract = "usable" they are shown only. What
+# is wired so wrongly that no runtime loads it fails the checks that run it.
+MANNERS = ("checker", "wiring", "operators", "versions", "single_file", "embedding", "logits_on_demand")
+
+
 @dataclass(frozen=True)
 class Settings:
-    """State whether a graph must offer logits on demand; one that was converted by another program does not."""
+    """State which contract a graph must keep: "strict", or "usable", for those that other programs have made.
 
+    `logits_on_demand` says whether a graph must offer them.
+    """
+
+    contract: Literal["strict", "usable"] = ports.STRICT
     logits_on_demand: bool = True
 
     def check(self, where: str, context: int) -> None:
@@ -54,8 +63,7 @@ class Settings:
 
 def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """One case, which states the model's dimensions."""
-    facts = {"dimensions": asdict(reference.dimensions), "logits_on_demand": settings.logits_on_demand}
-    yield Case("structure", facts=facts)
+    yield Case("structure", facts={"dimensions": asdict(reference.dimensions), **asdict(settings)})
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
@@ -73,7 +81,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
         violations["checker"].append((str(error).strip() or type(error).__name__).splitlines()[0])
     violations["wiring"] = topology.faults(model.graph)
     violations["operators"] = operators.unknown(model)
-    violations["contract"] = _ports(model.graph, dims)
+    violations["contract"] = ports.violations(model.graph, dims, case.facts["contract"])
     violations["versions"] = _versions(model)
     tensors = list(parsing.tensors(model))
     outside = [name for name, tensor in tensors if is_external(tensor)]
@@ -87,7 +95,8 @@ def judge(candidate: Candidate, case: Case) -> Partial:
         violations["logits_on_demand"] = _logits_on_demand(model.graph)
     return {
         "violations": violations,
-        "bytes": candidate.path.stat().st_size,
+        "shown": MANNERS if case.facts["contract"] == ports.USABLE else (),
+        "bytes": sum(path.stat().st_size for path in (candidate.path, *external.files(model, candidate.path.parent))),
         "parameters": dims.parameters,
         "tensors": len(model.graph.initializer),
     }
@@ -97,41 +106,18 @@ def summarize(partials: list[Partial], observed: Any, reference: Reference) -> l
     """One count of violations per rule, and bytes per parameter."""
     (partial,) = partials
     measures = [
-        Measure(rule, len(found), max(partial["tensors"], 1), fixed=0, detail="; ".join(found[:3]))
+        Measure(
+            rule,
+            len(found),
+            max(partial["tensors"], 1),
+            fixed=None if rule in partial["shown"] else 0,
+            judged=rule not in partial["shown"],
+            detail="; ".join(found[:3]),
+        )
         for rule, found in partial["violations"].items()
     ]
     ratio = partial["bytes"] / partial["parameters"]
     return [*measures, Measure("bytes_per_parameter", ratio, 1, unit="B", detail=f"{partial['bytes']} bytes")]
-
-
-def _ports(graph: Any, dims: Dimensions) -> list[str]:
-    initialized = {tensor.name for tensor in graph.initializer}  # an input with a default is optional
-    found = {port.name: port for port in map(_port, graph.input) if port.name not in initialized}
-    problems = _compare("input", found, contract.inputs(dims))
-    return problems + _compare("output", {port.name: port for port in map(_port, graph.output)}, contract.outputs(dims))
-
-
-def _compare(kind: str, found: dict[str, Port], wanted: tuple[Port, ...]) -> list[str]:
-    problems = [f"required {kind} {name} is not in the contract" for name in found.keys() - {p.name for p in wanted}]
-    for port in wanted:
-        have = found.get(port.name)
-        if have is None:
-            problems.append(f"{kind} {port.name} is missing")
-        elif have != port:
-            problems.append(f"{kind} {port.name} is {have.dtype} {list(have.axes)}, not {port.dtype} {list(port.axes)}")
-    return sorted(problems)
-
-
-def _port(value: Any) -> Port:
-    import onnx
-
-    tensor = value.type.tensor_type
-    axes = tuple(axis.dim_value if axis.HasField("dim_value") else axis.dim_param for axis in tensor.shape.dim)
-    try:
-        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    except KeyError:
-        dtype = f"type {tensor.elem_type}"
-    return Port(value.name, dtype, axes)
 
 
 def _versions(model: Any) -> list[str]:
@@ -177,7 +163,7 @@ def _embedding(graph: Any, dims: Dimensions) -> list[str]:
 
 def _logits_on_demand(graph: Any) -> list[str]:
     initialized = {tensor.name for tensor in graph.initializer}
-    found = {port.name: port for port in map(_port, graph.input) if port.name in initialized}
+    found = {port.name: port for port in map(ports.read, graph.input) if port.name in initialized}
     return [
         f"optional input {port.name} is {'another' if port.name in found else 'missing'}"
         for port in contract.optional_inputs()

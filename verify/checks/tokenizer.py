@@ -55,9 +55,13 @@ HARD = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Length of each piece of the verification text that is tokenized, in characters."""
+    """Length of each piece of the verification text that is tokenized, in characters.
+
+    `complete` says whether all FILES must be there; programs that load other programs' conversions need fewer.
+    """
 
     piece: int = 2000
+    complete: bool = True
 
     def check(self, where: str, context: int) -> None:  # noqa: ARG002 (every check has it)
         """RecipeError for pieces of no length."""
@@ -76,6 +80,7 @@ def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Cas
     config = {k: v for k, v in reference.stated.items() if k not in FREE}
     facts = {
         "strings": strings, "ids": ids, "known": known, "texts": texts, "config": config, "end": reference.end,
+        "complete": settings.complete,
     }  # fmt: skip
     facts |= {"tokenizer_config.json": _read(reference.directory / "tokenizer_config.json")}
     facts |= {"context": reference.dimensions.context, "stated": sidecar_files.stated(reference)}
@@ -172,10 +177,12 @@ def _first_difference(a: Sequence[Any], b: Sequence[Any]) -> int:
 
 
 def _files(directory: Path, case: Case) -> list[str]:
-    problems = [f"{name} is missing" for name in FILES if not (directory / name).is_file()]
-    if problems:
-        return problems
+    missing = [name for name in FILES if not (directory / name).is_file()]
+    if missing and case.facts["complete"]:
+        return [f"{name} is missing" for name in missing]
     try:
+        if missing:
+            return _some_files(directory, missing, case)
         config, generation, tokenizer = (
             read_object(directory / name) for name in ("config.json", "generation_config.json", "tokenizer_config.json")
         )
@@ -186,6 +193,14 @@ def _files(directory: Path, case: Case) -> list[str]:
         if config.get(key) != value:
             problems.append(f"config.json: {key} is {config.get(key)!r}, not {value!r}")
     return problems
+
+
+def _some_files(directory: Path, missing: Sequence[str], case: Case) -> list[str]:
+    """The problems of what can be judged where not all files are there."""
+    problems = generation_files.genai(directory, case.facts["generation"])
+    if "tokenizer_config.json" in missing:
+        return [*problems]
+    return [*_tokenizer_config(read_object(directory / "tokenizer_config.json"), case), *problems]
 
 
 def _accompanying(directory: Path, config: dict[str, Any], generation: dict[str, Any], case: Case) -> list[str]:

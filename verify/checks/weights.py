@@ -9,7 +9,7 @@ be 1 within its own statistical error: a scale that is off shows before the erro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,9 @@ PRECISION = 2.0**-23  # float32: no factor is known better
 
 @dataclass(frozen=True)
 class Settings:
-    """Nothing to set: all weights are judged."""
+    """State whether modules may be `packed`, as other programs do: those that no node is named after are not judged."""
+
+    packed: bool = False
 
     def check(self, where: str, context: int) -> None:
         """Nothing to refuse."""
@@ -50,7 +52,8 @@ class Settings:
 
 def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """One case: all modules, with their parameters or their answers."""
-    yield questions_and_answers(reference, "modules")
+    case = questions_and_answers(reference, "modules")
+    yield replace(case, facts={**case.facts, **asdict(settings)})
 
 
 def judge(candidate: Candidate, case: Case) -> Partial:
@@ -79,7 +82,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
             compared += int(weight.size)
     if not figures:
         raise NotApplicable("no node of the graph bears the name of a module, so no weight could be told from another")
-    return {"figures": figures, "missing": missing, "compared": compared}
+    return {"figures": figures, "missing": missing, "compared": compared, "packed": case.facts["packed"]}
 
 
 def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
@@ -87,9 +90,12 @@ def summarize(partials: list[Partial], observed: Any, reference: Reference) -> l
     (partial,) = partials
     figures, missing = partial["figures"], partial["missing"]
     count = len(figures) + len(missing)
-    measures = [Measure("missing", len(missing), count, fixed=0, detail=", ".join(missing[:3]))]
+    packed, fixed = partial["packed"], None if partial["packed"] else 0
+    measures = [Measure("missing", len(missing), count, fixed=fixed, judged=not packed, detail=", ".join(missing[:3]))]
     for name in TOLERATED:
         values = {module: found[name] for module, found in figures.items() if name in found}
+        if packed and not values:
+            continue
         worst = max(values, key=lambda module: values[module], default="nothing")
         value = values.get(worst, float("inf"))
         measures.append(Measure(name, value, partial["compared"], detail=f"largest in {worst}"))

@@ -12,7 +12,7 @@ import numpy as np
 from model.contract import LOGITS_TO_KEEP
 from model.session import open_session, options
 from model.truth import Call, Truth
-from verify.candidate.session import CACHE_IN
+from verify.candidate.session import CACHE_IN, CACHE_OUT, empty
 from verify.check import Array
 from verify.explain.graph import TRUE, Graph, anchors, cut, laid_open, parameters_of
 from verify.explain.known import KnownCall
@@ -75,11 +75,11 @@ def _feed(port: Any, call: Call) -> Array:
     if port.name in plain:
         return np.ascontiguousarray(call.arrays[plain[port.name]])
     name = "past." + port.name.removeprefix(CACHE_IN)
-    dtype = np.float16 if port.type == "tensor(float16)" else np.float32
     if name in call.arrays:
+        dtype = np.float16 if port.type == "tensor(float16)" else np.float32
         return np.ascontiguousarray(call.arrays[name].astype(dtype))
-    _, heads, _, width = port.shape
-    return np.zeros((len(call.arrays["ids"]), heads, 0, width), dtype)
+    present = call.arrays[CACHE_OUT + port.name.removeprefix(CACHE_IN)]
+    return empty(port, len(present), (present.shape[1], present.shape[3]))
 
 
 def optimized(path: Path, level: str, target: Path) -> Path:

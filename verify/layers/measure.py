@@ -49,7 +49,7 @@ def measure(
         def one(worker: Worker, target: Target) -> dict[str, Any]:
             if target.variant in late:
                 return _absent(target, "an earlier check had no answer in time")
-            worker.aim(target.path, LEVEL)
+            worker.aim(target.path, LEVEL, cached=target.cached)
             try:
                 return {"variant": target.variant, "reason": None, **worker.judge(PROBE, saved)}
             except CandidateError as error:

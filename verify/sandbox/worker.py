@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from verify.candidate.session import Candidate
+from verify.candidate.session import Cached, Candidate
 from verify.check import Case, NotApplicable, Partial, load
 from verify.emulation.emulator import SLOWER, Emulator, Wanted
 from verify.sandbox import limits
@@ -20,8 +20,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
 NO_MEMORY = ("bad_alloc", "bad allocation", "llocate memory", "lloc failed")
 
 
-# The file and its level, its twin and the level of that; and a number, because another file may lie at the same path.
-Aim = tuple[Path, str, Path | None, str, int]
+# The file and its level, its twin and the level of that, heads and width of the cache where the graph leaves them open;
+# and a number, because another file may lie at the same path.
+Aim = tuple[Path, str, Path | None, str, Cached | None, int]
 
 
 class CandidateError(Exception):
@@ -53,9 +54,16 @@ class Worker(Spawned):
         """The optimization level that is judged at."""
         return self._target[1]
 
-    def aim(self, path: Path, level: str, twin: Path | None = None, twin_level: str | None = None) -> None:
+    def aim(
+        self,
+        path: Path,
+        level: str,
+        twin: Path | None = None,
+        twin_level: str | None = None,
+        cached: Cached | None = None,
+    ) -> None:
         """Judge this file from now on, beside its twin, which runs at `twin_level`, if not at the same one."""
-        self._target: Aim = (path, level, twin, twin_level or level, next(self._aims))
+        self._target: Aim = (path, level, twin, twin_level or level, cached, next(self._aims))
         self._hung = False
 
     def abandon(self) -> None:
@@ -119,8 +127,10 @@ def _keep_freed_memory() -> None:
 
 
 def _candidate(aim: Aim) -> Candidate:
-    path, level, twin, twin_level, _ = aim
-    return Candidate(path, level, None if twin is None else Candidate(twin, twin_level))
+    path, level, twin, twin_level, cached, _ = aim
+    candidate = Candidate(path, level, None if twin is None else Candidate(twin, twin_level))
+    candidate.cached = cached
+    return candidate
 
 
 def _reason(error: BaseException, memory_gb: float) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from pipeline.errors import InputError
-from verify.candidate.untrusted.parsing import shown
-from verify.candidate.untrusted.tensors import bytes_of
+from verify.candidate.untrusted.parsing import shown, tensors
+from verify.candidate.untrusted.tensors import bytes_of, is_external
 
 KEYS = ("location", "offset", "length", "checksum")
 INLINE = "store the weights inside the ONNX file, or as plain files beside it"
@@ -32,6 +32,12 @@ def refuse_bad_external(name: str, tensor: Any, path: Path) -> None:
     if offset + needed > size:
         what = f"tensor {name}: external data out of range: bytes {offset} to {offset + needed} of a file of {size}"
         raise InputError(what, where=path, hint=FETCH)
+
+
+def files(model: Any, directory: Path) -> tuple[Path, ...]:
+    """Return the files of a directory that an inspected model's external data lies in, by name."""
+    entries = (entry for _, tensor in tensors(model) if is_external(tensor) for entry in tensor.external_data)
+    return tuple(directory / name for name in sorted({entry.value for entry in entries if entry.key == "location"}))
 
 
 def _table(name: str, tensor: Any, path: Path) -> dict[str, str]:
