@@ -20,8 +20,8 @@ NAMES: dict[ir.DataType | None, str] = {dtype: name for name, dtype in DTYPES.it
 def finish(model: ir.Model, dims: Dimensions, where: Path) -> None:
     """Pin the versions, put the ports in order, and compare them with the contract.
 
-    Raises InputError if the graph breaks it: that is a fault of the exporter or of the architecture's file, found here
-    because nothing downstream could mend it.
+    Raises InputError if the graph breaks it: that is a fault of the architecture's folder, found here because nothing
+    downstream could mend it.
     """
     graph = model.graph
     graph.name = "main"
@@ -45,7 +45,7 @@ def finish(model: ir.Model, dims: Dimensions, where: Path) -> None:
 
 
 def _require_ports(values: Iterable[ir.Value], wanted: tuple[Port, ...], where: Path) -> None:
-    hint = "report this: the exporter and the architecture file disagree"
+    hint = "report this: the graph that the architecture's folder writes breaks the contract"
     found = tuple(
         Port(
             str(value.name),

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """State what a class of PyTorch's modules without parts does."""
+    """State what a leaf module's class (one without submodules) does."""
 
     LINEAR = "linear, its weight stored [in, out]"
     TURNED = "linear, its weight stored [out, in]"
@@ -65,7 +65,7 @@ class Landmarks:
     epsilon: str | None = None  # the constant that norms add to a variance, where they are spelt out
 
     def number(self, wanted: int) -> int:
-        """Return a layer's number; one that the model has not is counted on from its first layer."""
+        """Return a layer's number, which wraps around: modulo the number of layers."""
         return wanted % len(self.layers)
 
     def layer(self, wanted: int) -> Layer:

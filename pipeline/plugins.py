@@ -30,7 +30,7 @@ def names(folder: str) -> tuple[str, ...]:
         raise RecipeError(
             f"{twice} exists twice",
             where=folder,
-            hint=f"rename one of them, or take its folder out of {ELSEWHERE[folder]}",
+            hint=f"rename one of them, or take its folder out of {ELSEWHERE.get(folder, folder)}",
         )
     return tuple(found)
 

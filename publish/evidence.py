@@ -144,7 +144,7 @@ def _not_passed(recipe: Recipe, report: Mapping[str, Any], variants: Mapping[str
 
 
 def _default_not_judged(recipe: Recipe, report: Mapping[str, Any]) -> str | None:
-    """Return why the variant that pages load on WebGPU unasked may not be; None if it was judged right there."""
+    """Return why the default on WebGPU may not be published; None if it passed there."""
     variant = recipe.defaults.get("webgpu")
     if variant is None or variant in webgpu.judged(report):
         return None

@@ -55,7 +55,7 @@ def meaning(error: Exception, lines: Sequence[str], where: str) -> PipelineError
         return RefusedError("the Hub does not accept the token: it is invalid or has expired", where=where, hint=LOG_IN)
     if status == 403:
         return RefusedError(f"the token may not do this: {' '.join(lines)}", where=where, hint=LOG_IN)
-    hint = "see what the Hub says, then run it again"
+    hint = "mend what the message names, then run it again"
     return RefusedError(f"the Hub refused: {' '.join(line for line in lines if line)}", where=where, hint=hint)
 
 

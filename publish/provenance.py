@@ -1,6 +1,7 @@
 """Provenance: a SLSA v1 statement of what the published files were made from, by what, and how.
 
-Without times: `metadata` is optional in SLSA v1, and equal input must give equal bytes, or no publication is a no-op.
+Without times: `metadata` is optional in SLSA v1, and equal input must give equal bytes, or every
+publication would commit.
 https://slsa.dev/spec/v1.0/provenance, https://github.com/in-toto/attestation/tree/main/spec/v1
 """
 

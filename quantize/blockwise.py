@@ -50,7 +50,7 @@ class Override:
 
 @dataclass(frozen=True)
 class BlockwiseOptions:
-    """`embedding_*` hold for the vocabulary's tables; `embedding_bits` 0 keeps them in float, as does `position_bits`.
+    """`embedding_*` hold for the vocabulary's tables. 0 bits keep a table in float: `embedding_bits`, `position_bits`.
 
     `accuracy_level` 4 rounds activations to int8, per row and block. Lower levels keep them float, but onnxruntime
     1.31.1 has such kernels on x64 for 4 bits only: at 2 and 8 it widens the whole matrix at every call. With level 4 a
@@ -126,7 +126,7 @@ def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Cont
 
 
 def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOptions | None = None) -> Blocks:
-    """One weight by its choice; a scheme's own options are those given if they are of that scheme, else its defaults.
+    """One weight by its choice; `options` count if they are of the chosen scheme; else its defaults do.
 
     A weight that only lookups read has no inputs to calibrate with and is rounded to nearest. InputError, naming the
     weight, when it is not finite.

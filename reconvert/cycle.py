@@ -38,12 +38,13 @@ from reconvert.task import Command, Executor, StageError, last_words, plan, publ
 # A stage that was stopped: it says so, or it had no time to.
 STOPPED = (INTERRUPTED, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 UNWRITABLE = {os.strerror(number) for number in command.WRITE_ERRORS}  # what a stage says of a place it cannot write
+AGAIN = "a change of source, recipe or converter tries it again, and so does --release"
 Action = Literal["skipped", "converted", "published", "failed", "quarantined", "busy"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Hold what the cycle of every recipe needs. `publisher` runs the one command that may see the token."""
+    """State the settings that all recipes' cycles share. `publisher` runs the one command that may see the token."""
 
     build: Path
     executor: Executor
@@ -119,7 +120,8 @@ class Course:
         state = read_state(folder.state)
         if state.quarantined(self.key, job.attempts) and not job.release and state.failing is not None:
             failing = state.failing
-            return "quarantined", f"failed {failing.count} times: {failing.reason} (log: {failing.log})"
+            log = f"log: {failing.log}; " if failing.log else ""
+            return "quarantined", f"failed {failing.count} times: {failing.reason} ({log}{AGAIN})"
         why = await asyncio.to_thread(self._stale, state)
         if why is None and (job.way is None or state.is_published(self.key, job.way)):
             return "skipped", self._note_commit(state)

@@ -41,7 +41,7 @@ class Folder:
 
     @property
     def failed(self) -> Path:
-        """Reports of what failed verification: `<time>-<key>/report`."""
+        """Reports of what failed verification: `<time>-<key>/<name>/report`."""
         return self.home / "reconvert" / "failed"
 
 
@@ -66,7 +66,7 @@ def verified(recipe: Recipe, home: Path) -> str:
 
 
 def read_as_looked_up(folder: Folder, origin: Origin) -> None:
-    """PipelineError unless the source was read as it was when its key was made: a directory may have changed since.
+    """PipelineError if the source directory changed between computing the key and reading it.
 
     A commit cannot, and `convert` was told which.
     """

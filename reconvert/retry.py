@@ -25,7 +25,7 @@ class Patience:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def persist(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
-        """The call's result; the last UnavailableError when every try ends with one, any other error at once."""
+        """The call's result. Errors are raised at once, but for a network's: after the last try."""
 
         def note(state: RetryCallState) -> None:
             wait = state.next_action.sleep if state.next_action is not None else 0.0

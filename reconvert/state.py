@@ -77,7 +77,7 @@ class State:
         return self.failing is not None and self.failing.key == key and self.failing.count >= limit
 
     def is_published(self, key: str, way: Way) -> bool:
-        """Return whether the key has been published in this way, or in the stronger one."""
+        """Return whether the key has been published in this way, or by push, which counts for a pull request."""
         return self.published is not None and self.published.key == key and self.published.way in ("push", way)
 
 

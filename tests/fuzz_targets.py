@@ -192,7 +192,7 @@ def _recipe(content: bytes, place: Path) -> None:
     modules = run_checks.plan(recipe, recipe.verify.checks)
     for name, table in run_checks.settings_of(recipe, modules).items():
         table.check(name, 256)
-    verdict.require_tolerances(recipe, modules, ["fp32", *recipe.variants])
+    verdict.require_tolerances(recipe, modules, recipe.files)
     read_text(recipe.text_path)
 
 

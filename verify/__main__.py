@@ -127,7 +127,7 @@ def _assumed(arguments: Namespace) -> Recipe:
 
 
 def _check_variants(recipe: Recipe, arguments: Namespace) -> None:
-    known = ["fp32", *recipe.variants]
+    known = recipe.files
     for variant in arguments.variant or ():
         if variant not in known:
             raise RecipeError(f"unknown variant {variant!r}", where="--variant", hint=did_you_mean(variant, known))

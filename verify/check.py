@@ -102,10 +102,10 @@ class Explaining:
 
     measures: Mapping[str, Ease]  # in the order of explanation where the ease is the same
     inputs: Callable[[Case], Iterable[tuple[str, Input]]]  # what a case feeds, each with its name's ending
-    case: Callable[[Reference, Input], Case] | None = None  # the case of one input; None: `by` stands in
-    by: tuple[str, ...] = ()  # the first of these checks that the recipe bounds explains the logits behind a choice
+    case: Callable[[Reference, Input], Case] | None = None  # the case of one input; None: a check of `by` makes it
+    by: tuple[str, ...] = ()  # the first of these checks that the recipe has tolerances for
     shortest: int = 1  # tokens, of which an input cannot have fewer
-    keeps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # how many last positions' logits it asks for
+    keeps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # by measure: numbers of last positions to try
 
 
 @dataclass(frozen=True)

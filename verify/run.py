@@ -134,8 +134,8 @@ def _run(examination: Examination, own: OnPrompts | None, order: Order, before: 
     left = {result.check: NotRun(result.check, result.not_run) for result in found if result.not_run is not None}
     for entry in left.values():
         say(f"{entry.what}: NOT RUN: {entry.reason}")
-    part = examination
-    asked = run_runtimes.examine(part.recipe, order.runtimes, part.reference, part.corpus, order.targets)
+    recipe, reference, corpus = examination.recipe, examination.reference, examination.corpus
+    asked = run_runtimes.examine(recipe, order.runtimes, reference, corpus, order.targets)
     layers = measure(examination, order.targets, results, staged)
     _require_unchanged(order, before)
     candidates = _candidates(order.targets, before[: len(order.targets)])

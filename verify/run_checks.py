@@ -45,7 +45,7 @@ class Target:
 
 
 Slot = tuple[Target, str]  # a candidate at an optimization level
-Known = dict[Slot, dict[str, float]]  # measures so far, by "check.figure"; at most their bounds
+Known = dict[Slot, dict[str, float]]  # by "check.figure", at most the bound: what failed excuses nothing later
 
 
 def plan(recipe: Recipe, checks: Sequence[str]) -> dict[str, Check]:
@@ -141,7 +141,7 @@ class Examination:
         return self.modules[check].PER_LEVEL or slot[1] == self.recipe.verify.levels[-1]
 
     def prepare(self, scratch: Path) -> list[Saved]:
-        """All cases, saved below `scratch`, for one file after another (`judge`) instead of `run`."""
+        """All cases, saved below `scratch` once, so that `judge` can be called for many files."""
         with tqdm(disable=True) as progress:
             return [case for group in self._groups(scratch, progress, math.inf) for case in group]
 

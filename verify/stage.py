@@ -40,7 +40,7 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
     Raises ArtifactError for an artifact that is missing, altered, or not what the recipe and its parents now say.
     """
     origin, artifacts = lineage.open_built(recipe, chosen, home)
-    known = ["fp32", *recipe.variants]
+    known = recipe.files
     programs = planned.plan(recipe, [*artifacts], bounded=_bounded(manner))
     place = {**environment(manner.emulator), "runtimes": planned.versions(programs)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
@@ -190,7 +190,7 @@ def twin(recipe: Recipe, variant: str, home: Path, source: Path, check: str) -> 
 
 
 def _bounded(manner: Manner) -> bool:
-    """Return whether the runtimes' figures must have tolerances: not where some are looked for without the runtimes."""
+    """Return whether the runtimes' figures need tolerances: not where bounds are measured and no runtime is run."""
     return manner.runtimes or not manner.measuring
 
 

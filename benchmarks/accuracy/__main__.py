@@ -64,7 +64,7 @@ def _measure(  # noqa: PLR0913, PLR0917  # what, of whom, and the three places
 def _open(recipe: Recipe, chosen: Sequence[str] | None, build: Path) -> dict[str, Artifact]:
     """The source and the variants chosen, or those that are built, by name."""
     home = build / recipe.name
-    known = ["fp32", *recipe.variants]
+    known = recipe.files
     for name in chosen or ():
         if name not in known:
             raise RecipeError(f"unknown variant {name!r}", where="--variant", hint=did_you_mean(name, known))

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None) -> int:
     from benchmarks.cost.report import Cost, write  # what draws is large, and a child's peak begins with its parent's
     from benchmarks.environment import environment
 
-    candidates = sum((home / name).is_dir() for name in ("fp32", *recipe.variants))
+    candidates = sum((home / name).is_dir() for name in recipe.files)
     place = environment(len(os.sched_getaffinity(0)))
     print(write(Cost(recipe.name, tokens, candidates, runs, growth, place), directory))
     return PASSED

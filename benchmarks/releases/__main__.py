@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None) -> int:
     from verify.environment import environment
 
     site = engine.open_site(recipe, arguments.build)
-    lacking = [name for name in ("fp32", *recipe.variants) if name not in ours.names(site)]
+    lacking = [name for name in recipe.files if name not in ours.names(site)]
     if arguments.keep and lacking:
         hint = command.invocation("quantize", recipe.path, arguments.build)
         raise RecipeError(f"not built: {', '.join(lacking)}", where="--keep", hint=f"run: {hint}")

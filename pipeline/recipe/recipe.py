@@ -96,6 +96,11 @@ class Recipe:
     basis: Basis = field(default_factory=Basis)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all ONNX files: fp32, and the variants in the recipe's order."""
+        return ("fp32", *self.variants)
+
+    @property
     def text_path(self) -> Path:
         """The verification text, named relative to the recipe."""
         return self.path.parent / self.verify.text

@@ -18,7 +18,9 @@ POSITIVE = "write prompts = [...], and 1 or more for lengths, batch, new_tokens,
 
 @dataclass(frozen=True)
 class Extent:
-    """State what is asked: the most tokens of a prompt read in one pass, and of one that is also read beside a shorter.
+    """State what is asked: tokens of the longest prompt that is read in one pass.
+
+    `longest` is read alone, `padded` also in a left-padded batch with a shorter one.
 
     `texts`: how many groups of texts are continued, from the first: each of `prompts` is one, `batch` is the last.
     """
@@ -38,7 +40,7 @@ class Fewer:
     """State where a runtime that is slow is asked fewer of the prompts that are read in one pass (0: none), and why.
 
     `texts`: it also continues fewer of the texts, the first ones. With `longest` and `texts` 0 it is not run at all.
-    `configurations` are beginnings of their names; none of them stands for all, as does no variant.
+    `configurations` are beginnings of their names. An empty list means all; so does an empty list of variants.
     """
 
     runtime: str
@@ -76,7 +78,7 @@ class Runtimes:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def extent(self, runtime: str, variant: str, configuration: str) -> Extent:
-        """Return which prompts are read in one pass there."""
+        """Return how much a runtime is asked of a variant in a configuration."""
         here = [
             entry
             for entry in self.fewer

@@ -70,7 +70,7 @@ def look_up(model: ir.Model, lookup: Lookup, blocks: Blocks, stored: Sequence[St
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shapes for Reshape, in which 0 keeps an axis: of the indices come first `rank` of them."""
+    """Shapes for Reshape. Each begins with `rank` zeros, which keep the indices' axes."""
 
     rank: int
     count: int  # blocks in a row

@@ -47,7 +47,7 @@ class Weight:
 
     @property
     def stem(self) -> str:
-        """Return what the names of the quantized initializers begin with; unlike that of the twin."""
+        """Return how the quantized initializers' names begin; with '.T' where both ways round are read."""
         return f"{self.name}.T" if self.twin and not self.transposed else self.name
 
     @property
@@ -92,7 +92,7 @@ def find_weights(model: ir.Model, dims: Dimensions) -> Weights:
     others = [weight for weight in found.values() if weight not in tables]
     body = tuple(weight for weight in others if weight.products)
     if not body:
-        hint = "export linear layers as MatMul with a constant 2-D weight"
+        hint = "report this: the architecture must write linear layers as MatMul with a constant 2-D weight"
         raise InputError("no linear layer to quantize", where=f"graph {model.graph.name}", hint=hint)
     return Weights(body, tables, tuple(weight for weight in others if not weight.products))
 
@@ -162,8 +162,8 @@ def _product(node: ir.Node) -> bool | None:
 def _refuse_leftovers(model: ir.Model, found: dict[tuple[str, bool], Weight]) -> None:
     """Every product with a constant must be among those found, and a weight found must have no other use."""
     hint = (
-        "export linear layers as MatMul + Add with a 2-D weight read directly or through one Transpose, or as Gemm or "
-        "FusedMatMul with transB=1 and no other attribute or third input"
+        "report this: the architecture must write linear layers as MatMul + Add with a 2-D weight read directly or "
+        "through one Transpose, or as Gemm or FusedMatMul with transB=1 and no other attribute or third input"
     )
     products = {node for weight in found.values() for node in weight.products}
     readers = products | {lookup.gather for weight in found.values() for lookup in weight.lookups}

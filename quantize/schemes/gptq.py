@@ -39,7 +39,7 @@ class Options(BlockwiseOptions):
     """`damping` is added to H's diagonal as a share of its mean: 0 fits the calibration text, more trusts it less.
 
     For a table that lookups read too, `embedding_damping` is used: an embedding's error has no input to be
-    weighed with, so that of the head must not be paid with it (damping toward the identity).
+    weighed with, so the head's error must not be reduced at its cost (damping toward the identity).
     """
 
     damping: float = 0.01

@@ -111,7 +111,7 @@ def search(slots: Sequence[Slot], budget: Budget, context: Context) -> Plan:
     builder = PlanBuilder(slots, context)
     limit: Limit = "kld" if budget.max_bytes is None else "bytes"
     room = Room(limit, budget, _rest(slots, context))
-    extreme = _least(items, limit)  # sums are estimates: what they say is impossible is tried once
+    extreme = _least(items, limit)  # if the estimates say that nothing fits, the least is built once: they may be wrong
     best: Built | None = None
     for _ in range(ROUNDS):
         picks = allocate(items, limit, room.size) or extreme
@@ -141,7 +141,7 @@ class Room:
         self._kept, self._broken = 0.0, math.inf
 
     def correct(self, spent: float, excess: float, size: int) -> None:
-        """After a plan whose sum was `spent`: bytes differ by what is no tensor, divergences by a factor near 1.
+        """After a plan whose sum was `spent`: real bytes differ from it by a fixed part, divergence by a factor near 1.
 
         Measured divergence is not quite monotonous in the sum, so that between a sum that kept the budget and one that
         broke it the geometric mean is tried.

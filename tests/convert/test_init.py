@@ -26,7 +26,7 @@ def written(source: str, home: Path) -> Recipe:
     return read_recipe(path)
 
 
-@pytest.mark.parametrize("name", ["embedded", "embedded-llama"])
+@pytest.mark.parametrize("name", ["embedded", "embedded-llama", "embedded-qwen", "embedded-neox"])
 def test_it_expects_what_the_checkpoint_is_and_asks_what_the_projects_own_recipe_asks(
     name: str, tmp_path: Path
 ) -> None:

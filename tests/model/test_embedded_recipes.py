@@ -1,4 +1,4 @@
-"""The trained Llama that comes with the project is converted, quantized and judged by its recipe, as users do it."""
+"""The trained models of other families that come along are converted, quantized and judged by their recipes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ import onnx
 import pytest
 
 from tests.conftest import Stage
-from tests.support.short_recipe import LLAMA, shorter_recipe
+from tests.support.short_recipe import LLAMA, NEOX, QWEN, shorter_recipe
 
 
 @pytest.mark.slow
-def test_its_variants_pass_every_check(tmp_path: Path, stage: Stage) -> None:
-    recipe, home = shorter_recipe(tmp_path, LLAMA), tmp_path / "embedded-llama"
+@pytest.mark.parametrize(
+    ("own", "operators"),
+    [
+        (LLAMA, {"QuickGelu", "RotaryEmbedding"}),
+        (QWEN, {"QuickGelu", "RotaryEmbedding"}),
+        (NEOX, {"Gelu", "RotaryEmbedding"}),
+    ],
+    ids=lambda value: value.stem if isinstance(value, Path) else "",
+)
+def test_their_variants_pass_every_check(own: Path, operators: set[str], tmp_path: Path, stage: Stage) -> None:
+    recipe, home = shorter_recipe(tmp_path, own), tmp_path / own.stem
     stage("convert", recipe, "--build", tmp_path)
     stage("quantize", recipe, "--build", tmp_path, "--variant", "q4", "q4f16")
     graph = onnx.load(home / "fp32" / "onnx" / "model.onnx").graph
-    assert {node.op_type for node in graph.node if node.domain} == {"QuickGelu", "RotaryEmbedding"}
+    assert {node.op_type for node in graph.node if node.domain} == operators
     stage("verify", recipe, "--build", tmp_path, "--variant", "fp32", "q4", "q4f16")
     report = json.loads((home / "report" / "report.json").read_text())
     assert report["verdict"] == "passed"

@@ -16,7 +16,7 @@ from tests.support.local_hub import LocalHub, Tree
 from tests.support.rehearsing import FIRST, Publisher, start
 
 server, hub, publish = rehearsing.server, rehearsing.hub, rehearsing.publish
-POINTS = 20
+POINTS = 12
 
 
 def kill(hub: LocalHub, publish: Publisher, at: int, phase: str, log: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.conftest import EMBEDDED, ROOT
 
 SOURCE = ROOT / "recipes" / "embedded"
-LLAMA = ROOT / "recipes" / "embedded-llama.toml"
+LLAMA, QWEN, NEOX = (ROOT / "recipes" / f"embedded-{name}.toml" for name in ("llama", "qwen", "neox"))
 
 
 # An embedded model's recipe with shorter work and the same tolerances, so that a dozen faults take a minute.

@@ -16,7 +16,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import read_recipe
 from pipeline.recipe.runtimes import Runtimes
 from tests.conftest import EMBEDDED, Stage
-from tests.support.short_recipe import without_runtimes
+from tests.support.short_recipe import with_checks, without_runtimes
 from verify.emulation.emulator import Emulator
 from verify.faults import asking, sweep
 from verify.faults.bench import Bench
@@ -72,7 +72,7 @@ def planted(
     """The report on two faults that every runtime must catch, and on one of emulated processors alone."""
     own = Path(shutil.copytree(build, directory / "build"))
     text = EMBEDDED.read_text().replace('text = "text/', f'text = "{EMBEDDED.parent}/text/')
-    text = without_runtimes(text)
+    text = with_checks(without_runtimes(text), ["logits", "cache"])  # which see the faults too
     table = f"[verify.runtimes]\nrun = [{runtimes}]\nlengths = [{lengths}]\n"
     settings = 'processors = { sets = ["SSE4.2"], levels = ["all"], rows = 1 }\n\n'
     path = directory / "embedded.toml"

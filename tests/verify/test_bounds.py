@@ -25,7 +25,13 @@ from verify.checks.logits import RANGE
 from verify.faults import lastbits
 from verify.verdict import Judged, Result
 
-RECIPES = [EMBEDDED, *(ROOT / "recipes" / name for name in ("embedded-llama.toml", "gpt-2-70m.toml"))]
+RECIPES = [
+    EMBEDDED,
+    *(
+        ROOT / "recipes" / name
+        for name in ("embedded-llama.toml", "embedded-qwen.toml", "embedded-neox.toml", "gpt-2-70m.toml")
+    ),
+]
 SAMPLES = 2000
 
 
@@ -117,7 +123,7 @@ def test_bounds_are_rounded_up_to_two_digits(value: float) -> None:
 def test_the_recipe_states_the_derived_bounds(path: Path) -> None:
     """A bound of arithmetic that one machine's measurement has set would be a false alarm on another."""
     recipe = read_recipe(path)
-    variants = ("fp32", *recipe.variants)
+    variants = recipe.files
     derived = derive(recipe)
     assert ("logits", "on_demand") in derived
     for (check, figure), derivation in derived.items():

@@ -109,7 +109,7 @@ def test_nothing_to_plant_in_is_said(ground: Ground, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_dozen_faults_are_caught(build: Path, stage: Stage, tmp_path: Path) -> None:
     own = Path(shutil.copytree(build, tmp_path / "build"))
-    arguments = ["--build", own, "--variant", "q4", "--seeds", "1", "--only", *DOZEN]
+    arguments = ["--build", own, "--variant", "q4", "--seeds", "0", "--only", *DOZEN]  # clean: by the faults' work
     result = stage("verify.faults", EMBEDDED, *arguments)
     assert result.stdout.endswith(f"{own / 'embedded' / 'faults'}\n")
     report = json.loads((own / "embedded" / "faults" / "faults.json").read_text())

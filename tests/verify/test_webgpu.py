@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.runtimes import Fewer
 from tests.conftest import EMBEDDED, ROOT, Stage
 from tests.support.asking import failures, files, levels, outcome, shorter
 from tests.support.one_operator_attention import with_one_operator
@@ -214,3 +216,12 @@ def test_what_cannot_be_required_is_refused(settings: dict[str, Any], require: s
     runtimes = replace(recipe.verify.runtimes, require=(require,))
     with pytest.raises(RecipeError, match=message):
         planned.plan(replace(recipe, verify=replace(recipe.verify, runtimes=runtimes)), ["fp32"])
+
+
+def test_fewer_questions_of_no_configuration_are_refused() -> None:
+    recipe = shorter("browser", webgpu=[])
+    for name, known in ((WEBGPU, True), ("web", True), ("asyncify", True), ("asyncify, 2 thread ", False)):
+        fewer = Fewer("browser", "it is slow", configurations=(name,), longest=9)
+        own = replace(recipe, verify=replace(recipe.verify, runtimes=replace(recipe.verify.runtimes, fewer=(fewer,))))
+        with contextlib.nullcontext() if known else pytest.raises(RecipeError, match="no configuration whose name"):
+            planned.plan(own, ["fp32"])

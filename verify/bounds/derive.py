@@ -30,7 +30,7 @@ class Derivation:
     how: str
 
     def reason(self, stated: str, variants: Collection[str]) -> str:
-        """Return the reason to state for a figure; of the one stated now, what it says of other variants is kept."""
+        """Return the reason to state for a figure. It keeps what `stated` says, after OTHERS, of measured variants."""
         if set(variants) <= set(self.bounds):
             return f"Derived (verify/bounds): {self.how}."
         rest = stated.partition(OTHERS)[2] or stated

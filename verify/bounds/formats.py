@@ -15,7 +15,7 @@ LEVEL = 4  # the accuracy_level where a step names none: activations rounded to 
 
 @dataclass(frozen=True)
 class Formats:
-    """State what a variant's graph rounds besides float32 sums; scales are of the type products are computed in."""
+    """State what a variant's graph rounds besides float32 sums. Scales have the type that products are computed in."""
 
     float16: bool = False
     body: bool = False  # the layers' products round their activations to int8
@@ -34,7 +34,7 @@ class Formats:
 
     @property
     def last_bit(self) -> float:
-        """The relative variance of weights whose last bits are moved: of scales, or else of float32 numbers."""
+        """The relative variance of weights when the last bit of every scale (without scales: number) is moved."""
         return rounding.of_moved_bit(rounding.FLOAT16 if self.float16_scales else rounding.FLOAT32)
 
 

@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pipeline.recipe.recipe import Recipe
 from verify.bounds import rounding
 
-CONTEXTS = 100  # of numbers compared in a verdict, roughly: what is bounded grows with the root of their logarithm
+CONTEXTS = 100  # whose numbers a verdict compares, roughly: a bound grows with sqrt(log(count)), so it hardly matters
 ROUNDINGS = 8  # one after the other in a norm (difference, square, root, gain, bias), an activation, or a head's row
 
 
@@ -37,7 +37,9 @@ class Network:
         return f"through {self.layers} layers of width {self.hidden} over {self.context} positions"
 
     def disturbed(self, of_weights: float = 0.0) -> float:
-        """Return the relative variance of logits and cache by float32 sums; `of_weights` is what each matrix adds.
+        """Return the relative variance of logits and cache that rounding in float32 sums makes.
+
+        `of_weights` is a further relative variance, of each weight matrix that was changed.
 
         Attention sums over the width for queries, keys and values, over a head's width for scores, over the context,
         and over the width again; an MLP over the width, and over four times that (taken for the widest; where it has a

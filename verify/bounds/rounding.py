@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 FLOAT32, FLOAT16 = 2.0**-24, 2.0**-11  # unit roundoff u: half the distance between 1 and the next number
-CHANCE = 1e-6  # of any number in a verdict to be beyond its bound although all is right
+CHANCE = 1e-6  # that is accepted of a right run to exceed a bound
 INVERSE_SQUARE = 0.541  # mean of 1/m^2 for a significand m from 1 to 2 whose logarithm is uniform
 
 
@@ -38,8 +38,8 @@ def of_moved_bit(unit: float) -> float:
 def through_layers(branches: int, of_branch: float) -> float:
     """Return the variance that a residual stream takes on in `branches` branches, each with this variance of its own.
 
-    Where branches are alike and uncorrelated, the k-th makes up 1/k of the stream that it joins, and passes on what is
-    wrong with its input in proportion: of_branch (1 + 1/2 + ... + 1/branches).
+    Branches are taken to be alike and uncorrelated: after k of them each makes up 1/k of the stream's variance, so the
+    k-th adds of_branch / k: of_branch (1 + 1/2 + ... + 1/branches).
     """
     return of_branch * sum(1 / k for k in range(1, branches + 1))
 

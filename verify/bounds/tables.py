@@ -61,7 +61,7 @@ def tolerances(
     """
     measured = {_key(entry): entry for entry in entries}
     names = [(check, figure) for check, figures in recipe.tolerances.items() for figure in figures]
-    derived, variants, lines = derive(recipe), ("fp32", *recipe.variants), []
+    derived, variants, lines = derive(recipe), recipe.files, []
     derivable = [key for key in asked if key in derived]
     for check, figure in dict.fromkeys([*names, *((check, figure) for check, figure, _ in measured), *derivable]):
         tolerance = recipe.tolerances.get(check, {}).get(figure, Tolerance("", {}))

@@ -105,7 +105,7 @@ def tables(recipe: Recipe) -> str:
         about = [f"usual, not measured: {usual.why}"] if usual is not None else []
         about += [f"derived (verify/bounds): {own.how}"] if own is not None else []
         lines += [f"[tolerances.{check}.{figure}]", f"reason = {toml_text('; '.join(about))}"]
-        for variant in ("fp32", *recipe.variants):
+        for variant in recipe.files:
             bound = max(
                 0.0 if usual is None else usual.bound(recipe, variant),
                 0.0 if own is None else own.bounds.get(variant, 0.0),

@@ -1,7 +1,7 @@
 """A reference's module cut out of a candidate's graph, to be asked alone what it computes.
 
 The graphs of this pipeline carry the names of PyTorch's modules: in the fused form a value is called as the module that
-computes it, in the standard form a node is called by the exporter after the module that it comes from.
+computes it, other programs call a node after the module that it comes from.
 """
 
 from __future__ import annotations

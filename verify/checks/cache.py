@@ -105,7 +105,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
 
 
 def summarize(partials: list[Partial], observed: Any, reference: Reference) -> list[Measure]:
-    """The largest error of each kind, and the plan it occurred in; and how large keys and values are."""
+    """The largest error of each kind, and the plan it occurred in; and the cache's largest value, shown only."""
     measures = []
     for name, unit in (("max_abs", "logit"), ("self_max_abs", "logit"), ("present_max_abs", "")):
         errors = {plan: error for partial in partials for plan, error in partial[name].items()}

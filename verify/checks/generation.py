@@ -41,7 +41,7 @@ PER_LEVEL = False  # choices made of logits; what a level may change in these, `
 TOLERATED = {"greedy_near_ties": "max", "sampling_near_ties": "max", "beam_near_ties": "max"}
 JUDGES = "graph"
 SEEDED = True
-# Shares of steps need a hundred of them.
+# Shares of near ties need some hundred steps: 30 tokens of 4 prompts.
 BRIEF: Mapping[str, Any] = {"new_tokens": 30, "beam_prompts": 1, "beam_tokens": 6}
 
 

@@ -3,7 +3,7 @@
 The runtime says what a weight is: a linear layer is asked with an identity matrix, a table for all of its entries, a
 norm and an activation for fixed numbers. Parameters that are stored as numbers may differ by the rounding to their
 type. Of quantized ones the error of every block and tensor is bounded, and the factor that would fit a block best must
-be 1 within its own statistical error: a scale that is off shows before the error of its block does.
+be 1 within its own statistical error: a wrong scale is seen where its block's error is still within bounds.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _compare(cut: Cut, module: Module, weight: Array, bias: Array | None) -> dic
 def _compare_tied(head: Cut, lookup: Cut, module: Module, entries: int) -> dict[str, float]:
     """A tied head against what the lookup gives: `structure` sees to it that both read one table; both must read it so.
 
-    One of its inputs in SAMPLED says that; all of them would take a third of this check's time.
+    Only one input in SAMPLED is tested: all of them would take a third of this check's time.
     """
     columns = np.concatenate([found[:, ::SAMPLED] for _, found in entries_of(lookup, entries)])
     rows = np.concatenate([found for _, found in rows_of(head, module.size, every=SAMPLED)])

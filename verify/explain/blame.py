@@ -132,7 +132,7 @@ def _kind(row: Row) -> str:
 
 
 def _culprit(tensor: str, graph: _Graph, makers: Mapping[str, Row], entries: Mapping[str, Row]) -> str:
-    """Back from a wrong tensor through those of which nothing is known to the first that is made of right ones."""
+    """Follow inputs of unknown value back from a wrong tensor to the first node whose inputs are all right."""
     for name in makers[tensor]["computed"]:
         entry = entries.get(name)
         if (
@@ -164,7 +164,7 @@ def _right(entry: Row, maker: Row, reader: Row, *, made: Row, baseline: bool) ->
 
 
 def _carries(entry: Row, reader: Row, made: Row) -> bool:
-    """Return whether what a node makes wrong may be what it read wrong.
+    """Return whether an error of a node's output may come from this input.
 
     Values are carried: floats, masks, ids and positions; not the sizes that reshapes read, nor a factor or a condition
     that is spread over the values: a node that makes something wrong of those is itself what was added to the graph.
@@ -179,7 +179,7 @@ def _carries(entry: Row, reader: Row, made: Row) -> bool:
 
 
 def _segment(tensor: str, makers: Mapping[str, Row], entries: Mapping[str, Row]) -> Iterator[str]:
-    """Nodes between a wrong tensor and the true ones it was made from, nearest first, those known to be right aside."""
+    """Nodes between a wrong tensor and the true ones it was made from, nearest first, less those known to be right."""
     waiting, seen = [tensor], {tensor}
     while waiting:
         for name in makers[waiting.pop(0)]["computed"]:

@@ -1,4 +1,4 @@
-"""In the candidate's process: run a graph as it is and cut at every known tensor, and compare both with the truth.
+"""In the candidate's process: run a graph as it is, and cut: every known tensor replaced by its true value.
 
 The cut gives each node the reference's true inputs, so what it makes of them is its own error and nobody else's.
 """

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None) -> int:
     from verify.faults.fault import VARIANTS, catalogue  # after parsing, so that --help is instant
 
     faults = catalogue()
-    known = [variant for variant in VARIANTS if variant in ("fp32", *recipe.variants)]
+    known = [variant for variant in VARIANTS if variant in recipe.files]
     variants = _chosen(arguments.variant, known, "--variant")
     names = sample(_chosen(arguments.only, list(faults), "--only"), arguments.sample)
     return _run(recipe, arguments, variants, {name: faults[name] for name in names})

@@ -48,7 +48,7 @@ def prepare(recipe: Recipe, faults: Sequence[Fault], reference: Reference, corpu
     table = recipe.verify.runtimes
     fewer = replace(table, run=tuple(names), require=(), prompts=(6,), batch=(9, 4), new_tokens=4)
     own = replace(recipe, verify=replace(recipe.verify, runtimes=fewer))
-    runtimes = planned.plan(own, ["fp32", *recipe.variants])
+    runtimes = planned.plan(own, recipe.files)
     for runtime in runtimes:
         if runtime.missing is not None:
             hint = f"{runtime.missing.command}; or leave what runtimes are asked about out with --no-runtimes"

@@ -49,7 +49,7 @@ class Fault:
 
     `magnitude` is the default one of a graded fault, None for a fault that is either there or not. `runtime` is
     EVERY if every runtime of the recipe must catch it beside the checks, or the name of the one that alone computes the
-    graph wrongly, so that it must catch it and no check can.
+    graph wrongly, so that this runtime must catch it: checks run elsewhere.
     """
 
     name: str

@@ -13,7 +13,7 @@ Top = list[list[tuple[int, float]]]  # by position: tokens with their logits
 
 
 def top_of(logits: Array, count: int = STATED) -> Top:
-    """Return the `count` likeliest tokens with their logits for each row of [rows, vocabulary]; no number is first."""
+    """Return the `count` likeliest tokens with their logits for each row of [rows, vocabulary]. NaN comes first."""
     tokens = _likeliest(logits, count)
     stated = np.take_along_axis(logits, tokens, axis=-1)
     return [list(zip(*row, strict=True)) for row in zip(tokens.tolist(), stated.tolist(), strict=True)]
@@ -41,8 +41,8 @@ def _likeliest(logits: Array, count: int) -> Array:
 def errors(top: Sequence[Sequence[Sequence[float | None]]], wanted: Array, best: Array) -> Array:
     """Return the largest error of each position, float64 [rows]: infinite where a stated logit is no number.
 
-    What is not stated is at most the least that is, so a token that the reference finds likelier than that, and which
-    is missing, errs by the difference at least. `best` are the reference's likeliest (`best_of`).
+    A token that is not stated has at most the smallest stated logit. If the reference ranks a missing one higher, the
+    error is at least that difference. `best` are the reference's likeliest (`best_of`).
     """
     if len(top) != len(wanted):
         raise ValueError(f"{len(top)} positions, {len(wanted)} are wanted")

@@ -1,8 +1,8 @@
-"""Which runtimes a recipe asks for, what they lack on this machine, and what of the questions they are not asked."""
+"""Which runtimes a recipe asks for, what they lack on this machine, and which questions it leaves out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -43,7 +43,9 @@ class Planned:
     module: Runtime
     settings: Any
     missing: Missing | None
-    required: Callable[[str | None], bool]  # whether there is no pass without one of its configurations; None: any
+    required: Callable[
+        [str | None], bool
+    ]  # of a configuration (None: of the runtime as a whole): whether the recipe requires it
 
 
 def plan(recipe: Recipe, variants: Sequence[str], *, bounded: bool = True) -> tuple[Planned, ...]:
@@ -58,6 +60,8 @@ def plan(recipe: Recipe, variants: Sequence[str], *, bounded: bool = True) -> tu
         settings = build(module.Settings, table.settings.get(name, {}), where=where)
         settings.check(where)
         _require_configurations(table.require, name, module, settings, f"{recipe.path}: verify.runtimes.require")
+        known = {**_configurations(module, module.Settings()), **_configurations(module, settings)}
+        _require_beginnings(table, name, known, f"{recipe.path}: verify.runtimes.fewer")
         figures = [figure for part in module.PARTS for figure in FIGURES[part]] if bounded else []
         for check, figure in figures:
             for variant in variants:
@@ -74,6 +78,15 @@ def _require_configurations(required: Sequence[str], name: str, module: Runtime,
         runtime, _, configuration = entry.partition(", ")
         if runtime == name and configuration and configuration not in known:
             raise RecipeError(f"no configuration {entry!r}", where=where, hint=did_you_mean(configuration, known))
+
+
+def _require_beginnings(table: Runtimes, name: str, known: Collection[str], where: str) -> None:
+    """RecipeError where fewer questions are meant for configurations that a runtime, which runs them one by one, lacks."""
+    for entry in table.fewer if known else ():
+        for beginning in entry.configurations if entry.runtime == name else ():
+            if not any(configuration.startswith(beginning) for configuration in known):
+                what = f"{name} has no configuration whose name begins with {beginning!r}"
+                raise RecipeError(what, where=where, hint=did_you_mean(beginning, known))
 
 
 def _configurations(module: Runtime, settings: Any) -> Mapping[str, Any]:
@@ -140,13 +153,13 @@ def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questio
     """Prompts and texts that the recipe leaves out of what a runtime is asked."""
     lengths, texts = questions.lengths, len(questions.groups)
     for entry in table.fewer:
+        if entry.runtime != runtime.name:
+            continue
         variants = [target.variant for target in targets if not entry.variants or target.variant in entry.variants]
         asked = lengths.of(entry.extent)
         left = [name_of(rows) for rows in lengths.prompts if rows not in asked]
         less = [f"prompts of {', '.join(left)} tokens"] if left else []
         less += [f"{texts - entry.texts} of {texts} texts"] if entry.texts < texts else []
-        if entry.runtime != runtime.name:
-            continue
         if entry.extent.nothing:
             every = _configurations(runtime.module, runtime.settings)
             known = [name for name in every if name.startswith(entry.configurations)]

@@ -14,7 +14,7 @@ from verify.interop.lengths import within
 
 
 class RuntimeFailure(Exception):  # noqa: N818  # an outcome of the candidate's, reported; no error of this program
-    """The runtime raised, crashed, ran out of memory or out of time, or complained where it must not."""
+    """The runtime raised, crashed, ran out of memory or time, or printed an error or warning that counts as one."""
 
 
 # By configuration ("any" if there is one only: optimization level, threads), then by part; or why it has no answer.

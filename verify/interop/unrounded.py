@@ -1,8 +1,8 @@
 """Ask a runtime about the graph without its roundings, and hold it to what onnxruntime says here about the same graph.
 
 A quantized file may differ from PyTorch by its quantization, and what one provider computes wrongly hides in that.
-Beside onnxruntime's answers about the same file it would not, but where activations are rounded, two right programs
-differ by flipped roundings (docs/decisions/0022). Without them they differ by the order of float32 sums alone. So a
+A comparison with onnxruntime on the same file would show it, but where activations are rounded two right programs
+differ already, by flipped roundings (docs/decisions/0022). Without them they differ by the order of sums alone. So a
 runtime with kernels of its own has the part "unrounded": it reads the shortest prompt alone, and the tokens after it,
 in the file without its roundings, and is held to the bounds of float32. One pass of many tokens and some of one run
 every kernel; other lengths are asked of fp32, whose graph is the same but for the products. A file that rounds nothing
@@ -53,7 +53,7 @@ class Unrounded:
 
 
 def prepare(targets: Sequence[Target], repository: Path, lengths: Lengths, bounds: Bounds) -> dict[str, Unrounded]:
-    """Give a repository's candidates the place of themselves without roundings, and let onnxruntime answer: by variant.
+    """Replace a repository's candidates by their copies without roundings; onnxruntime's answers about each variant.
 
     The answers, float32 [context, vocabulary] of each, lie beside the repository: they may be larger than the model.
     """
@@ -77,7 +77,7 @@ def _prepared(target: Target, repository: Path, lengths: Lengths, ask: Ask) -> U
 
 
 def _rewrite(source: Path, path: Path) -> bool:
-    """Write a candidate without its roundings in the place of the link to it; False, and nothing, if it has none."""
+    """Replace the link to a candidate by its copy without roundings; False, and nothing is written, if it has none."""
     model = unrounded(source)
     if model is None:
         return False

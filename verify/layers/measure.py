@@ -31,7 +31,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return how many `tokens` were fed, and for each of `variants` the rows of its modules, or why there are none.
 
-    What has kept a check waiting in vain (`results`) is not waited for again. Files lie below `home` for a while.
+    Variants that timed out in a check (`results`) are skipped. Files lie below `home` for a while.
     """
     reference, corpus = examination.reference, examination.corpus
     length = min(TOKENS, len(corpus.ids), reference.dimensions.context)

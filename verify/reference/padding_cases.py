@@ -1,4 +1,4 @@
-"""Make what callers feed and no left-padded text is: padding on the right, gaps, other positions, end and rare tokens.
+"""Make inputs of callers beyond left-padded text: padding on the right, gaps, other positions, end and rare tokens.
 
 Tokenizers pad on the right unless they are told otherwise, documents are joined by the end token, and a batch that goes
 on after its first answers has padding in the middle. The reference answers all of that; so must a converted graph.

@@ -102,7 +102,7 @@ def run_of(report: Mapping[str, Any], digest: str, making: str) -> Run:
 def compare(now: Run, past: Sequence[Run]) -> dict[str, Any]:
     """Return what the report says of its history: what moved, what else changed, and the course of the main figures.
 
-    Runs of the same making with the same figures are this run, made before; so that making it again gives it again.
+    Earlier runs of the same making with the same figures are left out, so that a repeated run gives the same report.
     """
     others = [run for run in past if (run.making, run.figures) != (now.making, now.figures)]
     before: dict[str, Figure] = {}

@@ -68,7 +68,7 @@ def running(settings: Settings, bounds: Bounds) -> Running:
 def answer(task: Task, settings: Settings) -> Answers:
     """Logits of the batch, whole and as a last step after a cache, for each level and number of threads; of prompts.
 
-    Questions without a batch are of prompts alone.
+    Questions without a batch, which are of files without roundings, are answered about prompts alone.
     """
     answers: dict[str, dict[str, Any]] = {}
     first: dict[str, Array] | None = None

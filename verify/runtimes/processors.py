@@ -38,7 +38,7 @@ ILLEGAL = (
 class Settings:
     """Instruction sets, by the names that verify/emulation/emulator.py knows, and how much is asked of each.
 
-    `rows`: only so many of the batch, for a model that an emulator takes minutes for.
+    `rows`: how many of the batch's rows are asked, for models that are slow when emulated.
     """
 
     sets: tuple[str, ...] = ("AVX2", "SSE4.2")

@@ -22,14 +22,14 @@ def margin(logits: Array, choice: int) -> float:
 
 
 def tied(margin: float, error: float) -> bool:
-    """Return whether an error of the logits explains a choice with this margin; nothing explains one that is NaN."""
+    """Return whether an error of the logits explains a choice with this margin. A NaN never is a near tie."""
     return margin <= error
 
 
 def measures(
     kind: str, differing: Sequence[Difference], count: int, unit: str, limit: tuple[str, float]
 ) -> list[Measure]:
-    """Return a way to generate's mismatches, of which none is allowed, and its share of near ties, of `count` choices.
+    """Return, of one way to generate, mismatches (none is allowed) and the share of near ties among `count` choices.
 
     `limit` is the error of the logits up to which a choice is a near tie, and what that error is called.
     """

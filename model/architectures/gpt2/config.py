@@ -13,8 +13,8 @@ from model.contract import Dimensions
 HEADS, EPSILON = "n_head", "layer_norm_epsilon"
 SIZES = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that old checkpoints store
-# transformers' own, less xielu: the exporter has no expm1. Listed here, not imported, so that a checkpoint is refused
-# before torch is loaded.
+# transformers' own, less xielu, which nobody has written (ONNX has no expm1). Listed here, not imported, so that a
+# checkpoint is refused before torch is loaded.
 ACTIVATIONS = (
     "gelu",
     "gelu_10",

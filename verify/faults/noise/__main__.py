@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None) -> int:
     )
     arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.recipe)
-    known = ["fp32", *recipe.variants]
+    known = recipe.files
     for variant in arguments.variant or ():
         if variant not in known:
             raise RecipeError(f"unknown variant {variant!r}", where="--variant", hint=did_you_mean(variant, known))

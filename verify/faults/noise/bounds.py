@@ -64,7 +64,7 @@ def tables(results: Sequence[Result], recipe: Recipe, factor: float) -> str:
 
 
 def _absent(results: Sequence[Result], recipe: Recipe) -> Iterator[Result]:
-    """Figures that a variant does not have, as 0: where no product rounds, none runs without. A recipe bounds all."""
+    """Figures that a variant lacks, as 0, for a recipe bounds all: what rounds nothing has no run without roundings."""
     for variant in dict.fromkeys(result.variant for result in results):
         found = {m.measure.name for result in results if result.variant == variant for m in result.measures}
         none = [Measure(name, 0.0, 1) for name in twin.TOLERATED if name not in found]
