@@ -81,7 +81,7 @@ def _require_configurations(required: Sequence[str], name: str, module: Runtime,
 
 
 def _require_beginnings(table: Runtimes, name: str, known: Collection[str], where: str) -> None:
-    """RecipeError where fewer questions are meant for configurations that a runtime, which runs them one by one, lacks."""
+    """RecipeError where fewer questions are meant for configurations that the runtime lacks; one that runs all at once has none."""
     for entry in table.fewer if known else ():
         for beginning in entry.configurations if entry.runtime == name else ():
             if not any(configuration.startswith(beginning) for configuration in known):
