@@ -143,7 +143,7 @@ def _kind(error: Exception) -> type[PipelineError]:
 
 
 def _happened(error: Exception) -> Exception:
-    """What went wrong where the client says only that it has no file of its own either."""
+    """Return what went wrong where the client says only that it has no file of its own either."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None

@@ -78,7 +78,7 @@ def commands() -> Iterator[str]:
 
 
 def help_of(name: str) -> str:
-    """What the command prints for `--help`, in lines of at most WIDTH characters.
+    """Return what the command prints for `--help`, in lines of at most WIDTH characters.
 
     The usage is wrapped here: versions of Python break its groups at different places.
     """

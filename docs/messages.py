@@ -93,7 +93,7 @@ def _in(file: str, tree: ast.Module, kinds: set[str]) -> Iterator[Refusal]:
 
 
 def _names(nodes: list[ast.stmt] | list[ast.AST]) -> Names:
-    """What each name is given, by line: a text that is assembled before the error is built."""
+    """Return what each name is given, by line: a text that is assembled before the error is built."""
     found: dict[str, list[tuple[int, ast.expr]]] = {}
     for node in nodes:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
@@ -121,12 +121,12 @@ def _text(node: ast.expr, names: Names, line: int) -> str:
 
 
 def _given(entries: list[tuple[int, ast.expr]], line: int) -> tuple[int, ast.expr]:
-    """What a name was given last before this line."""
+    """Return what a name was given last before this line."""
     return max((entry for entry in entries if entry[0] < line), key=lambda entry: entry[0])
 
 
 def _is_text(node: ast.expr, names: Names, line: int) -> bool:
-    """Whether a name stands for a text that was put together before this line."""
+    """Return whether a name stands for a text that was put together before this line."""
     if not isinstance(node, ast.Name) or all(at >= line for at, _ in names.get(node.id, [])):
         return False
     value = _given(names[node.id], line)[1]

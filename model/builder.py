@@ -126,7 +126,7 @@ class Builder:
     def attention(
         self, name: str, query: ir.Value, cache: Sequence[ir.Value], scale: ir.Value, bias: ir.Value
     ) -> ir.Value:
-        """What each row of queries finds among keys and values, in operators of ONNX: [batch, heads, rows, head_dim].
+        """Find what each row of queries reads among keys and values: [batch, heads, rows, head_dim]; by ONNX's operators.
 
         onnxruntime's processor kernels read turned keys and the scale at no cost: both become a FusedMatMul's.
         """
@@ -139,7 +139,7 @@ class Builder:
         return self.op("MatMul", [probabilities, values], f"{name}.context")
 
     def heads_together(self, name: str, context: ir.Value) -> ir.Value:
-        """What all heads found, beside each other: [batch, sequence, heads * head_dim]."""
+        """Compute what all heads found, beside each other: [batch, sequence, heads * head_dim]."""
         back = self.op("Transpose", [context], f"{name}.context.turned", {"perm": [0, 2, 1, 3]})
         return self.op("Reshape", [back, self.vector("heads_together", 0, 0, -1)], f"{name}.heads")
 

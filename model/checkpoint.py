@@ -167,7 +167,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
 
 
 def _beginning(first: bytes) -> tuple[str, str]:
-    """What a file is whose first bytes are no header's length, if they tell; and what to do."""
+    """Return what a file is whose first bytes are no header's length, if they tell; and what to do."""
     for begin, (what, hint) in BEGINNINGS.items():
         if first.startswith(begin[:8]):
             return f": it is {what}", hint

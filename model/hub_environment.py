@@ -1,4 +1,4 @@
-"""What the environment tells the Hub's client: what it cannot use is refused, before that client is imported."""
+"""Say what the environment tells the Hub's client: what it cannot use is refused, before that client is imported."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ CHUNK = 512  # tokens of the pieces that divergence is measured on, where the co
 
 @dataclass(frozen=True)
 class Described:
-    """What a checkpoint is called, where it lies (None: on the Hub), and what its config and card say."""
+    """State what a checkpoint is called, where it lies (None: on the Hub), and what its config and card say."""
 
     repository: str
     path: Path | None

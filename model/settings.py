@@ -1,4 +1,4 @@
-"""What transformers makes of a checkpoint's config: the one object that convert and the reference go by."""
+"""Say what transformers makes of a checkpoint's config: the one object that convert and the reference go by."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class _NotJSONError(ValueError):
 
 
 def _advice(text: str | bytes) -> str:
-    """What to do about a file that is no JSON: what it begins with tells how it came there."""
+    """Return what to do about a file that is no JSON: what it begins with tells how it came there."""
     begin = text.lstrip()[:2] if isinstance(text, bytes) else text.lstrip()[:2].encode("utf-8", "replace")
     if begin in (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb"):
         return "save it as UTF-8 without a byte order mark"

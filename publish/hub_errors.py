@@ -1,4 +1,4 @@
-"""What the errors of the Hub's client mean: ours, which say what to do. Their texts come without a token in them."""
+"""Turn errors of the Hub's client into ours, which say what to do. Their texts come without a token in them."""
 
 from __future__ import annotations
 

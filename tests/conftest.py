@@ -1,4 +1,4 @@
-"""What several tests share: the pipeline's commands, and the embedded model built by them once per session."""
+"""Say what several tests share: the pipeline's commands, and the embedded model built by them once per session."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ Read = Callable[[bytes, Path], None]
 
 
 class FoundError(Exception):
-    """What should not happen: a write elsewhere, a file that takes long, a fuzzer that ended otherwise than well."""
+    """State what should not be: a write elsewhere, a file that takes long, a fuzzer that ended otherwise than well."""
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def _outcome(bases: Sequence[Path], place: Path, seed: int, number: int) -> tupl
 
 
 def _judged(home: Path) -> str:
-    """What verify's readers say of what convert wrote: the reference loads, the files beside the graph are right."""
+    """Return what verify's readers say of what convert wrote: the reference loads, files beside the graph are right."""
     from verify.candidate.session import Candidate
     from verify.checks import tokenizer
     from verify.reference.corpus import Corpus

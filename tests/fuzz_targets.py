@@ -1,4 +1,4 @@
-"""What is fuzzed: for each kind of file its seeds, and what reads it. Anything raised but a refusal is a finding."""
+"""Say what is fuzzed: for each kind of file its seeds and what reads it. Anything raised but a refusal is a finding."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def seeds(models: tuple[Path, ...], home: Path) -> dict[str, tuple[bytes, ...]]:
 
 
 def readers() -> dict[str, Read]:
-    """What reads each target's files."""
+    """Return what reads each target's files."""
     made: dict[str, Read] = {
         "onnx": OnnxReader(),
         "manifest": _manifest,

@@ -18,7 +18,7 @@ VARIABLES = ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 
 
 def lines(kind: str) -> list[str]:
-    """What follows an instruction, with continued lines joined."""
+    """Return what follows an instruction, with continued lines joined."""
     return re.findall(rf"^{kind} (.+)$", FILE.read_text().replace("\\\n", " "), flags=re.MULTILINE)
 
 

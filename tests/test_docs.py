@@ -31,7 +31,7 @@ def test_the_page_of_messages_is_current() -> None:
 
 
 def test_no_refusal_is_a_librarys_text_alone_or_without_advice() -> None:
-    """What is passed on from a refusal of our own (`error.what`) has been looked at where it is made."""
+    """Test what is passed on from a refusal of our own (`error.what`) has been looked at where it is made."""
     bare = [entry for entry in refusals() if re.fullmatch(r"\{(str\()?error\)?\}", entry.what) or not entry.hint]
     assert bare == []
     assert len(refusals()) > 400

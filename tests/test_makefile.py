@@ -1,4 +1,4 @@
-"""What make hands to the commands: every value is one word, whatever it holds. No stage is run."""
+"""Test what make hands to the commands: every value is one word, whatever it holds. No stage is run."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def _row(name: str, report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _failures(report: Mapping[str, Any]) -> Iterator[str]:
-    """What failed: each figure once, at the first level where it did."""
+    """Yield what failed: each figure once, at the first level where it did."""
     seen = set()
     for result in report["results"]:
         if result["failure"] is not None:

@@ -54,7 +54,7 @@ def open_built(recipe: Recipe, chosen: Sequence[str] | None, home: Path) -> tupl
 
 
 def warnings(artifacts: Mapping[str, Artifact]) -> list[str]:
-    """What convert warned of, which the facts of fp32, and of all that is made from it, repeat."""
+    """Return what convert warned of, which the facts of fp32, and of all that is made from it, repeat."""
     found = (artifact.manifest.facts.get(WARNINGS, []) for artifact in artifacts.values())
     return [f"convert warned: {text}" for text in dict.fromkeys(text for texts in found for text in texts)]
 

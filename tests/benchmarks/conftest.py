@@ -1,4 +1,4 @@
-"""What the benchmarks' tests share."""
+"""Say what the benchmarks' tests share."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_too_few_logits_are_no_answer(tmp_path: Path) -> None:
 
 
 def texts(questions: Asked) -> dict[str, list[object]]:
-    """What a perfect Transformers.js would answer about the only group."""
+    """Return what a perfect Transformers.js would answer about the only group."""
     group = questions.groups[0]
     ids = [row[mask == 1].tolist() for row, mask in zip(group.batch.ids, group.batch.mask, strict=True)]
     top = [[[(int(t), float(row[t])) for t in np.argsort(-row)[:3]] for row in rows] for rows in group.logits]

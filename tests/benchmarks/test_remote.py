@@ -13,7 +13,7 @@ from benchmarks.remote import Remote, RemoteError, settle
 
 
 class Thing:
-    """What the tests put into a process of its own."""
+    """State what the tests put into a process of its own."""
 
     def __init__(self, start: int) -> None:
         self.value = start

@@ -1,4 +1,4 @@
-"""What people bring is converted, and verify's reader agrees; or it is refused in words that help. Never exit 70."""
+"""Test that what people bring is converted, and verify's reader agrees; or refused in helpful words. Never exit 70."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def test_what_is_converted_verify_reads_as_convert_does(
 
 
 def differences(home: Path) -> list[str]:
-    """What verify's reader of the source finds otherwise in what convert has written: files, logits, the model."""
+    """Return what verify's reader finds otherwise in what convert has written: files, logits, the model."""
     reference = Reference(home / "source", allow_pickle=True)
     graph = home / "fp32" / "onnx" / "model.onnx"
     case = next(tokenizer.cases(reference, SimpleNamespace(text="the hat"), tokenizer.Settings()))

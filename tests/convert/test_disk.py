@@ -1,4 +1,4 @@
-"""What a disk that fails leaves behind: the artifacts of the run before, whole."""
+"""Test what a disk that fails leaves behind: the artifacts of the run before, whole."""
 
 from __future__ import annotations
 

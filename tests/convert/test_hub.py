@@ -49,7 +49,7 @@ class Client:
         self.environment = hub.environment(home)
 
     def convert(self, source: str = BRANCH, code: int = 0, **environment: str) -> str:
-        """What the command says on stderr."""
+        """Return what the command says on stderr."""
         recipe = write_recipe(self.home, source)
         environment = {**self.environment, **environment}
         return self.stage("convert", recipe, "--build", self.build, code=code, **environment).stderr

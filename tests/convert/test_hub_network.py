@@ -1,4 +1,4 @@
-"""What the network can do to a question or a download, by the real client: each is said, in time, and asked once."""
+"""Test what a network can do to a question or a download, by the real client: it is said, in time, and asked once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What checkpoints have beside the common form: how weights were pickled, tokenizers of other kinds, git's pointers."""
+"""Test checkpoints of uncommon form: how weights were pickled, tokenizers of other kinds, git's pointers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the stage refuses in a checkpoint: sizes, tensors, files beside them, licence."""
+"""Test what the stage refuses in a checkpoint: sizes, tensors, files beside them, licence."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ ROLES = {WRITE: "write", READ: "read"}
 
 
 def role(request: Request) -> str | None:
-    """What the request's token may do ("write" or "read"), or None without a token; refused if it is not valid."""
+    """Return what the request's token may do ("write", "read"), None without one; an invalid one is refused."""
     header = request.headers.get("authorization")
     if header is None:
         return None

@@ -78,7 +78,7 @@ async def commit(request: Request) -> Response:
 
 
 def first_commit(content: Store, repository: Repository) -> None:
-    """What the Hub puts into a new repository."""
+    """Return what the Hub puts into a new repository."""
     tree = {ATTRIBUTES: content.keep(attributes(*PATTERNS))}
     repository.add("refs/heads/main", Commit((), tree, "initial commit", "", OWNER, now()))
 

@@ -25,7 +25,7 @@ PATIENCE = 60.0  # seconds after which a request that is held goes on, so that n
 
 @dataclass
 class Fault:
-    """What happens to requests whose method and path match: the first `skip` pass, the next `times` are hit.
+    """State what happens to requests whose method and path match: the first `skip` pass, the next `times` are hit.
 
     fail: answered `status`, with `error_code` and `retry_after` where they are given, not applied. strange: answered
     `message` as it is, which need be no HTTP, not applied. cut: the connection breaks, not applied. drop: applied, then
@@ -47,7 +47,7 @@ class Fault:
     retry_after: str | None = None
 
     def hits(self, method: str, path: str) -> bool:
-        """Whether this request is hit; counts it."""
+        """Return whether this request is hit; counts it."""
         if not (re.fullmatch(self.method, method) and re.search(self.path, path)) or self.times <= 0:
             return False
         if self.skip > 0:

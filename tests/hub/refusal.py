@@ -1,4 +1,4 @@
-"""What the Hub answers when it refuses: a status, the headers that the client reads, and a message."""
+"""Say what the Hub answers when it refuses: a status, the headers that the client reads, and a message."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ async def delete_branch(request: Request) -> Response:
 
 
 def _private(table: dict[str, Any]) -> bool:
-    """What a client of either age asks for; refused if it is neither word, as public would be a guess."""
+    """Return what a client of either age asks for; refused if it is neither word, as public would be a guess."""
     visibility = table.get("visibility", "private" if table.get("private") else "public")
     if visibility not in ("private", "public"):
         raise Refusal(400, f"Invalid visibility {visibility!r}")

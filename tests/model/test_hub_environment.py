@@ -1,4 +1,4 @@
-"""What the environment tells the Hub's client: refused by the variable's name, before anything is asked or imported."""
+"""Test what the environment tells the Hub's client: refused by the variable's name, before anything is imported."""
 
 from __future__ import annotations
 

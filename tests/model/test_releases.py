@@ -1,4 +1,4 @@
-"""What is kept about releases: ranges derived from it, and that it is about the files that are made now."""
+"""Test what is kept about releases: ranges derived from it, and that it is about the files that are made now."""
 
 from __future__ import annotations
 

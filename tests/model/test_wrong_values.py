@@ -73,7 +73,7 @@ def _changed(config: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]
     [(kind, rotation) for kind in SIZES for rotation in ROTATIONS if kind != "gpt2" or not rotation],
 )
 def test_a_wrong_value_of_any_key_is_refused_by_an_error_of_ours(kind: str, rotation: dict[str, Any] | None) -> None:
-    """What is accepted has names and shapes of tensors."""
+    """Test what is accepted has names and shapes of tensors."""
     config = AutoConfig.for_model(kind, **SIZES[kind]).to_dict() | {"architectures": None}
     if rotation is not None:
         config = {key: value for key, value in config.items() if key != "rope_parameters"}

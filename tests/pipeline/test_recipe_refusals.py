@@ -1,4 +1,4 @@
-"""What is refused in a recipe, and with which words: what is wrong, where, and what to do."""
+"""Test what is refused in a recipe, and with which words: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 

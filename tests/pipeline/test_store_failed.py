@@ -1,4 +1,4 @@
-"""What a run that fails at any step leaves behind: the artifact of the run before or its own, whole."""
+"""Test what a run that fails at any step leaves behind: the artifact of the run before or its own, whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run that is killed at any step leaves behind: the artifact of the run before or its own, whole."""
+"""Test what a run that is killed at any step leaves behind: the artifact of the run before or its own, whole."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ with staging(pathlib.Path(sys.argv[1])) as staged:
 
 
 def test_staging_of_dead_runs_is_removed_and_of_live_ones_kept(target: Path) -> None:
-    """Whether the owner lives is its lock's to say: its process number may be another's, here or in a container."""
+    """The lock says whether its owner lives: its process number may be another's, here or in a container."""
     arguments = [sys.executable, "-c", OWNER, str(target.parent / "other")]
     owner = subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert owner.stdout is not None
@@ -201,7 +201,7 @@ def set_both(target: Path) -> None:
 
 @pytest.mark.parametrize("before", [set_nothing, set_previous, set_aside, set_both])
 def test_sigkill_at_any_step_of_a_writer(tmp_path: Path, before: Callable[[Path], None]) -> None:
-    """What is found is the previous artifact or the new one, intact, and the next run works."""
+    """Test what is found is the previous artifact or the new one, intact, and the next run works."""
     old = make(tmp_path / "expected" / "old", OLD).digest
     new = make(tmp_path / "expected" / "new", NEW).digest
     steps: list[str] = []

@@ -83,7 +83,7 @@ def hub_cache(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(build: Path) -> str:
-    """What PyTorch writes: the snippets' prompt, greedily, 30 tokens."""
+    """Return what PyTorch writes: the snippets' prompt, greedily, 30 tokens."""
     source = build / "embedded" / "source"
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""What may not be published: every refusal, with its reason, before anything is asked of the Hub."""
+"""Test what may not be published: every refusal, with its reason, before anything is asked of the Hub."""
 
 from __future__ import annotations
 

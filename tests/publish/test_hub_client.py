@@ -1,4 +1,4 @@
-"""What the Hub's client does by itself, and what the publisher makes of answers that are none or lead elsewhere."""
+"""Test what the Hub's client does by itself, and what becomes of answers that are none or lead elsewhere."""
 
 from __future__ import annotations
 

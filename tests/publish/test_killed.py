@@ -37,7 +37,7 @@ def kill(hub: LocalHub, publish: Publisher, at: int, phase: str, log: Path) -> b
 
 
 def whole(hub: LocalHub, repository: str, trees: list[Tree]) -> int:
-    """How many commits main has; each holds one of these trees, and so does every tag."""
+    """Return how many commits main has; each holds one of these trees, and so does every tag."""
     if not hub.api.repo_exists(repository):
         return 0
     history = hub.history(repository)

@@ -28,7 +28,7 @@ CHROMIUM = shutil.which("chromium")
 
 @pytest.fixture(scope="module")
 def files(build: Path) -> Tree:
-    """What is served of the embedded model, with three faults: a file missing, one altered, one too big for memory."""
+    """Serve the embedded model with three faults: a file missing, one altered, one too big for memory."""
     node()
     tree = dict(serve.tree(read_recipe(EMBEDDED), build / "embedded"))
     bnb4 = tree["onnx/model_bnb4.onnx"]
@@ -48,7 +48,7 @@ def address(files: Tree) -> Iterator[str]:
 
 
 def written(build: Path, tokens: int) -> str:
-    """What PyTorch continues the prompt with, each time the most probable token."""
+    """Return what PyTorch continues the prompt with, each time the most probable token."""
     source = build / "embedded" / "source"
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
@@ -59,7 +59,7 @@ def written(build: Path, tokens: int) -> str:
 
 @pytest.fixture(scope="module")
 def seen(address: str, files: Tree, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the page did in the browser (tests/publish/try_it.mjs); and, from the browser's own log, whom it asked."""
+    """Return what the page did in the browser (tests/publish/try_it.mjs), and whom it asked by the browser's log."""
     if CHROMIUM is None:
         lacking("chromium")
     log = tmp_path_factory.mktemp("browser") / "net.json"
@@ -97,7 +97,7 @@ def test_it_writes_what_pytorch_writes(seen: dict[str, Any], build: Path) -> Non
 
 @pytest.fixture(scope="module")
 def on_webgpu(build: Path) -> dict[str, Any]:
-    """What the page did where Chromium offers WebGPU; as if fp32, fp16 and q4 had been judged there, and q8 not."""
+    """Return what the page did where Chromium has WebGPU; as if fp32, fp16 and q4 had been judged there, and q8 not."""
     if CHROMIUM is None:
         lacking("chromium")
     node()
@@ -179,7 +179,7 @@ def test_it_says_what_went_wrong(seen: dict[str, Any]) -> None:
 
 
 def quiet(seen: dict[str, Any]) -> list[str]:
-    """What the console has, but for what Chromium itself says when a page asks for an adapter and there is none."""
+    """Return what the console has, but for what Chromium says where a page asks for an adapter in vain."""
     return [line for line in seen["errors"] if line != "No available adapters."]
 
 

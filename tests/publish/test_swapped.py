@@ -1,4 +1,4 @@
-"""What is looked at is what is published: a file that is swapped in between, by whatever means, is refused."""
+"""Test what is looked at is what is published: a file that is swapped in between, by whatever means, is refused."""
 
 from __future__ import annotations
 

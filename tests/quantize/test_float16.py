@@ -218,7 +218,7 @@ def test_the_operators_of_the_fused_graph_stay_float32_and_its_head_product_does
 
 
 def test_a_cache_is_not_cast_to_be_read() -> None:
-    """What is new is widened instead: a cast of the cache would copy all of it at every token."""
+    """Test what is new is widened instead: a cast of the cache would copy all of it at every token."""
     result = converted(tiny_model(ALIGNED), bits=4)
     past = [port.name for port in result.graph.input if port.name.startswith("past")]
     readers = {node.op_type for node in result.graph.node if set(node.input) & set(past)}

@@ -1,4 +1,4 @@
-"""Which part a matrix has in a graph follows from its use: sizes may be equal by chance."""
+"""Test which part a matrix has in a graph follows from its use: sizes may be equal by chance."""
 
 from __future__ import annotations
 

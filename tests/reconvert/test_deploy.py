@@ -23,7 +23,7 @@ INSTALLED = "/opt/onnx-conversion-pipeline"
 
 
 def commands(text: str) -> list[list[str]]:
-    """What follows `python -m reconvert` in a file, up to where a shell or the line ends it."""
+    """Return what follows `python -m reconvert` in a file, up to where a shell or the line ends it."""
     return [found.split() for found in re.findall(r"-m reconvert ([^\n>)&|]*?)(?= 2>|\n|$)", text)]
 
 

@@ -1,4 +1,4 @@
-"""What is pruned: oldest first, never what is needed; and what keeping an artifact costs."""
+"""Test what is pruned: oldest first, never what is needed; and what keeping an artifact costs."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def files(build: Path, variants: Sequence[str]) -> list[Target]:
 
 
 def levels(*configurations: str) -> set[str]:
-    """What results of these configurations are called, of a runtime that has kernels of its own."""
+    """Return what results of these configurations are called, of a runtime that has kernels of its own."""
     return {f"{name}{part}" for name in configurations for part in ("", ", long prompts", ", without roundings")}
 
 

@@ -1,4 +1,4 @@
-"""What people bring in place of a checkpoint that save_pretrained has written: each input changes a tiny one."""
+"""Say what people bring in place of a checkpoint that save_pretrained has written: each input changes a tiny one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `tests.fuzz_checkpoints` mutates: checkpoints of one layer, with each kind of tokenizer and of architecture."""
+"""Make what `tests.fuzz_checkpoints` mutates: checkpoints of one layer, of each kind of tokenizer and architecture."""
 
 from __future__ import annotations
 

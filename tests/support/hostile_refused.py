@@ -1,4 +1,4 @@
-"""What is no usable ONNX model: content of another kind, broken frames, tensors and external data."""
+"""Say what is no usable ONNX model: content of another kind, broken frames, tensors and external data."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def environment(self, home: Path) -> dict[str, str]:
-        """What makes the real client talk to this Hub, with its cache below a directory."""
+        """Return what makes the real client talk to this Hub, with its cache below a directory."""
         return {
             "HF_ENDPOINT": self.address,
             "HF_HOME": str(home / "cache"),
@@ -147,7 +147,7 @@ class Answer(BaseHTTPRequestHandler):
         self.send(200, json.dumps(rows).encode(), {"Content-Type": "application/json"})
 
     def answer(self, kind: str) -> None:
-        """What is no answer of a Hub's."""
+        """Return what is no answer of a Hub's."""
         if kind == "none":
             self.close_connection = True
         elif kind == "cut":

@@ -152,7 +152,7 @@ class Publisher:
     said: str = ""
 
     def __call__(self, *words: str, code: int = 0) -> str:
-        """What one run prints: stdout and stderr."""
+        """Return what one run prints: stdout and stderr."""
         out = io.StringIO()
         with redirect_stdout(out), redirect_stderr(out):
             found = command.run(main, self.words(*words))
@@ -166,7 +166,7 @@ class Publisher:
 
     @property
     def expected(self) -> Tree:
-        """What the Hub must hold: the assembled tree, as its own description would put it."""
+        """Return what the Hub must hold: the assembled tree, as its own description would put it."""
         tree = self.build.home / "small" / "repo"
         return {
             path.relative_to(tree).as_posix(): (path.stat().st_size, _identity(path))

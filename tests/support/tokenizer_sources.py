@@ -158,7 +158,7 @@ def write(source: Path, target: Path, *, padded: bool = False) -> None:
 
 
 def problems(source: Path, target: Path, text: Path = EMBEDDED.parent / "text" / "inaugural_heldout.txt") -> list[str]:
-    """What verify's check `tokenizer` finds in the files beside a graph."""
+    """Return what verify's check `tokenizer` finds in the files beside a graph."""
     reference = Reference(source, allow_pickle=False)
     corpus = Corpus(text, reference.tokenizer, 0)
     (case,) = check.cases(reference, corpus, check.Settings(piece=5000))

@@ -1,4 +1,4 @@
-"""What agrees and what does not, on made-up answers: each judge must pass the right and refuse the wrong."""
+"""Test what agrees and what does not, on made-up answers: each judge must pass the right and refuse the wrong."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ ASKED = questions()
 
 
 def texts(error: float = 0.0) -> list[dict[str, Any]]:
-    """What a runtime answers whose logits err by `error` everywhere: the same tokens."""
+    """Return what a runtime answers whose logits err by `error` everywhere: the same tokens."""
     return [
         {
             "ids": [row[mask == 1].tolist() for row, mask in zip(g.batch.ids, g.batch.mask, strict=True)],

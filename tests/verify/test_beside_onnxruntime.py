@@ -1,4 +1,4 @@
-"""What a runtime says of a graph without its roundings, beside onnxruntime's answers: the order of sums alone."""
+"""Test what a runtime says of a graph without its roundings, beside onnxruntime's answers: the order of sums alone."""
 
 from __future__ import annotations
 

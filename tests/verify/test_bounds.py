@@ -149,7 +149,7 @@ def test_no_bound_comes_from_nothing_measured(path: Path) -> None:
 
 
 def test_bounds_of_rows_stay_far_below_one_scale_for_all_activations() -> None:
-    """What stock dynamic int8 does to a row: 0.019 of a logit where one layer does so, measured by `make faults`."""
+    """Stock dynamic int8 moves a row: 0.019 of a logit where one layer does so, measured by `make faults`."""
     for path in RECIPES:
         assert max(derive(read_recipe(path))["logits", "batch_dependence"].bounds.values()) < 0.019 / 100
 

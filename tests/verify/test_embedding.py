@@ -1,4 +1,4 @@
-"""Which tables lookup and head read is found by following the graph, whatever the exporter."""
+"""Test which tables lookup and head read is found by following the graph, whatever the exporter."""
 
 from __future__ import annotations
 

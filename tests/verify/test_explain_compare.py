@@ -1,4 +1,4 @@
-"""What counts as a difference from the truth, and what the codes of a quantized weight are."""
+"""Test what counts as a difference from the truth, and what the codes of a quantized weight are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often an explanation names the planted node: `verify.faults --explain`. The figures of the whole catalogue are
+"""Test how often an explanation names the planted node (`verify.faults --explain`). The whole catalogue's figures are
 stated in docs/decisions/0010; here a few faults of every kind must be named."""
 
 from __future__ import annotations

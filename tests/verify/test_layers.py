@@ -65,7 +65,7 @@ CHANGES: dict[str, Callable[[onnx.ModelProto], None]] = {
 
 @pytest.fixture(scope="module", params=["fused", "standard"])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What is measured of the tiny model's graph with each of the changes, and of a file that is none."""
+    """Return what is measured of the tiny model's graph with each of the changes, and of a file that is none."""
     home = tmp_path_factory.mktemp("layers")
     checkpoint = write_checkpoint(home / "checkpoint")
     path = converted(checkpoint, home / "build", graph=request.param) / "onnx" / "model.onnx"

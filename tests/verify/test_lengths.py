@@ -66,7 +66,7 @@ class Call:
 
 
 def answers(given: Lengths, wrong: Wrong = None) -> list[Any]:
-    """What a program says that adds 1 to a row's likeliest logit where `wrong` says so."""
+    """Return what a program says that adds 1 to a row's likeliest logit where `wrong` says so."""
 
     def forward(ids: Array, mask: Array, positions: Array, _: Any) -> tuple[Array, None]:
         logits = echo(ids, positions)
@@ -132,7 +132,7 @@ def test_where_nothing_is_asked_nothing_is_judged() -> None:
 
 
 def configurations(runtime: Planned) -> list[str]:
-    """What a runtime calls its configurations under the recipe's settings."""
+    """Return what a runtime calls its configurations under the recipe's settings."""
     given = runtime.settings
     if hasattr(runtime.module, "configurations"):
         return list(runtime.module.configurations(given))

@@ -153,7 +153,7 @@ def test_a_small_sample_is_shown_a_larger_one_judged_with_its_error(reference: R
 
 
 def partial(error: float, *flips: float) -> dict[str, Any]:
-    """What `logits` finds in one case: its largest error, and the margins of the choices that are others."""
+    """Return what `logits` finds in one case: its largest error, and the margins of the choices that are others."""
     rows = {
         "rows": np.full(1, error, np.float32),
         "at": np.zeros(1, np.int64),

@@ -87,7 +87,7 @@ def merge_changed(directory: Path) -> None:
 
 
 def page_instead_of_config(directory: Path) -> None:
-    """What a server for single-page applications answers for a file that is not there, with status 200."""
+    """Return what a server for single-page applications answers for a file that is not there, with status 200."""
     (directory / "generation_config.json").write_text("<!doctype html><title>app</title>")
 
 

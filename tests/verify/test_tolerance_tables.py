@@ -1,4 +1,4 @@
-"""What `verify --tolerances` prints: derived bounds, measured ones, and what they rest on, as a recipe's tables."""
+"""Test the tables of `verify --tolerances`: derived bounds, measured ones, and what they rest on, as TOML."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def read(value: Any) -> Port:
 def _compared(
     kind: str, found: Mapping[str, Port], wanted: Sequence[Port], fits: Callable[[Port, Port], bool]
 ) -> list[str]:
-    """What is there and not wanted, missing, or does not fit (what is there, what is wanted)."""
+    """Return what is there and not wanted, missing, or does not fit (what is there, what is wanted)."""
     names = {port.name for port in wanted}
     problems = [f"required {kind} {name} is not in the contract" for name in found.keys() - names]
     for port in wanted:

@@ -1,4 +1,4 @@
-"""Which runtimes a recipe asks for, what they lack on this machine, and which questions it leaves out."""
+"""Say which runtimes a recipe asks for, what they lack on this machine, and which questions it leaves out."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _require_configurations(required: Sequence[str], name: str, module: Runtime,
 
 
 def _require_beginnings(table: Runtimes, name: str, known: Collection[str], where: str) -> None:
-    """RecipeError where fewer questions are meant for configurations that the runtime lacks; one that runs all at once has none."""
+    """RecipeError for fewer questions of a configuration that a runtime lacks, where it runs them one by one."""
     for entry in table.fewer if known else ():
         for beginning in entry.configurations if entry.runtime == name else ():
             if not any(configuration.startswith(beginning) for configuration in known):

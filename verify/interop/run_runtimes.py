@@ -92,7 +92,7 @@ def ask(
 
 @dataclass(frozen=True)
 class _Reply:
-    """What a runtime answered about one candidate, and about it without its roundings where it has that part."""
+    """State what a runtime answered about one candidate, and about it without its roundings where it has that part."""
 
     answers: Answers | RuntimeFailure
     # Without its roundings: onnxruntime's answers, and the runtime's (`answers`, where the candidate rounds nothing).

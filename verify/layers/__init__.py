@@ -1,1 +1,1 @@
-"""How far each module of a candidate is from the reference's: shown in every report, held to no bound."""
+"""Say how far each module of a candidate is from the reference's: shown in every report, held to no bound."""

@@ -20,14 +20,14 @@ KEYS = ("prompt", "messages")
 
 @dataclass(frozen=True)
 class PromptFile:
-    """What a file of prompts holds: text lines, or JSON lines with `prompt` or `messages`."""
+    """State what a file of prompts holds: text lines, or JSON lines with `prompt` or `messages`."""
 
     path: Path
     sha256: str
     entries: Sequence[Entry]
 
     def table(self) -> dict[str, Any]:
-        """What a report says of the file."""
+        """Return what a report says of the file."""
         return {"file": self.path.name, "sha256": self.sha256, "count": len(self.entries)}
 
     def prompts(self, tokenizer: Any, context: int) -> tuple[Prompt, ...]:

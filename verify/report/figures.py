@@ -88,7 +88,7 @@ def by_layer(report: Report) -> Plot | None:
 
 
 def by_module(report: Report) -> Plot | None:
-    """How far what each module makes is from the reference's: gathered, and its own."""
+    """Return how far what each module makes is from the reference's: gathered, and its own."""
     order = variants(report)
     found = list(layers.curves(report))
     if not any(value for _, error, own in found for value in (*error.values(), *own.values())):

@@ -52,7 +52,7 @@ def comment(report: Mapping[str, Any]) -> str:
 
 
 def _beginning(report: Mapping[str, Any], heading: str) -> list[str]:
-    """What every reader wants first: the verdict, the overview, what failed and where the fault is."""
+    """Return what every reader wants first: the verdict, the overview, what failed and where the fault is."""
     heads, rows = overview(report)
     lines = [f"{heading} {_text(report['name'])}: {_text(verdict(report))}", ""]
     lines += [f"Verdict: {_text(sentence(report))}.", "", *_table(heads, rows), ""]

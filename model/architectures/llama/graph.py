@@ -92,7 +92,7 @@ class Decoder:
         return self.graph.op("Concat", [bias] * queries, "attention_bias.grouped", {"axis": 2})
 
     def _turn(self, ids: ir.Value, positions: ir.Value) -> Sequence[ir.Value]:
-        """What rotation reads: cosines and sines of this call's angles, in the form's way."""
+        """Return what rotation reads: cosines and sines of this call's angles, in the form's way."""
         both = of_positions(self.graph, positions, *rope.frequencies(self.config, self.dims.head_dim))
         return self.form.turn(self.graph, ids, *both)
 
@@ -110,7 +110,7 @@ class Decoder:
     def _attention(
         self, layer: int, hidden: ir.Value, call: Call, past: list[ir.Value]
     ) -> tuple[ir.Value, list[ir.Value]]:
-        """What the heads found, float32 [batch, sequence, heads * head_dim], and the cache."""
+        """Compute what the heads found, float32 [batch, sequence, heads * head_dim], and the cache."""
         graph, dims, name = self.graph, self.dims, f"model.layers.{layer}.self_attn"
         query, key = (
             self.form.rotated(graph, self._heads(hidden, f"{name}.{letter}_proj", heads), call.turn, f"{name}.{part}")

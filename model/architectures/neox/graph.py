@@ -87,7 +87,7 @@ class Decoder:
     def _attention(
         self, layer: int, hidden: ir.Value, call: Call, past: list[ir.Value]
     ) -> tuple[ir.Value, list[ir.Value]]:
-        """What attention adds to the stream, float32 [batch, sequence, hidden], and the cache."""
+        """Compute what attention adds to the stream, float32 [batch, sequence, hidden], and the cache."""
         graph, name = self.graph, f"gpt_neox.layers.{layer}.attention"
         query, key, value = self._heads(name, self._linear(hidden, f"{name}.query_key_value"), call.turn)
         cache = graph.extended(layer, past, (key, value))

@@ -1,4 +1,4 @@
-"""What Seed-OSS's parts are called."""
+"""Say what Seed-OSS's parts are called."""
 
 from __future__ import annotations
 
