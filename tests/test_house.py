@@ -16,6 +16,8 @@ from tests.conftest import ROOT
 from verify.check import Check
 from verify.interop.runtime import Runtime
 
+PACKAGES = ("benchmarks", "convert", "model", "pipeline", "publish", "quantize", "reconvert", "verify")
+
 
 def imported(path: Path) -> Iterator[str]:
     """Yield every module that a file imports, and every name that it imports from one, with dots."""
@@ -49,3 +51,14 @@ def test_every_plug_in_has_what_its_contract_states(folder: str, contract: type)
         module = import_module(f"{folder.replace('/', '.')}.{name}")
         missing = sorted(part for part in parts if not hasattr(module, part))
         assert not missing, f"{folder}/{name}: {missing}"
+
+
+def test_docstrings_begin_with_a_verb_not_with_a_question() -> None:
+    """Of functions, classes and modules, the tests' too."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+    for folder in (*PACKAGES, "docs", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_bytes(), path)):
+                text = ast.get_docstring(node) if isinstance(node, kinds) else None
+                first = (text or "-").split(maxsplit=1)[0]
+                assert first not in ("What", "How", "Which", "Whether"), f"{path.relative_to(ROOT)}: {text}"
