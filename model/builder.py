@@ -126,7 +126,7 @@ class Builder:
     def attention(
         self, name: str, query: ir.Value, cache: Sequence[ir.Value], scale: ir.Value, bias: ir.Value
     ) -> ir.Value:
-        """Find what each row of queries reads among keys and values, [batch, heads, rows, head_dim], by ONNX's operators.
+        """Find what rows of queries read among keys and values, [batch, heads, rows, head_dim], by ONNX's operators.
 
         onnxruntime's processor kernels read turned keys and the scale at no cost: both become a FusedMatMul's.
         """
