@@ -146,7 +146,8 @@ def _unsupported(runtime: Planned, targets: Sequence[Target]) -> Iterator[NotRun
     for target in targets:
         for configuration, reason in runtime.module.unsupported(target.path, runtime.settings).items():
             what = f"{runtime.name}, {configuration}: {target.variant}"
-            yield NotRun(what, f"not supported by this runtime: {reason}")
+            required = configuration == "any" and runtime.required(None)
+            yield NotRun(what, f"not supported by this runtime: {reason}", required)
 
 
 def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questions: Questions) -> Iterator[NotRun]:

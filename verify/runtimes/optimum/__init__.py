@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from verify.checks.tokenizer import beside
 from verify.interop.questions import SURROGATE
 from verify.interop.runtime import Bounds, Missing, Running
-from verify.runtimes.optimum import environment
+from verify.runtimes.optimum import environment, loadable
 from verify.sandbox.isolated import isolated
 
 PARTS = ("texts", "strings", "sampling", "beams", "lengths")
@@ -29,8 +30,10 @@ def missing(settings: Settings) -> Missing | None:
 
 
 def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
-    """Nothing that is known."""
-    return {}
+    """All of it, where a head has another width than the loader takes."""
+    home = beside(graph)
+    why = None if home is None else loadable.reason(home / "config.json")
+    return {} if why is None else {"any": why}
 
 
 def version(settings: Settings) -> str:

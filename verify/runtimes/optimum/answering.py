@@ -17,6 +17,7 @@ from verify.check import Array
 from verify.interop import lengths
 from verify.interop.likeliest import top_of
 from verify.interop.runtime import Answers, Task
+from verify.runtimes.optimum import loadable
 
 if TYPE_CHECKING:
     from verify.runtimes.optimum import Settings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 def answer(task: Task, settings: Settings) -> Answers:
     """Greedy, sampled and beam-searched text, and the tokens of hard strings."""
+    if loadable.reason(task.repository / "config.json") is not None:
+        return {}
     quiet = options()
     quiet.add_session_config_entry(*NO_SPINNING)
     loader: Any = AutoTokenizer
