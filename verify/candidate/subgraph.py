@@ -28,6 +28,8 @@ QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "MatMulInteger
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 INDICES = ("input_ids", "position_ids")  # the graph's inputs that tables are looked up by
 SHAPE = "shape of "
+# What rounds a product's activations belongs to the product, though it is named after the module that makes them.
+ROUNDS_FOR_READER = ("DynamicQuantizeLinear",)
 
 
 class Cut:
@@ -131,7 +133,13 @@ class Cuts:
             node, index = self._makers.get(name), lookup and self._is_index(name, shape=of_index)
             if name in self._tensors:
                 tensors[name] = None
-            elif node is None or not (_within(node, *names) or name == target or name not in self._sources or index):
+            elif node is None or not (
+                _within(node, *names)
+                or name == target
+                or name not in self._sources
+                or index
+                or node.op_type in ROUNDS_FOR_READER
+            ):
                 inputs[name] = None
             elif id(node) not in chosen:
                 chosen.add(id(node))
