@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from model import genai_config
 from pipeline.variants import model_file
 from tests.conftest import ROOT, Stage
 from tests.support import stock_export, tiny_graph, tokenizer_sources
 from verify import assumed, run_checks, verdict
 from verify.bounds.usual import USUAL
-from verify.candidate import ports
+from verify.candidate import generation_files, ports, session
 from verify.candidate.width import variant_of
+from verify.checks import weights
 from verify.reference.model import Reference
+from verify.runtimes.optimum import loadable
 
 SOURCE = ROOT / "recipes" / "embedded"
 
@@ -136,6 +141,47 @@ def test_what_loaders_do_not_need_may_differ(change: Callable[[onnx.ModelProto],
 )
 def test_without_a_recipe_a_file_and_its_checkpoint_are_needed(words: list[object], what: str, stage: Stage) -> None:
     assert what in stage("verify", *words, code=2).stderr
+
+
+def test_an_input_that_a_graph_lacks_may_be_missing_in_its_genai_config(tmp_path: Path) -> None:
+    facts = {
+        "model": {"decoder": {"inputs": {"position_ids": "position_ids"}}},
+        "bos_token_id": [0],
+        "pad_token_id": [0],
+        "ends": [0],
+    }
+    table = {"model": {"decoder": {"inputs": {}}, "eos_token_id": 0}}
+    (tmp_path / genai_config.FILE).write_text(json.dumps(table))
+    assert len([*generation_files.genai(tmp_path, facts)]) == 1
+    assert [*generation_files.genai(tmp_path, facts, ["position_ids"])] == []
+
+
+def test_sizes_that_a_graph_leaves_open_are_taken_from_the_config() -> None:
+    port = SimpleNamespace(
+        name="past_key_values.0.key", shape=["batch_size", 2, "past", "width"], type="tensor(float16)"
+    )
+    made = session.empty(port, 3, (2, 16))
+    assert made.shape == (3, 2, 0, 16)
+    assert made.dtype == np.float16
+    with pytest.raises(TypeError, match="leaves open how many heads"):
+        session.empty(port, 3, None)
+
+
+def test_modules_that_are_packed_are_shown_and_what_is_there_is_judged() -> None:
+    reference: Any = None
+    partial = {"figures": {"a": {"function_error": 0.5}}, "missing": ["q", "k"], "compared": 9}
+    packed, whole = (weights.summarize([{**partial, "packed": state}], {}, reference) for state in (True, False))
+    assert {m.name: (m.value, m.judged) for m in packed} == {"missing": (2, False), "function_error": (0.5, True)}
+    assert next(m for m in whole if m.name == "missing").fixed == 0
+    assert {m.name for m in whole} > {m.name for m in packed}, "a figure of nothing fails"
+
+
+def test_the_width_that_optimum_takes_for_a_heads_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    assert loadable.reason(path) is None
+    for width, loads in ((None, True), (32, True), (48, False)):
+        path.write_text(json.dumps({"hidden_size": 128, "num_attention_heads": 4, "head_dim": width}))
+        assert (loadable.reason(path) is None) == loads
 
 
 @pytest.mark.slow

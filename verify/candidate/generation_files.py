@@ -6,7 +6,7 @@ are the source's, or are all left out, so that a text is decoded greedily and ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,14 +60,17 @@ def settings(found: Facts, config: Facts, facts: Facts) -> Iterator[str]:
             yield f"{FILE}: {key} is {found[key]!r}, not {next(iter(facts[key]), None)!r}"
 
 
-def genai(directory: Path, facts: Facts) -> Iterator[str]:
-    """Yield the entries of genai_config.json that are missing or others; and tokens that genai cannot read."""
+def genai(directory: Path, facts: Facts, lacking: Collection[str] = ()) -> Iterator[str]:
+    """Yield the entries of genai_config.json that are missing or others; and tokens that genai cannot read.
+
+    `lacking` names inputs that the graph does not have, so that there is nothing to say of them.
+    """
     path = directory / genai_config.FILE
     if not path.is_file():
         return
     content = read_json(path)
     found = content.get("model") if isinstance(content, dict) else None
-    for text in _differing(found, facts["model"], "model"):
+    for text in _differing(found, facts["model"], "model", lacking):
         yield f"{genai_config.FILE}: {text}"
     own = found if isinstance(found, dict) else {}
     allowed = {"bos_token_id": facts["bos_token_id"], "pad_token_id": facts["pad_token_id"]}
@@ -81,13 +84,13 @@ def genai(directory: Path, facts: Facts) -> Iterator[str]:
         yield f"{genai_config.FILE}: model.eos_token_id is {end!r}, not {wanted!r}"
 
 
-def _differing(found: Any, wanted: Facts, where: str) -> Iterator[str]:
+def _differing(found: Any, wanted: Facts, where: str, lacking: Collection[str]) -> Iterator[str]:
     """Entries of a table that are missing or others, but for those that say which file is run, and how."""
     for key, value in wanted.items():
         own = found.get(key) if isinstance(found, dict) else None
         if key in {"filename", "session_options", "type"}:
             continue
         if isinstance(value, dict):
-            yield from _differing(own, value, f"{where}.{key}")
-        elif own != value:
+            yield from _differing(own, value, f"{where}.{key}", lacking)
+        elif own != value and not (own is None and value in lacking):
             yield f"{where}.{key} is {own!r}, not {value!r}"

@@ -13,6 +13,7 @@ from model.checkpoint import read_object
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from verify.candidate import generation_files, sidecar_files
+from verify.candidate.ports import MAY_BE_MISSING
 from verify.candidate.session import Candidate
 from verify.check import Case, Explaining, Measure, Partial, Prompting
 from verify.settings import require_positive
@@ -97,7 +98,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     return {
         "tokens": tokens,
         "texts": texts,
-        "files": _files(directory, case),
+        "files": _files(directory, candidate.path, case),
         "generation": _read_loosely(directory / settings.FILE),
         "strings": len(case.facts["strings"]),
     }
@@ -176,13 +177,13 @@ def _first_difference(a: Sequence[Any], b: Sequence[Any]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _files(directory: Path, case: Case) -> list[str]:
+def _files(directory: Path, graph: Path, case: Case) -> list[str]:
     missing = [name for name in FILES if not (directory / name).is_file()]
     if missing and case.facts["complete"]:
         return [f"{name} is missing" for name in missing]
     try:
         if missing:
-            return _some_files(directory, missing, case)
+            return _some_files(directory, graph, missing, case)
         config, generation, tokenizer = (
             read_object(directory / name) for name in ("config.json", "generation_config.json", "tokenizer_config.json")
         )
@@ -195,9 +196,13 @@ def _files(directory: Path, case: Case) -> list[str]:
     return problems
 
 
-def _some_files(directory: Path, missing: Sequence[str], case: Case) -> list[str]:
+def _some_files(directory: Path, graph: Path, missing: Sequence[str], case: Case) -> list[str]:
     """The problems of what can be judged where not all files are there."""
-    problems = generation_files.genai(directory, case.facts["generation"])
+    import onnx
+
+    there = {port.name for port in onnx.load(graph, load_external_data=False).graph.input}
+    lacking = [name for name in MAY_BE_MISSING if name not in there]
+    problems = generation_files.genai(directory, case.facts["generation"], lacking)
     if "tokenizer_config.json" in missing:
         return [*problems]
     return [*_tokenizer_config(read_object(directory / "tokenizer_config.json"), case), *problems]
