@@ -39,6 +39,7 @@ class Cut:
         self.content = model.SerializeToString(deterministic=True)  # equal content gives equal answers
         self._candidate = candidate
         self._session: onnxruntime.InferenceSession | None = None
+        self.stored = bool(model.graph.initializer)  # else no number of the file's is in it: a cast behind the module
         self._inputs = {name: helper.tensor_dtype_to_np_dtype(kind) for name, kind in inputs.items()}
         nodes = model.graph.node
         codes = [entry for entry in model.graph.initializer if entry.data_type in INTEGERS and len(entry.dims) > 1]

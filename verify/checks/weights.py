@@ -64,7 +64,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     missing, compared = [], 0
     for module in modules(case):
         cut = cuts.find(module.name, module.value, lookup=module.kind == "lookup")
-        if cut is None:
+        if cut is None or (module.kind != "function" and not cut.stored):
             missing.append(module.name)
         elif module.kind == "function":
             question, answer, size = (case.arrays[f"{module.name}.{part}"] for part in ("question", "answer", "size"))
