@@ -71,7 +71,7 @@ def case() -> Case:
         Module("m.ln", "function"),
         Module("m.fc", "linear", 64, "fc.weight", "fc.bias"),
     ]
-    return Case("modules", arrays, {"modules": [vars(entry) for entry in found]})
+    return Case("modules", arrays, {"modules": [vars(entry) for entry in found], "packed": False})
 
 
 def figures(candidate: Candidate) -> dict[str, float]:
