@@ -121,7 +121,8 @@ class Cuts:
         """
         if name in self._makers:
             return name
-        own = (node for node in self._model.graph.node if _within(node, name) and node.op_type != "Cast")
+        aside = ("Cast", *ROUNDS_FOR_READER)
+        own = (node for node in self._model.graph.node if _within(node, name) and node.op_type not in aside)
         return next((node.output[0] for node in reversed([*own]) if node.output[0] in self._sources), None)
 
     def _ancestors(
