@@ -9,6 +9,7 @@ import argparse
 import json
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pipeline.typed import did_you_mean
 MODELS = ("embedded", "embedded-llama", "embedded-qwen", "embedded-neox")
 HEAD = ("conversion", "judged as", "max Δlogit", "mean KLD", "same top", "verdict", "what failed (figure, bound)")
 
+LONGEST = 150  # characters of a failure that is no figure
 SHOWN = {("logits", "max_abs"): ".2g", ("divergence", "mean_kld"): ".2g", ("divergence", "same_top"): ".1%"}
 
 
@@ -78,7 +80,8 @@ def _failures(report: Mapping[str, Any]) -> Iterator[str]:
     seen = set()
     for result in report["results"]:
         if result["failure"] is not None:
-            yield f"{result['check']}: {result['failure']}".replace("|", "\\|")
+            text = textwrap.shorten(f"{result['check']}: {result['failure']}", LONGEST, placeholder=" ...")
+            yield text.replace("|", "\\|")
         for measure in result["measures"]:
             key = (result["check"], measure["name"])
             if not measure["passed"] and key not in seen:
