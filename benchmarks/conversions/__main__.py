@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None) -> int:
         graph = place / "model.onnx"
         if not graph.is_file():
             MAKERS[who](source, place)
-        print(f"| {' | '.join(_row(f'{name}: {who}', _report(graph, source, home / 'judged')))} |", flush=True)
+        print(f"| {' | '.join(row(f'{name}: {who}', _report(graph, source, home / 'judged')))} |", flush=True)
     return PASSED
 
 
@@ -64,7 +64,8 @@ def _report(graph: Path, source: Path, build: Path) -> Mapping[str, Any]:
     return report
 
 
-def _row(name: str, report: Mapping[str, Any]) -> Iterator[str]:
+def row(name: str, report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the cells of a conversion's row, by HEAD."""
     variant = report["candidates"][0]["variant"]
     figures = {(r["check"], m["name"]): m["value"] for r in report["results"] for m in r["measures"]}
     yield from (name, variant)
