@@ -10,6 +10,7 @@ from pipeline.errors import InputError
 from pipeline.typed import did_you_mean
 
 LIMIT = 2**24  # no size of a model that fits a single ONNX file comes near
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")  # keys that name tokens, in either config file
 
 Values = Mapping[str, Any]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from model import checkpoint, guard
+from model.config_checks import TOKENS
 from model.settings import said
 from pipeline.errors import InputError
 
 FILE = "generation_config.json"
-TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # Without do_sample they say nothing, and transformers refuses to save them.
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 BEAMS = ("early_stopping", "length_penalty")  # likewise without several beams

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model import genai_config, generation, guard
-from model.generation import FILE, SAMPLING, TOKENS
+from model.config_checks import TOKENS
+from model.generation import FILE, SAMPLING
 from pipeline.canonical import read_json
 
 if TYPE_CHECKING:  # torch takes seconds to load

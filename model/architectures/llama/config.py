@@ -8,8 +8,8 @@ from typing import Any
 
 from model import config_checks
 from model.architecture import wrong_key
+from model.config_checks import TOKENS
 from model.contract import Dimensions
-from model.generation import TOKENS
 
 from . import rope
 
