@@ -116,7 +116,7 @@ class OnnxReader:
         path = place / "model.onnx"
         path.write_bytes(content)
         inspector.read(path)
-        case = Case("structure", facts={"dimensions": DIMENSIONS, "logits_on_demand": True})
+        case = Case("structure", facts={"dimensions": DIMENSIONS, "contract": "strict", "logits_on_demand": True})
         if not (place / "case").exists():
             case.save(place / "case")
         if self.worker is None or self.worker.path != path:

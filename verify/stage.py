@@ -136,9 +136,11 @@ def candidate(recipe: Recipe, target: Target, held: Against, home: Path, manner:
     return made, artifact.path
 
 
-def _cached(directory: Path) -> Cached:
-    """Heads of keys and values, and the width of one, by a checkpoint's config."""
+def _cached(directory: Path) -> Cached | None:
+    """Heads of keys and values, and the width of one, by a checkpoint's config; None where there is none."""
     where = directory / "config.json"
+    if not where.is_file():
+        return None
     config = checkpoint.read_config(where)
     dims = architecture.of_model_type(str(config.get("model_type")), where).config.dimensions(config, where)
     return dims.kv_heads, dims.head_dim

@@ -17,11 +17,11 @@ from typing import Any
 from tqdm import tqdm
 
 from pipeline import command
-from pipeline.errors import CHECK_FAILED, PASSED, RecipeError
+from pipeline.errors import CHECK_FAILED, PASSED, PipelineError, RecipeError
 from pipeline.plugins import ROOT
 from pipeline.typed import did_you_mean
 
-MODELS = ("embedded", "embedded-llama", "embedded-qwen", "embedded-neox")
+MODELS = tuple(sorted(path.stem for path in (ROOT / "recipes").glob("embedded*.toml")))
 HEAD = ("conversion", "judged as", "max Δlogit", "mean KLD", "same top", "verdict", "what failed (figure, bound)")
 
 LONGEST = 150  # characters of a failure that is no figure
@@ -38,17 +38,22 @@ def main(argv: Sequence[str] | None) -> int:
         if name not in MODELS:
             raise RecipeError(f"no model {name!r}", where="--only", hint=did_you_mean(name, MODELS))
 
-    from benchmarks.conversions.makers import MAKERS, ONLY  # after parsing, so that --help is instant
+    from benchmarks.conversions.makers import MAKERS  # after parsing, so that --help is instant
 
     home = (arguments.build / "conversions").resolve()
-    asked = [(name, who) for name in arguments.only or MODELS for who in MAKERS if name in ONLY.get(who, (name,))]
+    asked = [(name, who) for name in arguments.only or MODELS for who in MAKERS]
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
     for name, who in tqdm(asked, unit=" conversions"):
         source, place = ROOT / "recipes" / name, home / f"{name}-{who}".replace(", ", "-").replace(" ", "-")
         graph = place / "model.onnx"
-        if not graph.is_file():
-            MAKERS[who](source, place)
-        print(f"| {' | '.join(row(f'{name}: {who}', _report(graph, source, home / 'judged')))} |", flush=True)
+        try:
+            if not graph.is_file():
+                MAKERS[who](source, place)
+        except PipelineError as error:
+            cells = [f"{name}: {who}", *["-"] * (len(HEAD) - 3), "not made", _shortened(error.what)]
+        else:
+            cells = [*row(f"{name}: {who}", _report(graph, source, home / "judged"))]
+        print(f"| {' | '.join(cells)} |", flush=True)
     return PASSED
 
 
@@ -81,8 +86,7 @@ def _failures(report: Mapping[str, Any]) -> Iterator[str]:
     seen = set()
     for result in report["results"]:
         if result["failure"] is not None:
-            text = textwrap.shorten(f"{result['check']}: {result['failure']}", LONGEST, placeholder=" ...")
-            yield text.replace("|", "\\|")
+            yield _shortened(f"{result['check']}: {result['failure']}")
         for measure in result["measures"]:
             key = (result["check"], measure["name"])
             if not measure["passed"] and key not in seen:
@@ -90,6 +94,10 @@ def _failures(report: Mapping[str, Any]) -> Iterator[str]:
                 value = "not finite" if measure["value"] is None else f"{measure['value']:.2g}"
                 bound = "no bound" if measure["bound"] is None else f"{measure['bound']:.2g}"
                 yield f"`{'.'.join(key)}` {value} ({bound})"
+
+
+def _shortened(text: str) -> str:
+    return textwrap.shorten(text, LONGEST, placeholder=" ...").replace("|", "\\|")
 
 
 if __name__ == "__main__":

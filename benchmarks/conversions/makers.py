@@ -54,7 +54,3 @@ MAKERS: Mapping[str, Maker] = {
     "genai's builder": _genai("fp32"),
     "genai's builder, int4": _genai("int4"),
 }
-ONLY: Mapping[str, tuple[str, ...]] = {  # the models that a maker is asked for, where it is not all
-    "genai's builder": ("embedded-llama", "embedded-qwen"),
-    "genai's builder, int4": ("embedded-llama", "embedded-qwen"),
-}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.conversions.__main__ import LONGEST, row
-from benchmarks.conversions.makers import MAKERS, ONLY
 from tests.conftest import Stage
 
 
@@ -34,10 +33,6 @@ def test_a_row_has_the_figures_the_verdict_and_every_failure_once() -> None:
     assert failures.split("; ")[:2] == ["`logits.max_abs` 0.25 (0.1)", "`divergence.same_top` not finite (0.8)"]
     assert failures.split("; ")[2].startswith("cache: a \\| b long")
     assert len(failures.split("; ")[2]) <= LONGEST + 1
-
-
-def test_makers_that_not_all_models_have_are_makers() -> None:
-    assert ONLY.keys() <= MAKERS.keys()
 
 
 def test_a_model_that_is_not_there_is_refused(stage: Stage) -> None:

@@ -82,7 +82,7 @@ def test_what_can_be_read_but_is_wrong_fails_the_structure_by_its_name(
 
 
 def judged(path: Path) -> dict[str, list[str]]:
-    case = Case("structure", facts={"dimensions": DIMENSIONS, "logits_on_demand": False})
+    case = Case("structure", facts={"dimensions": DIMENSIONS, "contract": "strict", "logits_on_demand": False})
     found: dict[str, list[str]] = structure.judge(Candidate(path, "enable_all"), case)["violations"]
     return found
 

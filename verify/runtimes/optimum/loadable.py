@@ -1,7 +1,7 @@
 """Tell which models ORTModelForCausalLM (optimum-onnx 0.1.0) cannot feed: it takes hidden / heads for a head's width.
 
-It reads `head_dim` of Gemma, gpt-oss and Nemotron alone (optimum/onnxruntime/modeling_decoder.py). The empty cache that
-it feeds a Qwen3 with heads of another width is refused by onnxruntime, for its own export as well.
+It reads `head_dim` of few types alone (optimum/onnxruntime/modeling_decoder.py). The empty cache that it feeds
+another model with heads of a width of their own is refused by onnxruntime, for its own export as well.
 """
 
 from __future__ import annotations
