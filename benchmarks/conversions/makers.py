@@ -39,9 +39,8 @@ def _genai(precision: str) -> Maker:
         )
         if told.returncode != 0:
             hint = "see what it says; make setup installs onnxruntime-genai"
-            raise UnavailableError(
-                f"the builder failed: {told.stderr.strip()[-300:]}", where=" ".join(command[1:4]), hint=hint
-            )
+            last = (told.stderr.strip() or "it said nothing").splitlines()[-1].replace(str(source), source.name)
+            raise UnavailableError(f"the builder failed: {last}", where=" ".join(command[1:4]), hint=hint)
 
     return make
 
