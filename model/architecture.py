@@ -209,6 +209,12 @@ def of_model_type(model_type: str, where: object) -> Architecture:
     return find(known[model_type])
 
 
+def of_config(config: Mapping[str, Any], where: object) -> tuple[Architecture, Dimensions]:
+    """Return the architecture of a config as `checkpoint.read_config` reads it, and its sizes; InputError without."""
+    own = of_model_type(str(config["model_type"]), where)
+    return own, own.config.dimensions(config, where)
+
+
 def wrong_key(where: object, key: str, value: object, wanted: str) -> InputError:
     """Return the error for a key of a config whose value no graph is written for; `wanted` says which are."""
     return InputError(f"config key {key} is {value!r}", where=where, hint=f"it must be {wanted}")

@@ -40,9 +40,8 @@ class Described:
 def describe(directory: Path, repository: str, path: Path | None, license_name: str | None) -> Described:
     """Read a directory's config.json. InputError for what cannot be converted."""
     where = directory / "config.json"
-    config = read_config(where)
-    own = architecture.of_model_type(str(config.get("model_type")), where)
-    return Described(repository, path, own.name, own.config.dimensions(config, where), license_name)
+    own, dims = architecture.of_config(read_config(where), where)
+    return Described(repository, path, own.name, dims, license_name)
 
 
 def text_of(found: Described, *, text: str = TEXT, foreign: bool = False) -> str:
@@ -63,6 +62,7 @@ def text_of(found: Described, *, text: str = TEXT, foreign: bool = False) -> str
         expect={key: value for key, value in asdict(dims).items() if isinstance(value, int)},
         text=text,
         foreign=foreign,
+        usual_width=dims.head_dim == dims.hidden // dims.heads,
         lengths=[length for length in LENGTHS if 2 * length <= dims.context + 2],
         batch=[[5, 1, 18, 11], [64, 33]] if dims.context >= 2 * 64 else [[5, 1, 8, 3]],
         short=dims.context if dims.context < SHORT else None,

@@ -141,8 +141,7 @@ def _cached(directory: Path) -> Cached | None:
     where = directory / "config.json"
     if not where.is_file():
         return None
-    config = checkpoint.read_config(where)
-    dims = architecture.of_model_type(str(config.get("model_type")), where).config.dimensions(config, where)
+    _, dims = architecture.of_config(checkpoint.read_config(where), where)
     return dims.kv_heads, dims.head_dim
 
 

@@ -9,8 +9,9 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from pipeline.typed import did_you_mean
 
 MODELS = tuple(sorted(path.stem for path in (ROOT / "recipes").glob("embedded*.toml")))
 HEAD = ("conversion", "judged as", "max Δlogit", "mean KLD", "same top", "verdict", "what failed (figure, bound)")
-
 LONGEST = 150  # characters of a failure that is no figure
 SHOWN = {("logits", "max_abs"): ".2g", ("divergence", "mean_kld"): ".2g", ("divergence", "same_top"): ".1%"}
 
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None) -> int:
     from benchmarks.conversions.makers import MAKERS  # after parsing, so that --help is instant
 
     home = (arguments.build / "conversions").resolve()
+    home.mkdir(parents=True, exist_ok=True)
     asked = [(name, who) for name in arguments.only or MODELS for who in MAKERS]
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
     for name, who in tqdm(asked, unit=" conversions"):
@@ -48,13 +49,21 @@ def main(argv: Sequence[str] | None) -> int:
         graph = place / "model.onnx"
         try:
             if not graph.is_file():
-                MAKERS[who](source, place)
+                _make(MAKERS[who], source, place)
         except PipelineError as error:
             cells = [f"{name}: {who}", *["-"] * (len(HEAD) - 3), "not made", _shortened(error.what)]
         else:
             cells = [*row(f"{name}: {who}", _report(graph, source, home / "judged"))]
         print(f"| {' | '.join(cells)} |", flush=True)
     return PASSED
+
+
+def _make(maker: Callable[[Path, Path], None], source: Path, place: Path) -> None:
+    """Make a conversion whole or not at all: one that is there is not made again."""
+    with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+        made = Path(scratch, place.name)
+        maker(source, made)
+        made.rename(place)
 
 
 def _report(graph: Path, source: Path, build: Path) -> Mapping[str, Any]:
