@@ -98,10 +98,9 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path, warnings: list[
         return known
     say(f"fp32: writing the {form} graph (its libraries take some seconds to load)")
 
-    import onnx_ir
-
     from convert import contract_check, generation, repository
     from convert.graph_source import CheckedSource
+    from model import external_data, transformersjs_config
     from model.settings import configuration
 
     pickled, padded = recipe.source.allow_pickle, recipe.source.padded_vocabulary
@@ -113,8 +112,11 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path, warnings: list[
         writer = own.fused if form == "fused" and own.fused is not None else own.standard
         model = writer.build(checked)
         contract_check.finish(model, dims, origin.path)
-        onnx_ir.save(model, staged / variants.model_file("fp32"))
-        complete = repository.with_defaults(own.config.complete(config), recipe.defaults)
+        graph = staged / variants.model_file("fp32")
+        external_data.save(model, graph, recipe.external_data_above)
+        complete = transformersjs_config.with_defaults(own.config.complete(config), recipe.defaults)
+        beside = variants.data_file(graph).exists()
+        complete = transformersjs_config.with_data(complete, graph.name, beside=beside)
         repository.write(origin.path, staged, complete, dims, allow_padded_vocabulary=padded)
         return store.seal(staged, target, wanted.with_facts({WARNINGS: [*warnings]} if warnings else {}))
 

@@ -7,20 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from convert import generation, tokenizer_files
-from convert.tokenizer_files import write_json
 from model import genai_config, guard
 from model.contract import Dimensions
 from model.generation import FILE
+from pipeline.canonical import write_json
 
 DROPPED_CONFIG = ("_name_or_path", "transformers_version", "task_specific_params")  # beside what model.guard leaves out
-
-
-def with_defaults(config: Mapping[str, Any], defaults: Mapping[str, str]) -> dict[str, Any]:
-    """The config, telling Transformers.js which variant to load on a device where its user names none."""
-    if not defaults:
-        return dict(config)
-    devices = {device: {"dtype": variant} for device, variant in defaults.items()}
-    return {**config, "transformers.js_config": {"device_config": devices}}
 
 
 def write(

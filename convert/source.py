@@ -144,13 +144,11 @@ def _inspect(recipe: Recipe, directory: Path) -> tuple[Dimensions, str | None]:
 
 def _check_size(dims: Dimensions, buffers: int, where: Path) -> None:
     size = 4 * dims.parameters
-    if size >= 2**31:
-        hint = "use a smaller model: a single ONNX file holds less than 2 GiB, and no external data is written here"
-        raise InputError(f"{dims.parameters} parameters are {size} bytes in float32", where=where, hint=hint)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     needed = 6 * size + buffers  # PyTorch's weights where verify loads them, the graph, the file, with room
     if needed > memory:
-        what = f"converting it takes {needed / 2**30:.1f} GiB of memory, this machine has {memory / 2**30:.1f}"
+        have = f"this machine has {memory / 2**30:.1f}"
+        what = f"{dims.parameters} parameters take {needed / 2**30:.1f} GiB of memory, {have}"
         raise InputError(what, where=where, hint="convert on a machine with more memory, if config.json is right")
 
 

@@ -13,7 +13,7 @@ from model import tokenizer as reader
 from model import tokenizer_form
 from model.contract import Dimensions
 from model.tokenizer_form import Form
-from pipeline.canonical import read_json
+from pipeline.canonical import read_json, write_json
 from pipeline.errors import InputError
 from pipeline.warned import warn
 
@@ -40,11 +40,6 @@ def write(source: Path, target: Path, dims: Dimensions, *, allow_padded_vocabula
     _say_templates(source, tokenizer)
     _check_written(target, form, source)
     return tokenizer
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a table as all files of settings are written."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _check_vocabulary(tokenizer: Any, dims: Dimensions, where: Path, *, allow_padded: bool) -> None:

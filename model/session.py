@@ -11,6 +11,11 @@ ERRORS = 3  # onnxruntime warns of inputs that have defaults and of kernels that
 NO_SPINNING = ("session.intra_op.allow_spinning", "0")
 
 
+def data_in(directory: Path) -> tuple[str, str]:
+    """Return the option that says where a serialized model's external data lies; a file's is in its own directory."""
+    return "session.model_external_initializers_file_folder_path", str(directory)
+
+
 def options(level: str | None = None, threads: int | None = None) -> onnxruntime.SessionOptions:
     """Return options that log errors only.
 

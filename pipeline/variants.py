@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 GRAPHS = ("fused", "standard")  # operators of onnxruntime, one node per idea; or operators of ONNX only
 
 FILES = {
@@ -14,6 +16,19 @@ FILES = {
     "q4f16": "model_q4f16.onnx",
     "bnb4": "model_bnb4.onnx",
 }
+
+
+DATA = "_data"  # what the name of a graph's external data ends in
+
+
+def data_file(graph: Path) -> Path:
+    """Return where a graph's weights lie if they do not lie in its own file."""
+    return graph.with_name(graph.name + DATA)
+
+
+def own_files(variant: str) -> tuple[str, str]:
+    """Paths of a variant's graph and of its external data, which only a large one has."""
+    return model_file(variant), model_file(variant) + DATA
 
 
 def model_file(variant: str) -> str:

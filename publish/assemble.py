@@ -8,17 +8,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from model import genai_config
+from model import genai_config, transformersjs_config
 from pipeline.artifact import store
 from pipeline.artifact.manifest import FileEntry, Manifest
-from pipeline.canonical import digest, file_digest
+from pipeline.canonical import digest, file_digest, read_json, write_json
 from pipeline.command import say
 from pipeline.errors import ArtifactError
 from pipeline.plugins import code_of
 from pipeline.recipe.recipe import read_recipe
-from pipeline.variants import model_file
+from pipeline.variants import own_files
 from publish import browser, card, provenance, secrets
 from publish.tree import CARD, PROVENANCE, REPORT, Publishable, changed, known
+
+AGAIN = "run: python -m quantize with this recipe, then verify"
+# Files of which each variant has its own: the first names one graph, the second those that have external data.
+DIFFERENT = (genai_config.FILE, transformersjs_config.FILE)
 
 
 def assemble(published: Publishable, target: Path, token: str | None) -> store.Artifact:
@@ -32,6 +36,7 @@ def assemble(published: Publishable, target: Path, token: str | None) -> store.A
             shutil.copyfile(origin, staged / name)
             if sha256 is not None and file_digest(staged / name) != sha256:
                 raise changed(origin)
+        _write_config(published, staged / transformersjs_config.FILE)
         published = replace(published, files=_entries(staged))
         (staged / browser.SETTINGS).write_text(browser.page_json(published), encoding="utf-8")
         published = replace(published, files=_entries(staged))
@@ -70,25 +75,40 @@ def _sources(published: Publishable) -> dict[str, tuple[Path, str | None]]:
     shared = None
     for variant, manifest in published.variants.items():
         listed = {entry.path: entry.sha256 for entry in manifest.files}
-        graph = listed.pop(model_file(variant))
         where = published.home / variant
+        for name in own_files(variant):
+            if name in listed:
+                found[name] = where / name, listed.pop(name)
         if shared is not None and listed.keys() != shared:
             names = ", ".join(sorted(listed.keys() ^ shared))
-            hint = "run: python -m quantize with this recipe, then verify"
-            raise ArtifactError(f"the variants do not agree about having {names}", where=where, hint=hint)
+            raise ArtifactError(f"the variants do not agree about having {names}", where=where, hint=AGAIN)
         shared = listed.keys()
         for name, sha256 in listed.items():
-            if digests.setdefault(name, sha256) != sha256 and name != genai_config.FILE:
-                hint = "run: python -m quantize with this recipe, then verify"
-                raise ArtifactError(f"the variants do not agree about {name}", where=where, hint=hint)
+            if name not in DIFFERENT and digests.setdefault(name, sha256) != sha256:
+                raise ArtifactError(f"the variants do not agree about {name}", where=where, hint=AGAIN)
             found.setdefault(name, (where / name, sha256))
-        found[model_file(variant)] = where / model_file(variant), graph
     for entry in published.source.files:
         if entry.path.startswith("LICENSE"):
             found[entry.path] = published.source_directory / entry.path, entry.sha256
     for entry in published.report_manifest.files:
         found[f"{REPORT}/{entry.path}"] = published.home / REPORT / entry.path, entry.sha256
     return {**found, **{name: (path, None) for name, path in browser.assets().items()}}
+
+
+def _write_config(published: Publishable, path: Path) -> None:
+    """Write a config.json that tells of every variant's external data; ArtifactError where they disagree about more."""
+    own = [(name, entry) for name, m in published.variants.items() for entry in m.files if entry.path == path.name]
+    if len({entry.sha256 for _, entry in own}) < 2:
+        return  # the one that is there
+    configs = []
+    for name, entry in own:
+        place = published.home / name / path.name
+        if file_digest(place) != entry.sha256:
+            raise changed(place)
+        configs.append(read_json(place))
+        if transformersjs_config.without_data(configs[-1]) != transformersjs_config.without_data(configs[0]):
+            raise ArtifactError(f"the variants do not agree about {path.name}", where=place.parent, hint=AGAIN)
+    write_json(path, transformersjs_config.merged(configs))
 
 
 def _manifest(published: Publishable) -> Manifest:

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.artifact.manifest import FileEntry
 from pipeline.canonical import read_json
 from pipeline.recipe.recipe import Recipe
-from pipeline.variants import FILES, model_file
+from pipeline.variants import DATA, FILES, model_file
 from publish import webgpu
 from publish.tree import Publishable
 
@@ -45,7 +45,8 @@ def settings(
     """page.json: the model's name, its context in tokens, its files and variants, and the library (`code`).
 
     The variants `preferred` are what Transformers.js itself takes on each device: the recipe's default, else its own.
-    `files` are those of the repository, of which only what the page reads is listed; `code` is `published_code()` or
+    `files` are those of the repository, of which only what the page reads is listed, without variants that have
+    external data: they are too large for a page; `code` is `published_code()` or
     what a server gives in its place; `judged` are the variants that were judged right on WebGPU.
     """
     entries = {entry.path: entry for entry in files}
@@ -56,9 +57,9 @@ def settings(
         "code": dict(code),
         "files": [_listed(entries[path]) for path in READ if path in entries],
         "variants": [
-            {"dtype": variant, "webgpu": variant in judged, **_listed(entries[model_file(variant)])}
+            {"dtype": variant, "webgpu": variant in judged, **_listed(entries[graph])}
             for variant in FILES
-            if model_file(variant) in entries
+            if (graph := model_file(variant)) in entries and graph + DATA not in entries
         ],
     }
 

@@ -15,7 +15,7 @@ from model import releases
 from pipeline.canonical import file_digest, parse_json
 from pipeline.errors import InputError
 from pipeline.recipe.publication import REPOSITORY
-from pipeline.variants import FILES, model_file
+from pipeline.variants import FILES, model_file, own_files
 from publish import converter, webgpu
 from publish.loading import loading
 from publish.markdown import without_html
@@ -92,7 +92,7 @@ def render(published: Publishable) -> str:
 
 def _row(published: Publishable, variant: str, timed: Timing | None) -> VariantRow:
     file = model_file(variant)
-    size = next(entry.size for entry in published.files if entry.path == file)
+    size = sum(entry.size for entry in published.files if entry.path in own_files(variant))
     parameters = published.variants[variant].facts["dimensions"]["parameters"]
     found = {
         name: _measured(published.report, variant, name)

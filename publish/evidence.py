@@ -16,7 +16,7 @@ from pipeline.command import invocation
 from pipeline.errors import ArtifactError, InputError
 from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
-from pipeline.variants import model_file
+from pipeline.variants import model_file, own_files
 from publish import webgpu
 from publish.tree import REPORT, Publishable
 
@@ -132,7 +132,8 @@ def _not_passed(recipe: Recipe, report: Mapping[str, Any], variants: Mapping[str
     judged = {entry["variant"]: (entry["bytes"], entry["sha256"]) for entry in report["candidates"]}
     for name, artifact in variants.items():
         graph = next(entry for entry in artifact.manifest.files if entry.path == model_file(name))
-        if judged.pop(name, None) != (graph.size, graph.sha256):
+        size = sum(entry.size for entry in artifact.manifest.files if entry.path in own_files(name))
+        if judged.pop(name, None) != (size, graph.sha256):
             return f"the report is about other bytes than {graph.path}"
         own = [result for result in report["results"] if result["variant"] == name]
         complaint = _not_run_on(required, name, own, _excused(report, name))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from model.contract import LOGITS_TO_KEEP
+from model.external_data import open_model
 from model.session import open_session
 from quantize.numerics.blocks import Floats
 
@@ -22,7 +23,7 @@ class GraphRunner:
     """A session, and how to feed it one sequence."""
 
     def __init__(self, model: ir.Model | Path) -> None:
-        self.session = open_session(ir.to_proto(model).SerializeToString() if isinstance(model, ir.Model) else model)
+        self.session = open_model(model) if isinstance(model, ir.Model) else open_session(model)
         self.replaceable = {port.name for port in self.session.get_overridable_initializers()}
 
     def run(

@@ -28,6 +28,7 @@ class Context:
     graph: Path  # the fp32 graph, unchanged by earlier steps
     calibration: Calibration | None  # None when the recipe has no [calibration]
     work: Path  # directory for measurements that a later run continues from
+    external_data_above: int  # bytes of weights beyond which they lie beside the graph
     facts: dict[str, Any] = field(default_factory=dict)  # for the manifest
 
     def calibrated(self, scheme: str) -> Calibration:

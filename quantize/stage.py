@@ -8,20 +8,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import onnx_ir as ir
 from tqdm import tqdm
 
-from model import genai_config
+from model import external_data, genai_config, transformersjs_config
 from model.contract import Dimensions
 from pipeline.artifact.manifest import Manifest
 from pipeline.artifact.store import Artifact, open_artifact, seal, staging, up_to_date
-from pipeline.canonical import canonical_json, read_json
+from pipeline.canonical import canonical_json, read_json, write_json
 from pipeline.command import invocation, say
 from pipeline.errors import ArtifactError, RecipeError
 from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
-from pipeline.variants import model_file
+from pipeline.variants import data_file, model_file, own_files
 from quantize.calibration import TOKENIZER, Calibration
 from quantize.rewrite.graph import clean, load, ports
 from quantize.scheme import PLAN, Context, Step, read_step
@@ -50,11 +49,12 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
             say(f"{name}: unchanged, skipped")
         else:
             try:
-                make_variant(plans[name], base, Context(dims, graph, calibration, work), target, wanted)
+                context = Context(dims, graph, calibration, work, recipe.external_data_above)
+                make_variant(plans[name], base, context, target, wanted)
             except RecipeError as error:  # of two variants with one scheme, this one's
                 where = f"{recipe.path}: variants.{name}: {error.where}"
                 raise RecipeError(error.what, where=where, hint=error.hint) from error
-            size = (target / model_file(name)).stat().st_size
+            size = sum(path.stat().st_size for file in own_files(name) if (path := target / file).is_file())
             say(f"{name}: {size:,} bytes, {size / dims.parameters:.3f} bytes per parameter")
         yield target
 
@@ -66,7 +66,7 @@ def plan(recipe: Recipe, name: str) -> tuple[Step, ...]:
 
 
 def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target: Path, manifest: Manifest) -> Artifact:
-    """Apply the steps to the fp32 graph and write the artifact, all other files copied; one of them names the graph.
+    """Apply the steps to the fp32 graph and write the artifact, all other files copied; two of them name the graph.
 
     What the steps have to say (context.facts) goes into the manifest's facts.
     """
@@ -79,18 +79,25 @@ def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target
     if ports(model) != before:
         raise RuntimeError(f"{target.name}: the graph's inputs or outputs have changed")
     with staging(target) as staged:
+        graph = staged / model_file(target.name)
+        graph.parent.mkdir()
+        external_data.save(model, graph, context.external_data_above)
         for entry in base.manifest.files:
-            copy = staged / (model_file(target.name) if entry.path == source else entry.path)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if entry.path == source:
-                ir.save(model, copy)
-            elif entry.path == genai_config.FILE:
-                copy.write_bytes(
-                    canonical_json(genai_config.renamed(read_json(base.path / entry.path), target.name)) + b"\n"
-                )
-            else:
-                shutil.copyfile(base.path / entry.path, copy)
+            if entry.path not in own_files(BASE):
+                shutil.copyfile(base.path / entry.path, staged / entry.path)
+        _rename(staged, target.name)
         return seal(staged, target, manifest.with_facts(context.facts))
+
+
+def _rename(staged: Path, name: str) -> None:
+    """Name the variant's own graph in the files that the base's is named in."""
+    genai, config = staged / genai_config.FILE, staged / transformersjs_config.FILE
+    if genai.is_file():
+        genai.write_bytes(canonical_json(genai_config.renamed(read_json(genai), name)) + b"\n")
+    graph, told = staged / model_file(name), read_json(config)
+    wanted = transformersjs_config.with_data(told, graph.name, beside=data_file(graph).exists())
+    if wanted != told:
+        write_json(config, wanted)
 
 
 def _open_base(recipe: Recipe, build_dir: Path) -> Artifact:

@@ -66,13 +66,20 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
         "environment": place,
         "notices": lineage.warnings(artifacts),
     }
-    targets = [Target(variant, artifact.path / variants.model_file(variant)) for variant, artifact in artifacts.items()]
+    targets = [
+        _target(variant, artifact.path / variants.model_file(variant)) for variant, artifact in artifacts.items()
+    ]
     checks = [name for name in recipe.verify.checks if not needs_twin(name)]  # its digest says that it is its own twin
     order = Order(origin.path, targets, checks, target, manner, past, programs if manner.runtimes else ())
     made, artifact = judge(recipe, order, {**header, "parents": parents}, wanted)
     if past is not None:
         _remember(home, made, artifact)
     return made, target
+
+
+def _target(variant: str, path: Path) -> Target:
+    """Return a file to judge, with those beside it that hold numbers of its graph."""
+    return Target(variant, path, data=external.files(onnx.load(path, load_external_data=False), path.parent))
 
 
 @dataclass(frozen=True)
@@ -129,8 +136,7 @@ def candidate(recipe: Recipe, target: Target, held: Against, home: Path, manner:
     header: dict[str, Any] = {"source": source, "complete": False, "not_judged": [], "not_run": skipped}
     header |= {"environment": place, "notices": [assumed.NOTICE] if manner.assumed else []}
     manifest = manifest_of(recipe, source, {}, place, manner, complete=False)
-    data = external.files(onnx.load(path, load_external_data=False), path.parent)
-    targets = [replace(target, twin=beside_it, data=data, cached=_cached(directory))]
+    targets = [replace(_target(variant, path), twin=beside_it, cached=_cached(directory))]
     order = Order(directory, targets, checks, home / "candidate-report", manner, None, programs, held.graph)
     made, artifact = judge(recipe, order, {**header, "parents": {}}, manifest)
     return made, artifact.path

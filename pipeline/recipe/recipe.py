@@ -21,6 +21,7 @@ from pipeline.variants import FILES, GRAPHS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 LEVELS = ("disable_all", "enable_all")
+LARGEST_FILE = 2_000_000_000  # bytes of weights: an ONNX file, names and nodes included, has at most 2^31 - 1
 SCHEMES = "quantize/schemes"
 # What Transformers.js calls the devices that it runs on.
 DEVICES = ("cpu", "cuda", "dml", "wasm", "webgpu", "webnn", "webnn-cpu", "webnn-gpu", "webnn-npu")
@@ -79,7 +80,8 @@ class Verify:
 class Recipe:
     """One model's recipe. `tolerances` is keyed by check, then figure.
 
-    `defaults` names the variant that Transformers.js loads on a device when its user names none.
+    `defaults` names the variant that Transformers.js loads on a device when its user names none. Of a graph whose
+    weights have more bytes than `external_data_above`, they are stored beside it, in FILE_data.
     """
 
     path: Path
@@ -90,6 +92,7 @@ class Recipe:
     verify: Verify
     tolerances: Mapping[str, Mapping[str, Tolerance]]
     graph: str = GRAPHS[0]
+    external_data_above: int = LARGEST_FILE
     calibration: CalibrationText | None = None
     publish: Publish | None = None
     defaults: Mapping[str, str] = field(default_factory=dict)
@@ -123,7 +126,8 @@ class Recipe:
         """Digest of what decides the fp32 artifact, given the source."""
         padded = self.source.padded_vocabulary
         own = {"architecture": self.architecture, "graph": self.graph, "padded_vocabulary": padded}
-        return digest({**own, "defaults": dict(self.defaults)})
+        beside = {"external_data_above": self.external_data_above}
+        return digest({**own, **beside, "defaults": dict(self.defaults)})
 
     def variant_digest(self, name: str) -> str:
         """Digest of what decides a variant, given fp32: the calibration too, text included, where a scheme uses it."""
@@ -167,6 +171,7 @@ def read_recipe(path: Path) -> Recipe:
         "name",
         "architecture",
         "graph",
+        "external_data_above",
         "source",
         "calibration",
         "variants",
@@ -191,6 +196,7 @@ def read_recipe(path: Path) -> Recipe:
     graph = convert(str, table.get("graph", GRAPHS[0]), where=f"{where}: graph")
     if graph not in GRAPHS:
         raise RecipeError(f"no graph {graph!r}", where=f"{where}: graph", hint=did_you_mean(graph, GRAPHS))
+    above = _above(table.get("external_data_above", LARGEST_FILE), f"{where}: external_data_above")
     source = build(Source, table["source"], where=f"{where}: source")
     variants = _variants(table["variants"], f"{where}: variants")
     verify = _verify(table["verify"], f"{where}: verify")
@@ -200,9 +206,16 @@ def read_recipe(path: Path) -> Recipe:
     calibration = read_calibration(table["calibration"], f"{where}: calibration") if "calibration" in table else None
     publish = read_publish(table["publish"], f"{where}: publish") if "publish" in table else None
     defaults = _defaults(table.get("defaults", {}), ("fp32", *variants), f"{where}: defaults")
-    return Recipe(
-        path, name, architecture, source, variants, verify, tolerances, graph, calibration, publish, defaults, basis
-    )
+    given = (path, name, architecture, source, variants, verify, tolerances, graph, above)
+    return Recipe(*given, calibration, publish, defaults, basis)
+
+
+def _above(value: object, where: str) -> int:
+    above: int = convert(int, value, where=where)
+    if not 0 <= above <= LARGEST_FILE:
+        hint = f"write 0 (always beside the graph) to {LARGEST_FILE} (where one file cannot hold them)"
+        raise RecipeError(f"{above} bytes are no limit of a file", where=where, hint=hint)
+    return above
 
 
 def _defaults(table: object, variants: Sequence[str], where: str) -> Mapping[str, str]:

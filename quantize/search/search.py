@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from model import external_data
 from model.divergence import divergences
 from pipeline.command import say
 from pipeline.errors import RecipeError
@@ -78,7 +79,7 @@ class PlanBuilder:
             for weight, choice, blocks in self.steps(picks):
                 place(model, places[weight.stem], blocks, choice.level)
             clean(model)
-            self.built[picks] = Built(picks, ir.to_proto(model).ByteSize(), self._judge(model))
+            self.built[picks] = Built(picks, external_data.size(model), self._judge(model))
         return self.built[picks]
 
     def steps(self, picks: Picks) -> list[tuple[Weight, Choice, Blocks]]:

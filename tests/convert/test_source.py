@@ -99,10 +99,10 @@ def test_impossible_size_is_named(key: str, value: object) -> None:
 
 
 ABSURD: dict[str, tuple[dict[str, int], str]] = {
-    "layers": ({"n_layer": 2**24 - 1}, "parameters are"),
-    "width": ({"n_embd": 2**24 - 1, "n_head": 1}, "parameters are"),
-    "inner": ({"n_inner": 2**24 - 1}, "parameters are"),
-    "vocabulary": ({"vocab_size": 2**24 - 1, "n_embd": 128}, "parameters are 8591"),
+    "layers": ({"n_layer": 2**24 - 1}, "parameters take"),
+    "width": ({"n_embd": 2**24 - 1, "n_head": 1}, "parameters take"),
+    "inner": ({"n_inner": 2**24 - 1}, "parameters take"),
+    "vocabulary": ({"vocab_size": 2**24 - 1, "n_embd": 128}, "parameters take"),
     "context": ({"n_positions": 2**23}, "GiB of memory, this machine has"),
 }
 

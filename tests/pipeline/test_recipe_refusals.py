@@ -36,7 +36,21 @@ ROWS = [
         'name = "tiny"\nx = 1\n',
         "unknown key 'x'",
         "",
-        "known: architecture, calibration, defaults, graph, name, publish, source, tolerances",
+        "known: architecture, calibration, defaults, external_data_above, graph, name, publish, source, tolerances",
+    ),
+    (
+        'name = "tiny"\n',
+        'name = "tiny"\nexternal_data_above = -1\n',
+        "-1 bytes are no limit of a file",
+        ": external_data_above",
+        "write 0 (always beside the graph) to 2000000000",
+    ),
+    (
+        'name = "tiny"\n',
+        'name = "tiny"\nexternal_data_above = 2000000001\n',
+        "2000000001 bytes are no limit of a file",
+        ": external_data_above",
+        "write 0 (always beside the graph) to 2000000000",
     ),
     (
         'name = "tiny"\n',

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from publish.evidence import not_run
 from tests.support import rehearsing
-from tests.support.rehearsing import FIRST, SHARED, Build, Publisher, offline
+from tests.support.rehearsing import FIRST, SHARED, Build, Publisher, offline, shared_files
 
 build = rehearsing.build
 Change = Callable[[Build], Any]
@@ -112,7 +112,11 @@ CASES: dict[str, tuple[Change, str]] = {
     "changed licence": (lambda b: b.make(FIRST, license_="gpl-3.0"), "the source's licence is 'gpl-3.0'"),
     "unknown file": (lambda b: b.make(FIRST, {"config.json": b"{}", "run.py": b"x"}), "file run.py is unknown"),
     "other tokenizers": (
-        disagreement({"config.json": b"{1}", "tokenizer.json": b"", "vocab.json": b""}),
+        disagreement(shared_files(tokenizer=b"")),
+        "the variants do not agree about tokenizer.json",
+    ),
+    "other configs": (
+        disagreement(shared_files(config=b'{"of": 1}')),
         "the variants do not agree about config.json",
     ),
     "fewer files": (disagreement({"config.json": b"{}"}), "the variants do not agree about having tokenizer.json"),

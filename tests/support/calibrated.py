@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from model.contract import Dimensions
+from pipeline.recipe.recipe import LARGEST_FILE
 from quantize.calibration import Calibration
 from quantize.scheme import Context
 from tests.support.tiny_graph import DIMS, tiny_model
@@ -40,7 +41,7 @@ def make_context(home: Path, dims: Dimensions = DIMS, tokens: int = 1200, **sett
     text, words = write_text(home / "text.txt", tokens), write_tokenizer(home / "tokenizer.json", dims.vocabulary)
     chunks = {"chunk": 16, "chunks": 8, **settings}
     calibration = Calibration((text,), home / "model.onnx", words, dims, **chunks)
-    return Context(dims, home / "model.onnx", calibration, home / "work")
+    return Context(dims, home / "model.onnx", calibration, home / "work", LARGEST_FILE)
 
 
 def calibration_of(context: Context) -> Calibration:

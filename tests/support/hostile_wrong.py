@@ -84,5 +84,5 @@ WRONG: dict[str, tuple[Make, str, str]] = {
     "infinity": (poisoned(float("inf")), "finite", "w holds NaN or infinity"),
     "type that lies": (changed(claim), "checker", "Inferred elem type differs from existing elem type"),
     "shape that lies between nodes": (changed(claim_shape), "checker", "Inferred shape and existing shape differ"),
-    "external data, all in order": (external(PLAIN, ("length", "48")), "single_file", "w is stored outside the file"),
+    "external data, all in order": (external(PLAIN, ("length", "48")), "external_data", "weights lie in w.bin"),
 }  # fmt: skip

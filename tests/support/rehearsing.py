@@ -49,6 +49,13 @@ SOURCE = "someone/small"  # where the recipe says that it comes from
 FIRST = {"fp32": b"fp32 " * 1000, "q8": b"q8 " * 900, "q4": b"q4 " * 700}
 DIMENSIONS = {"layers": 1, "hidden": 4, "heads": 1, "context": 8, "vocabulary": 9, "parameters": 100, "tied": True}
 SHARED = ("config.json", "tokenizer.json", "vocab.json")
+
+
+def shared_files(**changes: bytes) -> dict[str, bytes]:
+    """Files that all variants share, by name; `changes` are those with other content, named without .json."""
+    return {name: changes.get(name.removesuffix(".json"), f'{{"of": "{name}"}}\n'.encode()) for name in SHARED}
+
+
 VERIFY = code_digest(ROOT / "verify", ROOT / "model", ROOT / "pipeline")  # the version of it that judges here
 
 
@@ -75,7 +82,7 @@ class Build:
         self, contents: Mapping[str, bytes], shared: Mapping[str, bytes] | None = None, license_: str | None = "mit"
     ) -> None:
         """Write recipe, artifacts and report."""
-        self.contents, self.shared = contents, shared or {name: f"{{}} {name}\n".encode() for name in SHARED}
+        self.contents, self.shared = contents, shared or shared_files()
         steps = "".join(f'[[variants.{name}.steps]]\nscheme = "rtn"\n' for name in contents if name != "fp32")
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "small.toml").write_text(RECIPE + (steps or "[variants]\n"))

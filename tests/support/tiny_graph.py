@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from model import contract
 from model.contract import Dimensions
+from pipeline.recipe.recipe import LARGEST_FILE
 from quantize.scheme import Context
 
 Array = npt.NDArray[Any]
@@ -92,7 +93,7 @@ def tiny_model(dims: Dimensions = DIMS) -> onnx.ModelProto:
 
 def context(dims: Dimensions) -> Context:
     """A context without calibration, for schemes that need none."""
-    return Context(dims, Path("no-graph"), None, Path("no-directory"))
+    return Context(dims, Path("no-graph"), None, Path("no-directory"), LARGEST_FILE)
 
 
 def assemble(

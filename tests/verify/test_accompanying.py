@@ -45,6 +45,7 @@ def files(build: Path, tmp_path: Path) -> Subject:
     place = Path(
         shutil.copytree(build / "embedded" / "fp32", tmp_path / "candidate", ignore=shutil.ignore_patterns("*.onnx"))
     )
+    (place / model_file("fp32")).hardlink_to(build / "embedded" / "fp32" / model_file("fp32"))
     own = architecture.find("gpt2")
     at = own.landmarks.landmarks(json.loads((SOURCE / "config.json").read_text()))
     return Subject("fp32", onnx.ModelProto(), place, DIMS, own, at, (2, 3, 4, 5))

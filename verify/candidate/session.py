@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
-from model.session import NO_SPINNING, open_session, options
+from model.session import NO_SPINNING, data_in, open_session, options
 from verify.candidate.unrounded import has_float16, unrounded
 from verify.check import Array
 
@@ -59,8 +59,8 @@ class Candidate:
         # The arena would keep the largest case's buffers in every one of the candidates' processes.
         own.enable_cpu_mem_arena = False
         own.add_session_config_entry(*NO_SPINNING)
-        # Where a serialized model's external data lies; of a file it is the file's own directory.
-        own.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.path.parent))
+        if isinstance(model, bytes):
+            own.add_session_config_entry(*data_in(self.path.resolve().parent))
         return open_session(model, own)
 
     @functools.cached_property

@@ -11,11 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from model import guard, tokenizer_form
 from model.checkpoint import read_object
+from model.transformersjs_config import DATA, SECTION, asked
 from pipeline.errors import InputError
-from pipeline.variants import FILES
+from pipeline.variants import FILES, data_file
 from verify.candidate import chat_templates
+from verify.candidate.untrusted import external
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from verify.reference.model import Reference
@@ -114,18 +118,28 @@ def config(found: Facts, source: Facts, facts: Facts, free: frozenset[str], end:
         and not (key == "pad_token_id" and value == end)
     ]  # fmt: skip
     problems += [CODE.format(key) for key in guard.foreign(found)]
-    return [f"config.json: {text}" for text in (*problems, *_browsers(found.get("transformers.js_config")))]
+    return [f"config.json: {text}" for text in (*problems, *_browsers(found.get(SECTION)))]
 
 
-def _browsers(table: Any, where: str = "transformers.js_config") -> Iterator[str]:
+def data_files(found: Facts, graph: Path) -> Iterator[str]:
+    """Yield what is wrong with the number of a graph's data files that Transformers.js fetches by config.json."""
+    section = found.get(SECTION)
+    count = asked(section if isinstance(section, dict) else {}, graph.name)
+    files = external.files(onnx.load(graph, load_external_data=False), graph.parent)
+    where = f"config.json: {SECTION}.{DATA}"
+    if count and not files:
+        yield f"{where} asks for a data file, and all weights are in the graph's"
+    elif data_file(graph) in files and count != len(files):
+        yield f"{where} asks for {count} data files of {graph.name}, and its weights lie in {len(files)}"
+
+
+def _browsers(table: Any, where: str = SECTION) -> Iterator[str]:
     """Yield what Transformers.js would look for and not find, or feed and not be allowed to."""
     if table is None:
         return
     if not isinstance(table, dict):
         yield f"{where} is no object"
         return
-    if table.get("use_external_data_format"):
-        yield f"{where}.use_external_data_format asks for a data file, and all weights are in the graph's"
     for key, known in (("kv_cache_dtype", {CACHE}), ("dtype", {*FILES, "auto"})):
         value = table.get(key)
         for name in value.values() if isinstance(value, dict) else [value]:

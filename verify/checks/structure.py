@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from model import contract
 from model.contract import Dimensions
+from pipeline.variants import data_file
 from verify.candidate import operators, ports, topology
 from verify.candidate.embedding import Tables
 from verify.candidate.session import Candidate
 from verify.candidate.untrusted import external, parsing
-from verify.candidate.untrusted.tensors import is_external
 from verify.check import Case, Explaining, Measure, Partial, Prompting
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -35,7 +36,7 @@ RULES = {
     "operators": "every operator exists in its domain at the opset that the model imports",
     "contract": "names, types and axes of inputs and outputs are the loaders'",
     "versions": "opset, IR version and operator domains are ones that released runtimes load",
-    "single_file": "no external data",
+    "external_data": "weights outside the file lie beside it in FILE_data, where every loader looks for them",
     "finite": "no weight is NaN or infinite",
     "embedding": "lookup and head share one table (each has its own if the source's head is not tied)",
     "logits_on_demand": "the optional input that asks for the last logits only is offered",
@@ -44,7 +45,7 @@ RULES = {
 
 # Of these, what a file may break that loads and computes as it must: with contract = "usable" they are shown only. What
 # is wired so wrongly that no runtime loads it fails the checks that run it.
-MANNERS = ("checker", "wiring", "operators", "versions", "single_file", "embedding", "logits_on_demand")
+MANNERS = ("checker", "wiring", "operators", "versions", "external_data", "embedding", "logits_on_demand")
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,10 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     violations["contract"] = ports.violations(model.graph, dims, case.facts["contract"])
     violations["versions"] = _versions(model)
     tensors = list(parsing.tensors(model))
-    outside = [name for name, tensor in tensors if is_external(tensor)]
-    violations["single_file"] = [f"{name} is stored outside the file" for name in outside]
-    violations["finite"] = [f"{name} holds NaN or infinity" for name, tensor in tensors if not _finite(tensor)]
+    home, data = candidate.path.parent, external.files(model, candidate.path.parent)
+    strange = [path for path in data if path != data_file(candidate.path)]
+    violations["external_data"] = [f"weights lie in {path.relative_to(home)}" for path in strange]
+    violations["finite"] = [f"{name} holds NaN or infinity" for name, tensor in tensors if not _finite(tensor, home)]
     if violations["wiring"]:  # what is joined wrongly cannot be followed
         violations["embedding"] = ["not looked for, because of the wiring"]
     else:
@@ -96,7 +98,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     return {
         "violations": violations,
         "shown": MANNERS if case.facts["contract"] == ports.USABLE else (),
-        "bytes": sum(path.stat().st_size for path in (candidate.path, *external.files(model, candidate.path.parent))),
+        "bytes": sum(path.stat().st_size for path in (candidate.path, *data)),
         "parameters": dims.parameters,
         "tensors": len(model.graph.initializer),
     }
@@ -135,13 +137,11 @@ def _versions(model: Any) -> list[str]:
     return problems
 
 
-def _finite(tensor: Any) -> bool:
-    """Return whether a tensor's numbers are finite. One outside the file is not read: it is a violation by itself."""
+def _finite(tensor: Any, directory: Path) -> bool:
+    """Return whether a tensor's numbers are finite, wherever they are stored."""
     from onnx import numpy_helper
 
-    if is_external(tensor):
-        return True
-    array = numpy_helper.to_array(tensor)
+    array = numpy_helper.to_array(tensor, str(directory))
     if array.dtype.kind in "iubSOU":
         return True
     wide = array if array.dtype.kind in "fc" else array.astype(np.float32)

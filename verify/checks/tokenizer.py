@@ -190,6 +190,7 @@ def _files(directory: Path, graph: Path, case: Case) -> list[str]:
         problems = _tokenizer_config(tokenizer, case) + _accompanying(directory, config, generation, case)
     except InputError as error:
         return [f"{Path(error.where).name}: {error.what}"]
+    problems += sidecar_files.data_files(config, graph)
     for key, value in case.facts["config"].items():
         if config.get(key) != value:
             problems.append(f"config.json: {key} is {config.get(key)!r}, not {value!r}")

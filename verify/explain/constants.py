@@ -45,7 +45,7 @@ def _weights(graph: Graph, node: Any, known: Mapping[str, str], parameters: Mapp
         parameter, tensor = known.get(name), graph.constants.get(name)
         if parameter is None or tensor is None or tensor.data_type not in (1, 10):
             continue
-        value, wanted = onnx.numpy_helper.to_array(tensor), parameters[parameter]
+        value, wanted = graph.array(name), parameters[parameter]
         if value.shape != wanted.shape and value.T.shape == wanted.shape:
             value = value.T
         if name == parameter and value.shape != wanted.shape:
@@ -84,7 +84,7 @@ def _settings(graph: Graph, node: Any, known: Mapping[str, str], given: KnownCal
                 yield f"num_heads is {have['num_heads'].i}, the config says {stated}"
             scale = have["scale"].f if "scale" in have else None
         elif layer.scaled in node.output:
-            constants = [onnx.numpy_helper.to_array(graph.constants[n]) for n in node.input if n in graph.constants]
+            constants = [graph.array(n) for n in node.input if n in graph.constants]
             for value in constants:
                 scale, tolerance = float(value.item()), ROUNDED if value.dtype == np.float16 else tolerance
         wanted = own.reference_values.scale(config, number)
@@ -103,7 +103,7 @@ def _beside(graph: Graph, node: Any, baseline: Graph, twin: Any) -> Iterator[str
         if have != wanted:
             yield f"input {i} is {have or 'absent'}, the built variant reads {wanted or 'nothing'}"
         elif have in graph.constants and wanted in baseline.constants:
-            a, b = (onnx.numpy_helper.to_array(g.constants[have]) for g in (graph, baseline))
+            a, b = (g.array(have) for g in (graph, baseline))
             if a.shape != b.shape:
                 yield f"initializer {have} has the shape {a.shape}, the built variant's {b.shape}"
             else:

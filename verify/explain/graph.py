@@ -28,15 +28,16 @@ class Graph:
     makers: Mapping[str, Any]
     readers: Mapping[str, list[Any]]
     constants: Mapping[str, Any]  # initializers and Constant nodes: name -> TensorProto
+    directory: Path  # in which external data lies
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a file; raises whatever onnx raises for one that is none."""
-        return cls.of(onnx.load(path))
+        """Read a file, but not its external data; raises whatever onnx raises for one that is none."""
+        return cls.of(onnx.load(path, load_external_data=False), path.parent)
 
     @classmethod
-    def of(cls, model: Any) -> Self:
-        """A loaded model."""
+    def of(cls, model: Any, directory: Path) -> Self:
+        """A loaded model, whose external data lies in `directory`."""
         readers: dict[str, list[Any]] = defaultdict(list)
         for node in model.graph.node:
             for name in node.input:
@@ -46,7 +47,12 @@ class Graph:
             if node.op_type == "Constant":
                 constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
         makers = {name: node for node in model.graph.node for name in node.output if name}
-        return cls(model, makers, readers, constants)
+        return cls(model, makers, readers, constants, directory)
+
+    def array(self, name: str) -> Array:
+        """A constant's numbers, wherever they are stored."""
+        value: Array = onnx.numpy_helper.to_array(self.constants[name], str(self.directory))
+        return value
 
     @property
     def tensors(self) -> list[str]:
@@ -65,17 +71,20 @@ def parameters_of(graph: Graph, parameters: Mapping[str, Array]) -> dict[str, st
         by_size[value.size].append(name)
     longest = sorted(parameters, key=len, reverse=True)
     found = {}
-    for name, tensor in graph.constants.items():
+    for name in graph.constants:
         stem = next((p for p in longest if name == p or name.startswith(f"{p}.")), None)
-        found[name] = stem or _by_value(tensor, by_size, parameters)
+        found[name] = stem or _by_value(graph, name, by_size, parameters)
     return {name: parameter for name, parameter in found.items() if parameter is not None}
 
 
-def _by_value(tensor: Any, by_size: Mapping[int, list[str]], parameters: Mapping[str, Array]) -> str | None:
+def _by_value(
+    graph: Graph, constant: str, by_size: Mapping[int, list[str]], parameters: Mapping[str, Array]
+) -> str | None:
+    tensor = graph.constants[constant]
     size = int(np.prod(tensor.dims)) if tensor.dims else 1
     if size < 2 or tensor.data_type != onnx.TensorProto.FLOAT or not by_size.get(size):
         return None
-    value = onnx.numpy_helper.to_array(tensor)
+    value = graph.array(constant)
     for name in by_size[size]:
         wanted = parameters[name]
         if any(v.shape == wanted.shape and np.array_equal(v, wanted) for v in (value, value.T)):

@@ -124,12 +124,10 @@ def _is(value: Array, truth: Truth) -> bool:
 
 def _folded(seen: Seen) -> Iterator[dict[str, Any]]:
     """Constants under the name of what should be computed: what onnxruntime's optimizer, or an exporter, folded."""
-    for name, tensor in seen.opened.graph.constants.items():
+    for name in seen.opened.graph.constants:
         if name in seen.known:
-            value, kind = (
-                onnx.numpy_helper.to_array(tensor),
-                {"computed": [], "inputs": [], "float16": False, "rounded": False},
-            )
+            value = seen.opened.graph.array(name)
+            kind = {"computed": [], "inputs": [], "float16": False, "rounded": False}
             table = gap(value, seen.known[name]).table()
             entry = {"tensor": name, "known_as": name, "anchored": True, "kind": str(value.dtype), "local": table}
             entry |= {"shape": list(value.shape), "whole": table}

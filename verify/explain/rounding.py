@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 
 from verify.check import Array
 from verify.explain.graph import PARTS, Graph
@@ -25,8 +24,8 @@ def wrong_blocks(graph: Graph, node: Any, known: Mapping[str, str], parameters: 
     if codes not in known or codes.endswith(PARTS) or scales not in graph.constants:
         return
     have = {attribute.name: attribute.i for attribute in node.attribute}
-    steps = _array(graph, scales).astype(np.float32)
-    packed = _array(graph, codes).reshape(-1, 1, have["block_size"] * have["bits"] // 8)
+    steps = graph.array(scales).astype(np.float32)
+    packed = graph.array(codes).reshape(-1, 1, have["block_size"] * have["bits"] // 8)
     rows, wanted = _as_stored(parameters[known[codes]], len(packed), have["block_size"])
     zeros = _zero_points(graph, points, have["bits"], rows)
     if wanted is None or steps.size != len(packed) or zeros is None:
@@ -67,7 +66,7 @@ def _zero_points(graph: Graph, name: str, bits: int, rows: int) -> Array | None:
         return np.full((1, 1), 2.0 ** (bits - 1), np.float32)
     if name not in graph.constants:
         return None
-    value = _array(graph, name)
+    value = graph.array(name)
     if value.dtype != np.uint8:
         return value.astype(np.float32).reshape(-1, 1)
     return unpack(value.reshape(rows, -1), bits).reshape(-1, 1)
@@ -77,8 +76,3 @@ def _origin(graph: Graph, name: str) -> str:
     while name in graph.makers and graph.makers[name].op_type == "Reshape":
         name = graph.makers[name].input[0]
     return name
-
-
-def _array(graph: Graph, name: str) -> Array:
-    value: Array = onnx.numpy_helper.to_array(graph.constants[name])
-    return value

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from model.contract import LOGITS_TO_KEEP
-from model.session import open_session, options
+from model.session import data_in, open_session, options
 from model.truth import Call, Truth
 from verify.candidate.session import CACHE_IN, CACHE_OUT, empty
+from verify.candidate.untrusted import external
 from verify.check import Array
 from verify.explain.graph import TRUE, Graph, anchors, cut, laid_open, parameters_of
 from verify.explain.known import KnownCall
@@ -55,6 +57,7 @@ def run(model: bytes, graph: Graph, call: Call, true: Mapping[str, Array]) -> di
     """All computed tensors of one run, by name. Optimizations are off: they would fuse nodes away."""
     plain = options("disable_all")
     plain.enable_cpu_mem_arena = False
+    plain.add_session_config_entry(*data_in(graph.directory))
     return ask(open_session(model, plain), graph.tensors, call, true)
 
 
@@ -86,5 +89,9 @@ def optimized(path: Path, level: str, target: Path) -> Path:
     """The file as onnxruntime's optimizer leaves it at a level, written to `target`."""
     saving = options(level)
     saving.optimized_model_filepath = str(target)
+    if external.files(onnx.load(path, load_external_data=False), path.parent):
+        saving.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", f"{target.name}_data"
+        )
     open_session(path, saving)
     return target

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from model import transformersjs_config
+from pipeline.canonical import read_json, write_json
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.runtimes import Extent, Runtimes
 from pipeline.variants import model_file
@@ -159,15 +161,33 @@ def _reply(ask: Ask, task: Task) -> Answers | RuntimeFailure:
 
 
 def assemble(targets: Sequence[Target], directory: Path) -> Path:
-    """A directory as the Hub would hold these files: links, with what lies beside the first target."""
+    """A directory as the Hub would hold these files: links, with what lies beside the first target.
+
+    Its config.json tells of external data whatever the targets' own do.
+    """
     (directory / "onnx").mkdir(parents=True)
     for target in targets:
-        (directory / model_file(target.variant)).symlink_to(target.path.resolve())
+        graph = directory / model_file(target.variant)
+        graph.symlink_to(target.path.resolve())
+        for path in target.data:
+            _link(path, graph.parent / path.relative_to(target.path.parent))
     home = beside(targets[0].path) if targets else None
     for path in sorted(home.iterdir()) if home is not None else ():
         if path.is_file() and path.suffix != ".onnx":
             (directory / path.name).symlink_to(path)
+    configs = [place / transformersjs_config.FILE for target in targets if (place := beside(target.path)) is not None]
+    if len(configs) > 1 and any(target.data for target in targets):
+        own = directory / transformersjs_config.FILE
+        own.unlink()
+        write_json(own, transformersjs_config.merged([read_json(path) for path in configs]))
     return directory
+
+
+def _link(path: Path, place: Path) -> None:
+    """Link a data file, which several files of another program may share."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        place.symlink_to(path.resolve())
 
 
 def _judged(recipe: Recipe, runtime: Planned, target: Target, reply: _Reply, judgement: Judgement) -> Iterator[Result]:

@@ -11,13 +11,13 @@ is not asked about twice: of it all answers are compared.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx.external_data_helper import load_external_data_for_model
 
 from pipeline.recipe.runtimes import Extent
 from pipeline.variants import model_file
@@ -62,7 +62,7 @@ def prepare(targets: Sequence[Target], repository: Path, lengths: Lengths, bound
 
 
 def _prepared(target: Target, repository: Path, lengths: Lengths, ask: Ask) -> Unrounded:
-    rounds = _rewrite(target.path, repository / model_file(target.variant))
+    rounds = _rewrite(target, repository / model_file(target.variant))
     place, prompts = (repository, lengths.prompts[:1]) if rounds else (None, lengths.prompts)
     try:
         found = ask(Task(repository, target.variant, {"text": lengths.text}, _everything))["any"]
@@ -76,14 +76,17 @@ def _prepared(target: Target, repository: Path, lengths: Lengths, ask: Ask) -> U
     return Unrounded(place, replace(lengths, logits=logits, best=best_of(logits), prompts=prompts))
 
 
-def _rewrite(source: Path, path: Path) -> bool:
+def _rewrite(target: Target, path: Path) -> bool:
     """Replace the link to a candidate by its copy without roundings; False, and nothing is written, if it has none."""
-    model = unrounded(source)
+    model = unrounded(target.path)
     if model is None:
         return False
-    load_external_data_for_model(model, str(source.parent))  # one file, wherever the candidate's numbers lie
     path.unlink()
     path.write_bytes(model.SerializeToString())
+    for data in target.data:  # onnxruntime reads no data that lies elsewhere than the file, be it by a link
+        place = path.parent / data.relative_to(target.path.parent)
+        place.unlink(missing_ok=True)
+        shutil.copyfile(data, place)
     return True
 
 
