@@ -17,6 +17,7 @@ TEXT = "text/inaugural_heldout.txt"  # of recipes/: what verify reads, where the
 LENGTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257, 513)
 LARGE = 10_000_000  # parameters from which emulated processors and an adapter in software take minutes for a prompt
 SHORT = 64  # tokens of a context that does not hold the checks' usual texts
+LONGEST = 1024  # tokens of the longest texts that are run, where the context holds more
 CHUNK = 512  # tokens of the pieces that divergence is measured on, where the context holds as many
 
 
@@ -67,5 +68,6 @@ def text_of(found: Described, *, text: str = TEXT, foreign: bool = False) -> str
         batch=[[5, 1, 18, 11], [64, 33]] if dims.context >= 2 * 64 else [[5, 1, 8, 3]],
         short=dims.context if dims.context < SHORT else None,
         chunk=min(CHUNK, dims.context),
+        longest=min(LONGEST, dims.context),
         large=dims.parameters >= LARGE,
     )

@@ -118,11 +118,12 @@ def _reference(recipe: Recipe, order: Order, stack: contextlib.ExitStack) -> Ref
     if order.graph is None:
         from verify.reference.model import Reference  # after what is refused: torch takes seconds to load
 
-        return Reference(order.source, allow_pickle=recipe.source.allow_pickle)
+        return Reference(order.source, allow_pickle=recipe.source.allow_pickle, context=recipe.verify.context)
     from verify.reference.graph import GraphProcess, GraphReference
 
     process = stack.enter_context(GraphProcess(order.graph, recipe.verify))
-    return GraphReference(process, order.source, tuple(target.path for target in order.targets))
+    candidates = tuple(target.path for target in order.targets)
+    return GraphReference(process, order.source, candidates, recipe.verify.context)
 
 
 def _run(examination: Examination, own: OnPrompts | None, order: Order, before: Sequence[str], staged: Path) -> _Found:
@@ -170,11 +171,18 @@ def _report(
     made["notices"] = [
         *header["notices"],
         *notices(recipe, made),
+        *_shortened(examination.reference),
         *([] if given is None else prompting.notices(found.prompts, given)),
     ]
     if order.past is not None:
         made["history"] = history.compare(history.run_of(made, "", making(manifest)), order.past)
     return made
+
+
+def _shortened(reference: Reference) -> list[str]:
+    """Say that texts as long as the model's context were not run, where the recipe has it so."""
+    judged, own = reference.context, reference.dimensions.context
+    return [f"texts of at most {judged} of the model's {own} positions were judged (verify.context)"][: own > judged]
 
 
 def _explain(

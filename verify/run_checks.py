@@ -113,7 +113,7 @@ class Examination:
         """
         verify = self.recipe.verify
         for check, settings in self.settings.items():
-            settings.check(f"{self.recipe.path}: verify.{check}", self.reference.dimensions.context)
+            settings.check(f"{self.recipe.path}: verify.{check}", self.reference.context)
         slots = [(target, level) for target in targets for level in verify.levels]
         evidence = {
             (check, slot): Evidence() for check in self.modules for slot in slots if self._concerns(check, slot)

@@ -69,6 +69,7 @@ class Verify:
     text: str
     checks: tuple[str, ...]
     seed: int = 0
+    context: int | None = None  # positions of the longest texts, where the model's own are too many
     levels: tuple[str, ...] = LEVELS
     timeout_s: float = 300.0  # for one candidate and one case
     memory_gb: float = 8.0  # address space of one candidate's process
@@ -200,6 +201,7 @@ def read_recipe(path: Path) -> Recipe:
     source = build(Source, table["source"], where=f"{where}: source")
     variants = _variants(table["variants"], f"{where}: variants")
     verify = _verify(table["verify"], f"{where}: verify")
+    _check_context(verify.context, source.expect.context, f"{where}: verify.context")
     stated = table.get("tolerances", {})
     tolerances = read_tolerances(stated, variants, f"{where}: tolerances")
     basis = read_basis(stated, f"{where}: tolerances")
@@ -216,6 +218,13 @@ def _above(value: object, where: str) -> int:
         hint = f"write 0 (always beside the graph) to {LARGEST_FILE} (where one file cannot hold them)"
         raise RecipeError(f"{above} bytes are no limit of a file", where=where, hint=hint)
     return above
+
+
+def _check_context(judged: int | None, whole: int | None, where: str) -> None:
+    """RecipeError for texts of no token, or of more than the model has positions."""
+    if judged is not None and not 0 < judged <= (judged if whole is None else whole):
+        known = "" if whole is None else f", at most {whole}, or leave it out"
+        raise RecipeError(f"{judged} positions cannot be judged", where=where, hint=f"write a positive number{known}")
 
 
 def _defaults(table: object, variants: Sequence[str], where: str) -> Mapping[str, str]:

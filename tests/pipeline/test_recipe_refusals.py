@@ -147,6 +147,13 @@ ROWS = [
         "known: disable_all, enable_all",
     ),
     ("[verify]", "[verify]\nseed = -1", "negative seed -1", ": verify: seed", "0 or more"),
+    (
+        "[verify]",
+        "[verify]\ncontext = 0",
+        "0 positions cannot be judged",
+        ": verify.context",
+        "write a positive number",
+    ),
     ("[verify]", "[verify]\nseed = 1.5", "expected int, found float 1.5", ": verify: seed", "of type int"),
     ("[verify]", "[verify]\ntimeout_s = 0", "timeout_s and memory_gb must be positive", ": verify", "positive numbers"),
     (
@@ -271,3 +278,10 @@ def test_refuses_what_cannot_be_read(tmp_path: Path, name: str, reason: str) -> 
         read_recipe(tmp_path / name)
     assert caught.value.what.startswith(f"cannot be read: {reason}")
     assert (caught.value.where, caught.value.hint) == (str(tmp_path / name), "name a file in recipes/")
+
+
+def test_no_more_positions_are_judged_than_the_model_has(path: Path) -> None:
+    sizes, judged = ('"mit" }', '"mit", context = 64 }'), ("[verify]", "[verify]\ncontext = 65")
+    with pytest.raises(RecipeError, match="65 positions cannot be judged") as caught:
+        read(path, RECIPE.replace(*sizes).replace(*judged))
+    assert "at most 64, or leave it out" in caught.value.hint

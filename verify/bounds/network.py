@@ -93,6 +93,7 @@ def network_of(recipe: Recipe) -> Network | None:
     """Return what a recipe says of its network; None where it leaves out a size or a range."""
     expect, basis = recipe.source.expect, recipe.basis
     stated = {**asdict(expect), **asdict(basis)}
+    stated["context"] = recipe.verify.context or expect.context  # sums over positions are as long as the texts
     known = {size.name: stated[size.name] for size in fields(Network)}
     needed = [size.name for size in fields(Network) if size.default is MISSING]
     return None if any(known[name] is None for name in needed) else Network(**known)

@@ -52,7 +52,7 @@ class Settings:
 
 def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """Pieces of a text, a left-padded batch, a conversation, a full context; each with the reference's single pass."""
-    context = reference.dimensions.context
+    context = reference.context
     single = corpus.batch((settings.length,), 200, 0)
     rest = settings.length - settings.prompt
     # A step's result depends on its past and on nothing else, so each place is decoded once: in the one or the other.

@@ -71,7 +71,7 @@ class Settings:
 
 def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """Greedy batch, greedy up to the context limit, sampling, and beam searches, with the reference's choices."""
-    context = reference.dimensions.context
+    context = reference.context
     pad = reference.end or 0
     batch = corpus.batch(settings.prompts, 300, pad)
     yield _greedy("greedy batch", reference, batch.ids, batch.mask, settings.new_tokens)

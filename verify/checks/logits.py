@@ -67,7 +67,7 @@ class Settings:
 
 def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """A case per length and per batch, and an irregular one: ids, mask, positions, and the reference's logits."""
-    context = reference.dimensions.context
+    context = reference.context
     for length in sorted({*settings.lengths, context}):
         yield case_of(f"length {length}", corpus.batch((length,), 0, 0), reference)
     for place, lengths in enumerate(settings.batches):
@@ -138,7 +138,7 @@ def summarize(partials: list[Partial], observed: Any, reference: Reference) -> l
 
 def series(partials: list[Partial], observed: dict[str, float], reference: Reference) -> dict[str, Any]:
     """Largest error by position; by rank in the reference's order, largest and mean; margins of changed top tokens."""
-    context = reference.dimensions.context
+    context = reference.context
     at = np.concatenate([partial["at"] for partial in partials])
     errors = np.concatenate([partial["rows"] for partial in partials])
     width = -(-context // BUCKETS)

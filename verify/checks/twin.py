@@ -60,7 +60,7 @@ class Settings:
 
 def cases(reference: Reference, corpus: Any, settings: Settings) -> Iterator[Case]:
     """Batches with decoding, irregular inputs, single tokens, a whole context; and all modules, asked alone."""
-    context, pad = reference.dimensions.context, reference.end or 0
+    context, pad = reference.context, reference.end or 0
     longest = max(settings.batch) + settings.steps
     rows = corpus.batch(tuple(length + settings.steps for length in settings.batch), 400, pad)
     plans = [[longest - settings.steps, *[1] * settings.steps], [longest], [1] * longest]

@@ -83,7 +83,7 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
     from verify.reference.model import Reference
 
     command.say("faults: loading the reference")
-    reference = Reference(origin.path, allow_pickle=recipe.source.allow_pickle)
+    reference = Reference(origin.path, allow_pickle=recipe.source.allow_pickle, context=recipe.verify.context)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
     settings = shorter(run_checks.settings_of(recipe, modules))
     examination = run_checks.Examination(recipe, reference, corpus, modules, settings)

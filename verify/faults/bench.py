@@ -53,7 +53,8 @@ class Ground:
     @classmethod
     def of(cls, home: Path, reference: Reference, unseen: Iterable[int]) -> Self:
         """Return the ground of a recipe's variants and of the model that they were made from."""
-        return cls(home, reference.dimensions, tuple(unseen), reference.architecture, reference.landmarks)
+        dims = replace(reference.dimensions, context=reference.context)  # beyond it no text would show a fault
+        return cls(home, dims, tuple(unseen), reference.architecture, reference.landmarks)
 
     def clean(self, variant: str) -> Path:
         """The graph of a variant as it was made."""

@@ -85,7 +85,7 @@ def ask(reference: Reference, corpus: Corpus, runtimes: Runtimes, where: str) ->
 
     Raises RecipeError, before any work, for a prompt that leaves no room for the given tokens.
     """
-    most = reference.dimensions.context - GIVEN
+    most = reference.context - GIVEN
     chosen = {*(n for n in LENGTHS if n < most), most} if runtimes.lengths is None else {*runtimes.lengths}
     padded = chosen if runtimes.padded is None else {*runtimes.padded}
     require_lengths(chosen, f"{where}: lengths", most)
@@ -93,7 +93,7 @@ def ask(reference: Reference, corpus: Corpus, runtimes: Runtimes, where: str) ->
     for name, right in known.items():
         if not right:
             raise RecipeError("no such prompt", where=f"{where}: {name}", hint=f"use {sorted(chosen)}")
-    text = corpus.piece(reference.dimensions.context, PLACE)
+    text = corpus.piece(reference.context, PLACE)
     batch = left_padded([text], 0)
     logits = reference.forward(batch.ids, batch.mask, batch.positions).logits[0]
     prompts = [(n, *half) for n in sorted(chosen) for half in ((), (max(n // 2, 1),)) if not half or n in padded]

@@ -60,7 +60,7 @@ def examine(
     if not runtimes:
         return Outcome()
     longest = max(*table.prompts, *table.batch, *BATCH) + table.new_tokens
-    require_lengths((longest,), f"{recipe.path}: verify.runtimes: prompts and new_tokens", reference.dimensions.context)
+    require_lengths((longest,), f"{recipe.path}: verify.runtimes: prompts and new_tokens", reference.context)
     questions = ask_reference(reference, corpus, table, f"{recipe.path}: verify.runtimes")
     return ask(recipe, runtimes, questions, reference, targets)
 

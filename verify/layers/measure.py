@@ -34,7 +34,7 @@ def measure(
     Variants that timed out in a check (`results`) are skipped. Files lie below `home` for a while.
     """
     reference, corpus = examination.reference, examination.corpus
-    length = min(TOKENS, len(corpus.ids), reference.dimensions.context)
+    length = min(TOKENS, len(corpus.ids), reference.context)
     ids = corpus.piece(length, 0)[None]
     late = {result.variant for result in results if LATE in (result.failure or "")}
     with tempfile.TemporaryDirectory(dir=home) as scratch:

@@ -101,8 +101,10 @@ class GraphAnswer(Answer):
 class GraphReference(Reference):
     """An ONNX file with the config and the tokenizer of a directory; raises InputError where they do not fit it."""
 
-    def __init__(self, process: GraphProcess, directory: Path, candidates: tuple[Path, ...]) -> None:
-        self._process, self.directory = process, directory
+    def __init__(
+        self, process: GraphProcess, directory: Path, candidates: tuple[Path, ...], context: int | None = None
+    ) -> None:
+        self._process, self.directory, self._context = process, directory, context
         hint = "name the directory with the model's config.json and tokenizer with --source"
         if not (directory / "config.json").is_file():
             raise InputError("no config.json", where=directory, hint=hint)

@@ -41,9 +41,9 @@ class Answer:
 class Reference:
     """The loaded source; raises InputError if it does not load completely."""
 
-    def __init__(self, directory: Path, *, allow_pickle: bool) -> None:
+    def __init__(self, directory: Path, *, allow_pickle: bool, context: int | None = None) -> None:
         found = checkpoint.inspect(directory, allow_pickle=allow_pickle)
-        self.directory = directory
+        self.directory, self._context = directory, context
         settings = generation.stated(directory)
         own = configuration(found.config, directory / "config.json")
         try:
@@ -123,6 +123,12 @@ class Reference:
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             tied=bool(config.tie_word_embeddings),
         )
+
+    @property
+    def context(self) -> int:
+        """Positions of the longest texts that checks run: the model's own, or the fewer that a recipe says."""
+        own = self.dimensions.context
+        return own if self._context is None else min(own, self._context)
 
     @property
     def end(self) -> int | None:

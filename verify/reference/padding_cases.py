@@ -47,7 +47,7 @@ def conversation(reference: Reference, corpus: Corpus) -> tuple[Batch, list[int]
     The first turn is a quarter of the context in one row and short in the other, so there is much padding, and more
     later in the midst of the other row; what follows has a long past, several tokens at a time and one by one.
     """
-    context, pad = reference.dimensions.context, reference.end or 0
+    context, pad = reference.context, reference.end or 0
     first, second = max(context // 4, 1), max(context // 32, 1)
     turns = [
         corpus.batch((first, max(first // 16, 1)), PLACE + 10, pad),

@@ -63,8 +63,8 @@ def _run(recipe: Recipe, arguments: Namespace) -> int:
     settings = run_checks.settings_of(recipe, modules)
     verdict.require_tolerances(recipe, modules, [*artifacts], measuring=True)
     say("noise: loading the reference")
-    reference = Reference(origin.path, allow_pickle=recipe.source.allow_pickle)
-    settings[TWIN].check(f"{recipe.path}: verify.{TWIN}", reference.dimensions.context)
+    reference = Reference(origin.path, allow_pickle=recipe.source.allow_pickle, context=recipe.verify.context)
+    settings[TWIN].check(f"{recipe.path}: verify.{TWIN}", reference.context)
     corpus = Corpus(recipe.text_path, reference.tokenizer, recipe.verify.seed)
     examination = run_checks.Examination(recipe, reference, corpus, modules, settings)
     with tempfile.TemporaryDirectory(dir=home, prefix=".noise-") as scratch, Pool(recipe.verify) as pool:
