@@ -19,6 +19,7 @@ FILES   =
 REPOSITORY =
 PORT    =
 EXPLAIN =
+QUICK   =
 SEEDS   =
 PROCESSOR =
 PROMPTS =
@@ -48,7 +49,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify faults noise bounds publish reconvert hub serve bench bench-cost bench-web releases benchmarks-accuracy fuzz advisories arm64 peers check format test clean
+.PHONY: help setup demo convert quantize verify faults noise bounds publish reconvert hub serve bench bench-cost bench-large bench-web releases benchmarks-accuracy fuzz advisories arm64 peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -60,6 +61,7 @@ help: ## print this list
 	@echo '  VARIANT=NAMES quantize and verify only these, such as VARIANT="q8 q4" (all of the recipe)'
 	@echo '  RECIPES=FILES what reconvert looks after (RECIPE)'
 	@echo '  ROUNDS=N      how often bench (5) and bench-web (3) measure everything'
+	@echo '  QUICK=1       bench measures one pass over a prompt and one decoding, and judges no file again'
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", parts of bench-cost, releases, or faults to plant (everything)'
 	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
 	@echo '  SEEDS=N       how many copies of each variant noise measures (10), how many clean runs of each faults judges (20)'
@@ -109,10 +111,13 @@ noise: setup ## measure what the check `twin` must allow, and print the recipe's
 	$(BIN)/python -m verify.faults.noise $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(SEEDS),--seeds '$(SEEDS)')
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
-	$(BIN)/python -m benchmarks $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m benchmarks $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0 no false,$(QUICK)),--quick)
 
 bench-cost: setup ## measure what convert and verify cost themselves
 	$(BIN)/python -m benchmarks.cost $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ONLY),--only $(ONLY))
+
+bench-large: setup ## measure what the stages cost for a model of more than 2 GB (random, Qwen3-0.6B's sizes)
+	$(BIN)/python -m benchmarks.large --build $(call quoted,$(BUILD))
 
 bench-web: setup ## measure what was built in onnxruntime-web's wasm, in Node: browsers without WebGPU
 	$(BIN)/python -m benchmarks.web $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY))

@@ -14,10 +14,11 @@ from benchmarks import engine
 from benchmarks.arithmetic import Products, operations
 from benchmarks.bandwidth import Memory
 from benchmarks.engine import Array, Place, Site
+from benchmarks.kept import Kept
 from benchmarks.progress import progress
 from benchmarks.reference import Judge
 from benchmarks.remote import Remote, RemoteError, settle
-from benchmarks.results import Absent, EngineEntry, Results, bytes_per_step, fidelity, speed
+from benchmarks.results import Absent, EngineEntry, Fidelity, Results, bytes_per_step, fidelity, speed
 from benchmarks.scenario import Scenario
 from benchmarks.schedule import spread, turns
 from benchmarks.subject import MeasuredEngine
@@ -47,6 +48,7 @@ class Measured:
     peak_batch: int = 0
     seconds: dict[str, list[float]] = field(default_factory=dict)
     partials: list[Partial] = field(default_factory=list)
+    fidelity: Fidelity | None = None
 
     @property
     def key(self) -> str:
@@ -63,6 +65,8 @@ class Sitting:
     scenarios: Sequence[Scenario]
     threads: int
     rounds: int
+    kept: Kept
+    judging: bool = True  # whether fidelity that is not known is measured
     alive: list[Measured] = field(default_factory=list)
     absent: list[Absent] = field(default_factory=list)
     bandwidth: list[float] = field(default_factory=list)
@@ -154,12 +158,24 @@ class Sitting:
                         measured.seconds.setdefault(scenario.name, []).append(answer[0])
 
     def _compare(self, judge: Remote, chunks: int) -> None:
-        """Every chunk once through the reference, then through every engine; one chunk is on disk at a time."""
+        """Judge what no earlier sitting has: every chunk once through the reference, then through every engine."""
+        keys = {measured.key: self.kept.key(measured.key, measured.place.path) for measured in self.alive}
+        for measured in self.alive:
+            measured.fidelity = self.kept.find(keys[measured.key])
+        if self.judging:
+            self._judge_anew([measured for measured in self.alive if measured.fidelity is None], judge, chunks)
+        for measured in self.alive:
+            if measured.partials:
+                measured.fidelity = fidelity(measured.partials)
+                self.kept.add(keys[measured.key], measured.fidelity)
+
+    def _judge_anew(self, unknown: Sequence[Measured], judge: Remote, chunks: int) -> None:
+        """Gather each one's partial results; one chunk is on disk at a time."""
         with tempfile.TemporaryDirectory(dir=self.site.directory) as scratch:
-            for number in progress("fidelity", range(chunks)):
+            for number in progress("fidelity", range(chunks if unknown else 0)):
                 case = Path(scratch) / "case"
                 self._consult(judge, "case", number, case)
-                for measured in list(self.alive):
+                for measured in [one for one in unknown if one in self.alive]:
                     answer = self._ask(measured, "judge", case, timeout_s=WARM_S)
                     if answer is not None:
                         measured.partials.append(answer[0])
@@ -220,6 +236,6 @@ class Sitting:
             peak=measured.peak,
             peak_batch=measured.peak_batch,
             speeds={s.name: speed(s, measured.seconds[s.name], limits[s.name]) for s in self.scenarios},
-            fidelity=fidelity(measured.partials),
+            fidelity=measured.fidelity,
             sha256=file_digest(measured.place.path) if measured.place.path.is_file() else None,
         )

@@ -48,12 +48,15 @@ SCENARIOS = (
     Scenario("prefill-128", "prefill", 128, repeats=3),
     Scenario("prefill-768", "prefill", 768),
     Scenario("prefill-768-all", "prefill", 768, every=True),
-    Scenario("decode-64", "decode", 64, steps=32),
-    Scenario("decode-960", "decode", 960, steps=32),
+    Scenario("decode-64", "decode", 64, steps=64),
+    Scenario("decode-960", "decode", 960, steps=64),
     Scenario("prefill-128-batch8", "prefill", 128, batch=8),
     Scenario("decode-64-batch8", "decode", 64, batch=8, steps=16),
     Scenario("decode-960-batch8", "decode", 960, batch=8, steps=8),
 )
+
+
+QUICK = ("prefill-128", "decode-64")
 
 
 def fitting(scenarios: Iterable[Scenario], context: int) -> tuple[Scenario, ...]:

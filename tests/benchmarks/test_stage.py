@@ -44,6 +44,14 @@ def test_our_engine_is_measured_and_judged_and_absent_peers_are_named(build: Pat
         assert (home / f"{name}.svg").stat().st_size > 1000
         assert (home / f"{name}.png").stat().st_size > 1000
     assert str(build) not in (home / "bench.json").read_text() + (home / "bench.md").read_text()
+    kept = json.loads((home / "fidelity.json").read_text())
+    assert sorted(entry["mean_kld"] for entry in kept.values()) == [e["fidelity"]["mean_kld"] for e in (fp32, q8)]
+    marked = {key: {**entry, "tokens": 1} for key, entry in kept.items()}
+    (home / "fidelity.json").write_text(json.dumps(marked))
+    stage("benchmarks", EMBEDDED, "--build", build, "--rounds", 1, "--quick", "--only", *only[:2])
+    quick = json.loads((home / "bench.json").read_text())
+    assert [entry["fidelity"]["tokens"] for entry in quick["entries"]] == [1, 1], "judged again"
+    assert list(quick["entries"][0]["speeds"]) == ["prefill-128", "decode-64"]
 
 
 @pytest.mark.parametrize(

@@ -120,10 +120,11 @@ def test_registry_does_not_depend_on_the_working_directory(tmp_path: Path, monke
     assert "gpt2" in plugins.names("model/architectures")
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted((ROOT / "recipes").rglob("*.toml")), ids=lambda file: file.name)
 def test_recipes_of_the_project_are_read(file: Path) -> None:
     recipe = read_recipe(file)
     assert recipe.text_path.is_file()
+    assert bool(recipe.tolerances) is (file.parent.name != "unmeasured")
 
 
 def test_toml_is_what_tomllib_reads() -> None:

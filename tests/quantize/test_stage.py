@@ -272,7 +272,7 @@ def test_help_needs_no_heavy_library() -> None:
 def test_the_project_s_own_recipes_are_understood() -> None:
     from quantize.stage import plan
 
-    for path in sorted((plugins.ROOT / "recipes").glob("*.toml")):
+    for path in sorted((plugins.ROOT / "recipes").rglob("*.toml")):
         recipe = read_recipe(path)
         for name in recipe.variants:
             assert plan(recipe, name)
