@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,9 +100,16 @@ class Builder:
         return self.op("Transpose", [columns], name, {"perm": [1, 2, 0]})
 
     def attention_bias(self, ids: ir.Value, attention_mask: ir.Value) -> ir.Value:
+        """Compute what is added to scores where a token may look at every slot up to its own."""
+        return self.attention_biases(ids, attention_mask, [None])[None]
+
+    def attention_biases(
+        self, ids: ir.Value, attention_mask: ir.Value, windows: Iterable[int | None]
+    ) -> dict[int | None, ir.Value]:
         """Compute what is added to scores, float32 [batch, 1, sequence, total]: 0 where a token may look, else MASKED.
 
-        It may look at slots up to its own, which the last `sequence` of the `total` are, unless they are padding.
+        It may look at slots up to its own, which the last `sequence` of the `total` are, unless they are padding; with
+        a window of n, at the last n of these only.
         """
         total = self.op("Shape", [attention_mask], "total_length", {"start": 1, "end": 2})
         length = self.op("Shape", [ids], "sequence_length", {"start": 1, "end": 2})
@@ -116,7 +123,18 @@ class Builder:
         columns = self.op("Unsqueeze", [real, self.vector("axes_1_2", 1, 2)], "columns")
         allowed = self.op("And", [columns, causal], "allowed")
         levels = [self.constant(name, np.array(value, np.float32)) for name, value in (("open", 0), ("masked", MASKED))]
-        return self.op("Where", [allowed, *levels], "attention_bias")
+        found: dict[int | None, ir.Value] = {}
+        for window in dict.fromkeys(windows):
+            inside, ending = (allowed, "") if window is None else self._inside(allowed, rows, slots, window)
+            found[window] = self.op("Where", [inside, *levels], f"attention_bias{ending}")
+        return found
+
+    def _inside(self, allowed: ir.Value, rows: ir.Value, slots: ir.Value, window: int) -> tuple[ir.Value, str]:
+        """Where a token may look within a window, and what the names of its values end in."""
+        ending = f".window_{window}"
+        before = self.op("Sub", [rows, self.scalar(f"window_{window}", window)], f"rows{ending}")
+        near = self.op("Greater", [slots, before], f"near{ending}")
+        return self.op("And", [allowed, near], f"allowed{ending}"), ending
 
     def extended(self, layer: int, past: Sequence[ir.Value], new: Sequence[ir.Value]) -> list[ir.Value]:
         """The cache of a layer, keys and values, with those of this call behind it."""

@@ -6,7 +6,7 @@ look follows from the attention mask and causality; scores, probabilities and co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +50,16 @@ class Call:
         real: Array = (self.arrays["mask"][:, -length:] == 1)[..., None]
         return real
 
-    @property
-    def allowed(self) -> Array:
-        """Return where a token may look, bool [batch, 1, sequence, total]: slots up to its own that are no padding."""
+    def allowed(self, window: int | None = None) -> Array:
+        """Return where a token may look, bool [batch, 1, sequence, total]: slots up to its own that are no padding.
+
+        With a window of n, these are the last n up to its own.
+        """
         mask, length = self.arrays["mask"], self.arrays["ids"].shape[1]
         slots = np.arange(mask.shape[1])
-        allowed: Array = (slots[-length:, None] >= slots)[None, None] & (mask == 1)[:, None, None]
+        before = slots[-length:, None] - slots
+        near = before >= 0 if window is None else (before >= 0) & (before < window)
+        allowed: Array = near[None, None] & (mask == 1)[:, None, None]
         return allowed
 
     def projected(self, part: Projection) -> Array:
@@ -76,10 +80,10 @@ def modules(call: Call) -> dict[str, Truth]:
     }
 
 
-def masks(call: Call) -> dict[str, Truth]:
-    """Return what `Builder.attention_bias` and `Builder.last` make, by the names that they give."""
+def masks(call: Call, windows: Iterable[int | None] = (None,)) -> dict[str, Truth]:
+    """Return what `Builder.attention_biases` and `Builder.last` make, by the names that they give."""
     mask, length = call.arrays["mask"], call.arrays["ids"].shape[1]
-    total, real, allowed = mask.shape[1], call.real[:, None], call.allowed
+    total, real, allowed = mask.shape[1], call.real[:, None], call.allowed()
     slots = np.arange(total)
     own = slots[-length:]
     exact = {
@@ -99,9 +103,16 @@ def masks(call: Call) -> dict[str, Truth]:
         "in.ids": call.arrays["ids"],
     }
     found = {name: Truth(np.asarray(value)) for name, value in exact.items()}
-    bias = np.where(allowed, 0, -1e4).astype(np.float32)
     # What a mask lets through comes first: without padding it has the value of causality alone.
-    return {"allowed": Truth(allowed, real), "attention_bias": Truth(bias, real, mask=True), **found}
+    looking = {"allowed": Truth(allowed, real)}
+    for window in dict.fromkeys(windows):
+        ending, inside = "" if window is None else f".window_{window}", call.allowed(window)
+        looking[f"attention_bias{ending}"] = Truth(np.where(inside, 0, -1e4).astype(np.float32), real, mask=True)
+        if window is not None:
+            near = own[:, None] - window
+            found |= {f"rows{ending}": Truth(near), f"near{ending}": Truth(slots > near)}
+            looking[f"allowed{ending}"] = Truth(inside, real)
+    return {**looking, **found}
 
 
 def ends(call: Call, at: Landmarks) -> dict[str, Truth]:
@@ -146,8 +157,8 @@ def by_module(found: Mapping[str, Truth]) -> dict[str, Truth]:
     return {**made, **found}
 
 
-def attention(
-    call: Call, number: int, name: str, parts: tuple[Array, Array, Array], scale: float
+def attention(  # noqa: PLR0913  # a layer's own window is one more
+    call: Call, number: int, name: str, parts: tuple[Array, Array, Array], scale: float, *, window: int | None = None
 ) -> Iterator[tuple[str, Truth]]:
     """One layer's attention spelt out; `parts` are the call's queries, keys and values [batch, sequence, heads, width].
 
@@ -164,7 +175,7 @@ def attention(
     keys, values = (np.repeat(one, query.shape[1] // one.shape[1], axis=1) for one in (keys, values))
     yield f"{name}: keys turned", Truth(keys.swapaxes(2, 3), call.arrays["mask"][:, None, None] == 1)
     raw = query @ keys.swapaxes(2, 3)
-    scores = np.where(call.allowed, raw * scale, -1e4)
+    scores = np.where(call.allowed(window), raw * scale, -1e4)
     mass = np.exp(scores - scores.max(axis=-1, keepdims=True))
     probabilities = mass / mass.sum(axis=-1, keepdims=True)
     context = probabilities @ values

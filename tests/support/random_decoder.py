@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from model import architecture
 from model.architecture import Architecture
@@ -81,7 +81,8 @@ def hold(source: Source, form: str) -> None:
         session = open_session(content, options(level, threads=1))
         for ids, mask, positions in batches():
             with torch.no_grad():
-                right = source.model(*map(torch.tensor, (ids, mask, positions)), use_cache=True)
+                whole = DynamicCache()  # its own would drop what lies before a window
+                right = source.model(*map(torch.tensor, (ids, mask, positions)), use_cache=True, cache=whole)
             for plan in PLANS:
                 logits, present = run(session, source.dims, ids, mask, positions, plan)
                 real = mask == 1

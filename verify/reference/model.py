@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
 
 from model import checkpoint, generation, guard, tokenizer
 from model.architecture import Architecture, of_model_type
@@ -146,13 +146,14 @@ class Reference:
     def forward(self, ids: Array, mask: Array, positions: Array, cache: Any = None, *, keep: int = 0) -> Answer:
         """One pass over int64 ids [batch, sequence], mask [batch, past + sequence], positions [batch, sequence].
 
-        `keep` asks for the logits of the last positions only, 0 for all.
+        `keep` asks for the logits of the last positions only, 0 for all. The cache keeps every token, as a converted
+        model's does; transformers' own would drop what lies before a window of attention.
         """
         result = self.model(
             input_ids=torch.from_numpy(np.asarray(ids)),
             attention_mask=torch.from_numpy(np.asarray(mask)),
             position_ids=torch.from_numpy(np.asarray(positions)),
-            cache=cache,
+            cache=DynamicCache() if cache is None else cache,
             use_cache=True,
             logits_to_keep=keep,
         )

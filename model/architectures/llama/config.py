@@ -48,6 +48,7 @@ OTHERS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 CLASSES: Mapping[str, str] = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
+WINDOWS = "windows of layers"  # under which a kin's config has a function in the place of `windows`, as no file can
 FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias")
 BUFFERS = ".rotary_emb.inv_freq"  # frequencies that old checkpoints store
 _Shapes = dict[str, tuple[int, ...]]
@@ -62,6 +63,18 @@ def values_of(config: Mapping[str, Any]) -> dict[str, Any]:
     if type(heads) is int and type(values["hidden_size"]) is int and heads > 0:
         derived["head_dim"] = values["hidden_size"] // heads
     return {**derived, **values}
+
+
+def windows(config: Mapping[str, Any]) -> tuple[int | None, ...]:
+    """Return how many slots each layer's tokens look at, their own and those before it; None: at all."""
+    values = values_of(config)
+    of_kin = values.get(WINDOWS)
+    if callable(of_kin):
+        found: tuple[int | None, ...] = of_kin()
+        return found
+    own = values.get("sliding_window") if values.get("model_type") == "mistral" else None
+    same: tuple[int | None, ...] = (own,) * values["num_hidden_layers"]
+    return same
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,14 +161,18 @@ def _check_options(values: Mapping[str, Any], where: object) -> None:
     config_checks.positive(EPSILON, values[EPSILON], where)
     if values["hidden_act"] not in ("silu", "swish"):
         raise wrong_key(where, "hidden_act", values["hidden_act"], "silu")
-    window = values.get("sliding_window")
-    if window is not None:
-        raise wrong_key(
-            where, "sliding_window", window, "null: a window of attention is not written; no token may be cut off"
-        )
+    check_window(values.get("sliding_window"), where)
+    if values.get("sliding_window") is not None and kind != "mistral":
+        raise wrong_key(where, "sliding_window", values["sliding_window"], f"null: transformers' {kind} has no window")
     config_checks.unquantized(values, where)
     config_checks.head(values, CLASSES[kind], where)
     check_tokens(values, where)
+
+
+def check_window(window: object, where: object) -> None:
+    """Refuse what is no number of slots; None is no window."""
+    if window is not None and (type(window) is not int or window < 1):
+        raise wrong_key(where, "sliding_window", window, "a whole number from 1, or null for no window")
 
 
 def check_tokens(values: Mapping[str, Any], where: object) -> None:

@@ -11,13 +11,15 @@ import numpy as np
 from model import gguf_tensors
 
 from . import rope
-from .config import values_of
+from .config import values_of, windows
 
 TOKENIZER = ("gpt2", "gpt-2")
 
 
 def unsupported(config: Mapping[str, Any]) -> str | None:
     """Return why llama.cpp's graph does not compute a configuration; None when it does."""
+    if any(window is not None for window in windows(config)):
+        return "llama.cpp's graph of this architecture has no window of attention"
     kind = rope.parameters(values_of(config))["rope_type"]
     if kind not in ("default", "linear"):
         return f"GGUF files with rotary positions of kind {kind!r} are not written"

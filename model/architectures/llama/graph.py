@@ -30,7 +30,7 @@ from model.contract import Dimensions
 
 from . import rope
 from .circle import of_positions
-from .config import values_of
+from .config import values_of, windows
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Form:
 
 @dataclass(frozen=True)
 class Call:
-    """State what all layers read: the additive bias of each row of scores, and what rotates."""
+    """State what all layers read: the additive bias of each row of scores, by window, and what rotates."""
 
-    bias: ir.Value
+    bias: Mapping[int | None, ir.Value]
     turn: Sequence[ir.Value]
 
 
@@ -84,12 +84,16 @@ class Decoder:
         head = table if dims.tied else self._turned("lm_head")
         return graph.finished(inputs, hidden, head, presents, dims)
 
-    def _bias(self, ids: ir.Value, attention_mask: ir.Value) -> ir.Value:
-        """The additive bias of the rows of all queries that read the same keys."""
-        bias, queries = self.graph.attention_bias(ids, attention_mask), self.dims.heads // self.dims.kv_heads
+    def _bias(self, ids: ir.Value, attention_mask: ir.Value) -> Mapping[int | None, ir.Value]:
+        """The additive bias of the rows of all queries that read the same keys, by the layers' windows."""
+        found = self.graph.attention_biases(ids, attention_mask, windows(self.config))
+        queries = self.dims.heads // self.dims.kv_heads
         if queries == 1:
-            return bias
-        return self.graph.op("Concat", [bias] * queries, "attention_bias.grouped", {"axis": 2})
+            return found
+        return {
+            window: self.graph.op("Concat", [bias] * queries, f"{bias.name}.grouped", {"axis": 2})
+            for window, bias in found.items()
+        }
 
     def _turn(self, ids: ir.Value, positions: ir.Value) -> Sequence[ir.Value]:
         """Return what rotation reads: cosines and sines of this call's angles, in the form's way."""
@@ -122,7 +126,7 @@ class Decoder:
             together = graph.vector("rows_by_keys", 0, dims.kv_heads, -1, dims.head_dim)
             query = graph.op("Reshape", [query, together], f"{name}.query.grouped")
         scale = graph.constant("attention_scale", np.array(dims.head_dim**-0.5, np.float32))
-        context = graph.attention(name, query, cache, scale, call.bias)
+        context = graph.attention(name, query, cache, scale, call.bias[windows(self.config)[layer]])
         if dims.heads != dims.kv_heads:
             apart = graph.vector("rows_by_heads", 0, dims.heads, -1, dims.head_dim)
             context = graph.op("Reshape", [context, apart], f"{name}.context.apart")

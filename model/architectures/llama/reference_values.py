@@ -11,7 +11,7 @@ from model import truth
 from model.truth import Array, Call, Truth
 
 from . import rope
-from .config import values_of
+from .config import values_of, windows
 from .landmarks import landmarks
 
 Turning = tuple[Array, Array, Array]  # angles, their cosines and sines
@@ -21,7 +21,7 @@ GROUPED = ("query scaled", "scores", "scores masked", "probabilities", "context"
 def named(call: Call) -> dict[str, Truth]:
     """Return every tensor that has a name."""
     at = landmarks(call.config)
-    found = {**truth.modules(call), **truth.masks(call), **truth.ends(call, at)}
+    found = {**truth.modules(call), **truth.masks(call, windows(call.config)), **truth.ends(call, at)}
     found |= turn(call, _turning(call))
     for number in range(len(at.layers)):
         found |= _attention(call, number)
@@ -32,7 +32,7 @@ def named(call: Call) -> dict[str, Truth]:
 def spelt_out(call: Call, layer: int) -> Iterator[tuple[str, Truth]]:
     """Yield attention and activation of one layer step by step."""
     own = landmarks(call.config).layers[layer]
-    yield from truth.attention(call, layer, _name(call, layer), _parts(call, layer), scale(call.config, layer))
+    yield from _steps(call, layer)
     gate = call.arrays[f"out.{own.gate}"]
     yield f"{own.activation}: sigmoid", Truth(1 / (1 + np.exp(-gate)), call.real)
 
@@ -60,7 +60,7 @@ def _attention(call: Call, number: int) -> dict[str, Truth]:
     """The values between one layer's projections and what its heads found, as the graph names them."""
     name, real = _name(call, number), call.real[:, None]
     query, key, _ = _parts(call, number)
-    steps = dict(truth.attention(call, number, name, _parts(call, number), scale(call.config, number)))
+    steps = dict(_steps(call, number))
     found = {
         f"{name}.{step.replace('query ', 'query.').replace('scores ', 'scores.')}": _grouped(
             call, steps[f"{name}: {step}"]
@@ -72,6 +72,11 @@ def _attention(call: Call, number: int) -> dict[str, Truth]:
         f"{name}.key": Truth(key.swapaxes(1, 2), real),
         f"{name}.context.turned": steps[f"{name}: context by position"],
     }
+
+
+def _steps(call: Call, layer: int) -> Iterator[tuple[str, Truth]]:
+    parts, window = _parts(call, layer), windows(call.config)[layer]
+    return truth.attention(call, layer, _name(call, layer), parts, scale(call.config, layer), window=window)
 
 
 def _grouped(call: Call, found: Truth) -> Truth:

@@ -59,7 +59,7 @@ class Decoder:
         stream = graph.embedded(ids, "gpt_neox.embed_in", table)
         frequencies, scale = rope.frequencies(turning(self.config), rotated_width(self.config))
         turn = self.rotation.turn(graph, ids, *of_positions(graph, positions, frequencies, scale))
-        call = Call(graph.attention_bias(ids, attention_mask), turn)
+        call = Call({None: graph.attention_bias(ids, attention_mask)}, turn)
         presents: list[ir.Value] = []
         for layer in range(dims.layers):
             stream, present = self._layer(layer, stream, call, past[2 * layer : 2 * layer + 2])
@@ -92,7 +92,7 @@ class Decoder:
         query, key, value = self._heads(name, self._linear(hidden, f"{name}.query_key_value"), call.turn)
         cache = graph.extended(layer, past, (key, value))
         scale = graph.constant("attention_scale", np.array(self.dims.head_dim**-0.5, np.float32))
-        context = graph.attention(name, query, cache, scale, call.bias)
+        context = graph.attention(name, query, cache, scale, call.bias[None])
         return self._linear(graph.heads_together(name, context), f"{name}.dense"), cache
 
     def _heads(self, name: str, joint: ir.Value, turn: Sequence[ir.Value]) -> tuple[ir.Value, ir.Value, ir.Value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,7 +31,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "qwen3": {"vocab_size": 151936, "intermediate_size": 22016, "max_position_embeddings": 32768, "head_dim": 128},
 }
 CLASSES: Mapping[str, str] = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-WINDOW = "a window of attention is not written; no token may be cut off"
+FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def as_llama(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +41,8 @@ def as_llama(config: Mapping[str, Any]) -> dict[str, Any]:
     Qwen3's norms of heads are seen by their tensors.
     """
     kind = str(config["model_type"])
-    own = {"attention_bias": False} if kind == "qwen2" else {}
+    own: dict[str, Any] = {"attention_bias": False} if kind == "qwen2" else {}
+    own[llama.WINDOWS] = functools.partial(_windows, config)
     stated = {key: value for key, value in config.items() if key not in ("architectures", "sliding_window")}
     if stated.get("num_key_value_heads", 0) is None:
         stated["num_key_value_heads"] = config.get("num_attention_heads", llama.DEFAULTS["num_attention_heads"])
@@ -55,11 +57,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def dimensions(config: Mapping[str, Any], where: object) -> Dimensions:
     """Return a config's sizes; InputError names the key for a value that no graph is written for."""
-    if config.get("use_sliding_window", False) is not False:
-        raise wrong_key(where, "use_sliding_window", config["use_sliding_window"], f"false: {WINDOW}")
-    layers = config.get("layer_types")
-    if layers is not None and not (isinstance(layers, list) and all(kind == "full_attention" for kind in layers)):
-        raise wrong_key(where, "layer_types", layers, f'"full_attention" in every layer: {WINDOW}')
+    _check_windows(config, where)
     config_checks.head(config, CLASSES[str(config["model_type"])], where)
     found = llama.dimensions(as_llama(config), where)
     return replace(found, parameters=sum(math.prod(shape) for shape in tensors(config).values()))
@@ -77,3 +75,34 @@ def tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         else:
             shapes |= {f"{name}.{part}_norm.weight": (width,) for part in "qk"}
     return shapes
+
+
+def _windows(config: Mapping[str, Any]) -> tuple[int | None, ...]:
+    """Return each layer's window, as `llama.windows` does."""
+    window = config.get("sliding_window", 4096) if config.get("use_sliding_window") is True else None
+    return tuple(window if kind == SLIDING else None for kind in _layers(config))
+
+
+def _layers(config: Mapping[str, Any]) -> list[str]:
+    """Return the kind of each layer; where none is stated, the first `max_window_layers` look at everything."""
+    stated = config.get("layer_types")
+    if isinstance(stated, list):
+        return stated
+    count, full = config.get("num_hidden_layers", 32), config.get("max_window_layers", 28)
+    return [FULL if number < full else SLIDING for number in range(count)]
+
+
+def _check_windows(config: Mapping[str, Any], where: object) -> None:
+    config_checks.flags({"use_sliding_window": config.get("use_sliding_window", False)}, ("use_sliding_window",), where)
+    llama.check_window(config.get("sliding_window"), where)
+    full = config.get("max_window_layers", 28)
+    if type(full) is not int or full < 0:
+        raise wrong_key(where, "max_window_layers", full, "a whole number from 0")
+    layers = config.get("layer_types")
+    if layers is None:
+        return
+    count = config.get("num_hidden_layers", 32)
+    if not isinstance(layers, list) or len(layers) != count or not {*map(str, layers)} <= {FULL, SLIDING}:
+        raise wrong_key(where, "layer_types", layers, f'"{FULL}" or "{SLIDING}" for each of the {count} layers')
+    if SLIDING in layers and None in (config.get("use_sliding_window") or None, config.get("sliding_window", 4096)):
+        raise wrong_key(where, "layer_types", layers, f'"{FULL}" in every layer, for the config has no window')
