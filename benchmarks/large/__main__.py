@@ -18,14 +18,16 @@ from pipeline.plugins import ROOT
 from pipeline.variants import own_files
 
 VARIANTS = ("fp32", "q4")
-# What is changed in the recipe that `convert --init` writes: the tokenizer is a small model's, and the texts are short.
+# Changes to the recipe that `convert --init` writes: the tokenizer is a small model's; few texts, short ones, one level.
 CHANGES = {
     "[source.expect]": "padded_vocabulary = true\n\n[source.expect]",
     'text = "text/': f'text = "{ROOT}/recipes/text/',
     "context = 1024": "context = 256",
-    "127, 128, 129, 257, 513]": "129]",
-    "chunk = 512\nchunks = 16": "chunk = 256\nchunks = 4",
-    "beam_prompts = 4": "beam_prompts = 1\nnew_tokens = 12\nprompts = [5, 9]",
+    "[1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257, 513]": "[1, 33]",
+    "[[5, 1, 18, 11], [64, 33]]": "[[5, 18]]",
+    'levels = ["disable_all", "enable_all"]': 'levels = ["enable_all"]',
+    "chunk = 512\nchunks = 16": "chunk = 256\nchunks = 2\n\n[verify.cache]\nlength = 20\nprompt = 9\nsplits = 1",
+    "beam_prompts = 4": "beam_prompts = 1\nbeam_tokens = 4\nnew_tokens = 6\nprompts = [5]",
 }
 HEAD = ("stage", "wall s", "largest process, GB", "all processes, GB")
 

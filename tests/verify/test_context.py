@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.recipe.recipe import read_recipe
 from pipeline.recipe.runtimes import Runtimes
+from pipeline.variants import model_file
 from tests.conftest import EMBEDDED, ROOT
 from verify import check, run
 from verify.bounds.network import network_of
+from verify.candidate.session import Candidate
 from verify.interop import lengths
 from verify.reference.corpus import Corpus
 from verify.reference.model import Reference
@@ -63,6 +66,15 @@ def test_positions_beyond_the_cap_are_still_met(reference: Reference, corpus: Co
     module = check.load("logits")
     cases = {case.name: case for case in module.cases(reference, corpus, module.Settings())}
     assert cases["irregular batch"].arrays["positions"].max() == 255
+
+
+def test_what_is_drawn_by_position_ends_at_the_cap(reference: Reference, corpus: Corpus, build: Path) -> None:
+    module: Any = check.load("logits")
+    (case,) = (c for c in module.cases(reference, corpus, module.Settings()) if c.name == "irregular batch")
+    partial = module.judge(Candidate(build / "embedded" / "fp32" / model_file("fp32"), "enable_all"), case)
+    assert partial["at"].max() >= CAP
+    drawn = module.series([partial], {"logits.max_abs": 1e-4}, reference)["by_position"]
+    assert len(drawn["max"]) * drawn["width"] == CAP
 
 
 def test_the_models_own_context_stays_what_is_stated(reference: Reference, corpus: Corpus) -> None:
