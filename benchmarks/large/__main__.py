@@ -18,7 +18,7 @@ from pipeline.plugins import ROOT
 from pipeline.variants import own_files
 
 VARIANTS = ("fp32", "q4")
-# Changes to the recipe that `convert --init` writes: the tokenizer is a small model's; few texts, short ones, one level.
+# Changes to the recipe that `convert --init` writes: a small model's tokenizer, few short texts, one level.
 CHANGES = {
     "[source.expect]": "padded_vocabulary = true\n\n[source.expect]",
     'text = "text/': f'text = "{ROOT}/recipes/text/',
