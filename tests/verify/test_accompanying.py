@@ -16,11 +16,12 @@ from transformers import AutoTokenizer
 from model import architecture, generation
 from model.contract import Dimensions
 from pipeline.variants import model_file
-from tests.conftest import EMBEDDED, ROOT
+from tests.conftest import EMBEDDED, ROOT, Stage
+from tests.support.short_recipe import QWEN
 from verify.candidate.session import Candidate
 from verify.check import Case
 from verify.checks import tokenizer
-from verify.faults.fault import FILES, Fault, Subject, catalogue
+from verify.faults.fault import FILES, Fault, InapplicableError, Subject, catalogue
 from verify.faults.surgery import edit
 from verify.reference.corpus import Corpus
 from verify.reference.model import Reference
@@ -67,6 +68,27 @@ def test_what_is_built_passes(variant: str, build: Path, case: Case) -> None:
 def test_a_fault_beside_the_graph_is_named(entry: Fault, files: Subject, case: Case) -> None:
     entry.plant(files)
     assert problems(files, case)
+
+
+def test_faults_beside_another_models_graph_are_planted_or_say_why_not(stage: Stage, tmp_path: Path) -> None:
+    stage("convert", QWEN, "--build", tmp_path)
+    made = tmp_path / "embedded-qwen" / "fp32"
+    config = json.loads((made / "config.json").read_text())
+    own, dims = architecture.of_config(config, made)
+    at, skipped = own.landmarks.landmarks(config), {}
+    for number, entry in enumerate(FAULTS):
+        place = Path(shutil.copytree(made, tmp_path / str(number), ignore=shutil.ignore_patterns("*.onnx")))
+        try:
+            entry.plant(
+                Subject("fp32", onnx.ModelProto(), place, dims, own, own.landmarks.landmarks(config), (2, 3, 4, 5))
+            )
+        except InapplicableError as error:
+            skipped[entry.name] = str(error)
+    assert skipped == {
+        "merges_file_stale": "no merges.txt lies beside the graph",
+        "merges_swapped_in_both_files": "no merges.txt lies beside the graph",
+        "heads_by_another_name": "no other name for the number of heads",
+    }
 
 
 def fewer_statements(table: Any) -> None:

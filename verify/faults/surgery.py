@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,17 @@ def constant(model: onnx.ModelProto, name: str, value: Any) -> str:
     return name
 
 
+def beside(subject: Subject, name: str) -> Path:
+    """The file of this name beside the graph; InapplicableError where the model has none."""
+    path = subject.files / name
+    if not path.is_file():
+        raise InapplicableError(f"no {name} lies beside the graph")
+    return path
+
+
 def edit(subject: Subject, name: str, change: Callable[[Any], object]) -> None:
     """Change a JSON file beside the graph."""
-    path = subject.files / name
+    path = beside(subject, name)
     table = json.loads(path.read_text(encoding="utf-8"))
     change(table)
     path.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from verify.faults.fault import FILES, Subject, fault
-from verify.faults.surgery import edit
+from verify.faults.surgery import beside, edit
 
 
 def _merges(table: Any) -> list[Any]:
@@ -45,7 +45,7 @@ def merge_lost(subject: Subject) -> None:
 @fault(place=FILES)
 def merges_file_stale(subject: Subject) -> None:
     """merges.txt, which only the Python tokenizer reads, is of another tokenizer."""
-    path = subject.files / "merges.txt"
+    path = beside(subject, "merges.txt")
     lines = path.read_text(encoding="utf-8").split("\n")
     lines[5], lines[6] = lines[6], lines[5]
     path.write_text("\n".join(lines), encoding="utf-8")

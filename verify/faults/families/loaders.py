@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from verify.faults.fault import FILES, Subject, fault
-from verify.faults.surgery import edit, required
+from verify.faults.surgery import beside, edit, required
 
 
 def _added(content: str, index: int) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def token_listed_in_the_config(subject: Subject) -> None:
     """The tokenizer's config lists an added token that the table has no entry for."""
     token = {key: value for key, value in _added("<pad>", 0).items() if key != "id"}
     listed = {str(subject.dims.vocabulary): token}
-    edit(subject, "tokenizer_config.json", lambda table: table["added_tokens_decoder"].update(listed))
+    edit(subject, "tokenizer_config.json", lambda table: table.setdefault("added_tokens_decoder", {}).update(listed))
 
 
 @fault(place=FILES)
@@ -42,8 +42,8 @@ def merges_swapped_in_both_files(subject: Subject) -> None:
         at = len(merges) // 2
         merges[at], merges[at + 1] = merges[at + 1], merges[at]
 
+    path = beside(subject, "merges.txt")
     edit(subject, "tokenizer.json", lambda table: swap(table["model"]["merges"]))
-    path = subject.files / "merges.txt"
     first, *merges = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     swap(merges)
     path.write_text("\n".join([first, *merges, ""]), encoding="utf-8")
