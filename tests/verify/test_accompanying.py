@@ -79,9 +79,7 @@ def test_faults_beside_another_models_graph_are_planted_or_say_why_not(stage: St
     for number, entry in enumerate(FAULTS):
         place = Path(shutil.copytree(made, tmp_path / str(number), ignore=shutil.ignore_patterns("*.onnx")))
         try:
-            entry.plant(
-                Subject("fp32", onnx.ModelProto(), place, dims, own, own.landmarks.landmarks(config), (2, 3, 4, 5))
-            )
+            entry.plant(Subject("fp32", onnx.ModelProto(), place, dims, own, at, (2, 3, 4, 5)))
         except InapplicableError as error:
             skipped[entry.name] = str(error)
     assert skipped == {
