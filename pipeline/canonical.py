@@ -44,6 +44,11 @@ def file_digest(path: Path) -> str:
 
 def code_digest(*packages: Path) -> str:
     """Digest of all code below the given folders, installed packages aside: changed code makes results stale."""
+    return digest(code_files(*packages))
+
+
+def code_files(*packages: Path) -> dict[str, str]:
+    """Return the digests of all files of code below the given folders, by their paths from a folder's parent."""
     files = [
         (package.parent, path)
         for package in packages
@@ -51,7 +56,7 @@ def code_digest(*packages: Path) -> str:
         # An editor's lock is a link to nowhere with a suffix of ours.
         if path.suffix in CODE_SUFFIXES and "node_modules" not in path.relative_to(package).parts and path.is_file()
     ]
-    return digest({path.relative_to(root).as_posix(): file_digest(path) for root, path in files})
+    return {path.relative_to(root).as_posix(): file_digest(path) for root, path in files}
 
 
 def parse_json(text: str | bytes, where: object) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.canonical import code_digest
+from pipeline.canonical import code_files, digest
 from pipeline.errors import RecipeError
 from pipeline.typed import convert, did_you_mean
 
@@ -52,7 +54,13 @@ def code_of(*packages: str) -> str:
     """Digest of the code of these packages and of all that stages share, plug-ins outside the project included."""
     own = dict.fromkeys([*packages, "model", "pipeline"])
     outside = [path for folder in ELSEWHERE for path in elsewhere(folder)]
-    return code_digest(*(ROOT / name for name in own), *outside)
+    return digest({**_own_code(*own), **code_files(*outside)})
+
+
+@functools.cache
+def _own_code(*packages: str) -> Mapping[str, str]:
+    """Return the digests of this project's files of code, read once: what runs stays as it was when it was loaded."""
+    return code_files(*(ROOT / name for name in packages))
 
 
 def require(folder: str, name: str, *, where: str) -> str:

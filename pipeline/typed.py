@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -25,8 +26,7 @@ def build(cls: type[T], table: object, *, where: str, error: type[PipelineError]
     """
     if not isinstance(table, Mapping):
         raise error(f"expected a table, found {_name(table)}", where=where, hint=A_TABLE)
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
+    hints, fields = _declared(typing.cast(Any, cls))
     for key in table:
         if key not in fields:
             raise error(f"unknown key {key!r}", where=where, hint=did_you_mean(str(key), fields))
@@ -37,6 +37,12 @@ def build(cls: type[T], table: object, *, where: str, error: type[PipelineError]
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise error(f"missing key {name!r}", where=where, hint=f"add {name} = ...")
     return cls(**values)
+
+
+@functools.cache
+def _declared(cls: Any) -> tuple[Mapping[str, Any], Mapping[str, dataclasses.Field[Any]]]:
+    """Return a dataclass's types and fields by name; once, for Python compiles every annotation anew."""
+    return typing.get_type_hints(cls), {field.name: field for field in dataclasses.fields(cls)}
 
 
 def convert(hint: Any, value: Any, *, where: str, error: type[PipelineError] = RecipeError) -> Any:

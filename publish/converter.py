@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from dataclasses import dataclass
 
@@ -29,8 +30,9 @@ class Converter:
     constraints: str  # SHA-256 of constraints.txt
 
 
+@functools.cache
 def converter() -> Converter:
-    """This program, as it is now."""
+    """This program, as it was when that was first asked: card and provenance say the same."""
     commit = _git("rev-parse", "--verify", "HEAD")
     changed = commit is not None and _git("status", "--porcelain", "--untracked-files=no", "--", *PACKAGES) != ""
     return Converter(commit, changed, code_of(*PACKAGES), file_digest(ROOT / "constraints.txt"))
