@@ -42,7 +42,8 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
     origin, artifacts = lineage.open_built(recipe, chosen, home)
     known = recipe.files
     programs = planned.plan(recipe, [*artifacts], bounded=_bounded(manner))
-    place = {**environment(manner.emulator), "runtimes": planned.versions(programs)}
+    asked = programs if manner.runtimes else ()
+    place = {**environment(manner.emulator), "runtimes": planned.versions(asked)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
     missing = [variant for variant in known if variant not in artifacts]
     whole = not missing and manner.runtimes
@@ -70,7 +71,7 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
         _target(variant, artifact.path / variants.model_file(variant)) for variant, artifact in artifacts.items()
     ]
     checks = [name for name in recipe.verify.checks if not needs_twin(name)]  # its digest says that it is its own twin
-    order = Order(origin.path, targets, checks, target, manner, past, programs if manner.runtimes else ())
+    order = Order(origin.path, targets, checks, target, manner, past, asked)
     made, artifact = judge(recipe, order, {**header, "parents": parents}, wanted)
     if past is not None:
         _remember(home, made, artifact)
@@ -127,11 +128,11 @@ def candidate(recipe: Recipe, target: Target, held: Against, home: Path, manner:
     checks = [check for check in recipe.verify.checks if check not in {entry.what for entry in not_run}]
     directory, source = held.directory, held.source
     beside_it = next((twin(recipe, variant, home, directory, check) for check in checks if needs_twin(check)), None)
-    place = {**environment(manner.emulator), "runtimes": planned.versions(programs)}
     reason = NO_FILES if beside(path) is None else NO_CHECKPOINT if held.graph is not None else None
     if reason is not None or not manner.runtimes:
         not_run += _left_out(programs, manner) if reason is None else planned.left_out(programs, reason)
         programs = ()
+    place = {**environment(manner.emulator), "runtimes": planned.versions(programs)}
     skipped = [asdict(entry) for entry in not_run]
     header: dict[str, Any] = {"source": source, "complete": False, "not_judged": [], "not_run": skipped}
     header |= {"environment": place, "notices": [assumed.NOTICE] if manner.assumed else []}

@@ -140,6 +140,7 @@ def test_one_variant_makes_no_complete_report_which_repeats_what_convert_warned_
     home = own / "embedded" / "report"
     report = json.loads((home / "report.json").read_text())
     assert (report["verdict"], report["complete"]) == ("passed", False)
+    assert report["environment"]["runtimes"] == {}, "no browser is started for a version that decides nothing"
     assert "fp32" in report["not_judged"]
     assert "convert warned: it pads with -1" in report["notices"]
     assert "it pads with -1" in (home / "report.md").read_text()

@@ -25,7 +25,7 @@ from verify.interop import unrounded
 from verify.interop.comparator import Judgement
 from verify.interop.planned import NotRun, Planned, not_run
 from verify.interop.questions import BATCH, Questions, ask_reference
-from verify.interop.runtime import Answers, Ask, Bounds, RuntimeFailure, Task
+from verify.interop.runtime import Answered, Answers, Ask, Bounds, RuntimeFailure, Task
 from verify.interop.unrounded import Unrounded
 from verify.reference.corpus import Corpus
 from verify.run_checks import AT_A_TIME, Target, interval
@@ -147,8 +147,9 @@ class _Inquiry:
                     yield target, _Reply(answers)
                 else:
                     own = plain[target.variant]
+                    left = Answered.of(answers, extent)
                     rounds = own.repository is not None
-                    about = _reply(ask, own.task(target.variant, asked, extent)) if rounds else answers
+                    about = _reply(ask, own.task(target.variant, asked, left)) if rounds and left.any else answers
                     yield target, _Reply(answers, (own, about))
                 self.progress.update()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 from pipeline.recipe.runtimes import Extent
 from verify.interop.lengths import within
@@ -19,6 +19,29 @@ class RuntimeFailure(Exception):  # noqa: N818  # an outcome of the candidate's,
 
 # By configuration ("any" if there is one only: optimization level, threads), then by part; or why it has no answer.
 Answers = Mapping[str, Mapping[str, Any] | RuntimeFailure]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Ask nothing more of configurations whose further answers about a file nobody would read."""
+
+    extent: Callable[[str], Extent]
+    configurations: frozenset[str]
+
+    @classmethod
+    def of(cls, answers: Answers, extent: Callable[[str], Extent]) -> Self:
+        """Leave out those that have failed, those that were not run, and those that read no prompts."""
+        left = (name for name, parts in answers.items() if not isinstance(parts, RuntimeFailure))
+        return cls(extent, frozenset(name for name in left if extent(name).longest))
+
+    def __call__(self, configuration: str) -> Extent:
+        """Return what a configuration is asked."""
+        return self.extent(configuration) if configuration in self.configurations else Extent(0, 0, 0)
+
+    @property
+    def any(self) -> bool:
+        """Return whether there is one that is asked."""
+        return bool(self.configurations)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,11 @@ def running(settings: Settings, bounds: Bounds) -> Running:
     return isolated(__name__, settings, bounds)
 
 
+def named(level: str) -> str:
+    """Return what a session and a report call a recipe's level."""
+    return "enable_all" if level == "all" else level if level == "disable_all" else f"enable_{level}"
+
+
 def answer(task: Task, settings: Settings) -> Answers:
     """Logits of the batch, whole and as a last step after a cache, for each level and number of threads; of prompts.
 
@@ -74,9 +79,8 @@ def answer(task: Task, settings: Settings) -> Answers:
     first: dict[str, Array] | None = None
     for level in settings.levels:
         for threads in settings.threads:
-            name = "enable_all" if level == "all" else level if level == "disable_all" else f"enable_{level}"
-            place = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
-            candidate = Candidate(task.repository / model_file(task.variant), name, threads=threads)
+            place = f"{named(level)}, {threads} thread{'s' if threads > 1 else ''}"
+            candidate = Candidate(task.repository / model_file(task.variant), named(level), threads=threads)
             parts: dict[str, Any] = {}
             if "batch" in task.questions:
                 own = _passes(candidate, task.questions["batch"])

@@ -112,7 +112,9 @@ def running(settings: Settings, bounds: Bounds) -> Iterator[Ask]:
 def _ask_all(asks: Mapping[str, Ask], task: Task, settings: Settings) -> Answers:
     """The answers of every set; one that dies or is late leaves the others'."""
     answers: dict[str, Mapping[str, Any] | RuntimeFailure] = {}
-    without = unsupported(task.repository / model_file(task.variant), settings)
+    without = {*unsupported(task.repository / model_file(task.variant), settings)}
+    levels = [onnxruntime.named(level) for level in settings.levels]
+    without |= {name for name in asks if all(task.extent(f"{name}, {level}").nothing for level in levels)}
     task = replace(task, questions=_fewer(task.questions, settings.rows))
     for name, ask in asks.items():
         try:
