@@ -26,22 +26,23 @@ class LocalHub:
 
     endpoint: str
     api: HfApi
+    client: httpx2.Client  # one for all questions: making one reads the certificates of the world
 
     def fault(self, kind: str, path: str = ".*", **options: Any) -> None:
-        httpx2.post(f"{self.endpoint}/-/faults", json=[{"kind": kind, "path": path, **options}], timeout=10)
+        self.client.post("/-/faults", json=[{"kind": kind, "path": path, **options}])
 
     def clear(self) -> None:
-        httpx2.delete(f"{self.endpoint}/-/faults", timeout=10)
+        self.client.delete("/-/faults")
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = httpx2.get(f"{self.endpoint}/-/faults", timeout=10).json()
+        state: dict[str, Any] = self.client.get("/-/faults").json()
         return state
 
     def requests(self, pattern: str = "") -> list[str]:
         return [request for request in self.state()["requests"] if re.search(pattern, request)]
 
     def quota(self, size: int | None) -> None:
-        httpx2.put(f"{self.endpoint}/-/quota", content=json.dumps(size), timeout=10)
+        self.client.put("/-/quota", content=json.dumps(size))
 
     def tree(self, repository: str, revision: str = "main") -> Tree:
         info = self.api.model_info(repository, revision=revision, files_metadata=True)
@@ -69,7 +70,8 @@ def serving(data: Path) -> Iterator[LocalHub]:
             line = server.stdout.readline()
             found = re.fullmatch(r"export HF_ENDPOINT=(\S+) HF_TOKEN=(\S+) HF_HUB_DISABLE_XET=1\n", line)
             assert found, (line, server.poll(), server.stderr.read() if server.stderr else "")
-            yield LocalHub(found[1], HfApi(endpoint=found[1], token=found[2]))
+            with httpx2.Client(base_url=found[1], timeout=10) as client:
+                yield LocalHub(found[1], HfApi(endpoint=found[1], token=found[2]), client)
         finally:
             server.terminate()
             log = server.communicate(timeout=10)[1]
