@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 from filelock import FileLock
 
-from tests.support.stages import Stages
+from tests.support.stages import Stages, forget
 
 # A busy machine is no failure (no deadline), and a red run must be red again when it is repeated (derandomize).
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
@@ -20,6 +21,30 @@ hypothesis.settings.load_profile("project")
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "recipes" / "embedded.toml"
 Stage = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_is_lost() -> Iterator[None]:
+    """Leave what is written to the system: a disk is waited for (fsync) in case of what no test can bring about.
+
+    That it is waited for, and in which order, the tests of the store see by functions of their own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", forget)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _environment_as_it_was() -> Iterator[None]:
+    """Take back what a command's main sets here, where it has no process of its own.
+
+    A variable of the Hub's client that stayed would let every later command start anew (tests/support/stages.py).
+    """
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

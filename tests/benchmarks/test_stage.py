@@ -89,7 +89,6 @@ def test_a_damaged_file_of_ours_is_told_with_the_command_that_makes_it(build: Pa
 def test_a_context_too_short_for_any_scenario_is_refused(
     build: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # main sets it, and nothing else would take it back
     monkeypatch.setattr(scenario, "SCENARIOS", (scenario.Scenario("prefill-512", "prefill", 512),))
     assert run(main, [str(EMBEDDED), "--build", str(build)]) == BROKEN_INPUT
     assert "a context of 256 is too short" in capfd.readouterr().err

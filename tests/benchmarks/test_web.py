@@ -75,7 +75,6 @@ def test_two_variants_are_measured_and_one_that_fails_does_not_stop_the_next(
         pytest.skip("Node or its packages are missing")
     only = ["ours/fp32", "ours/q8"]
     monkeypatch.setattr("benchmarks.web.engine.COMPILING_S", 0.0)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # main sets it, and nothing else would take it back
     assert run(main, [str(EMBEDDED), "--build", str(build), "--rounds", "1", "--only", *only]) == 0
     home = build / "embedded" / "benchmarks"
     assert capfd.readouterr().out == f"{home / 'web.md'}\n"
