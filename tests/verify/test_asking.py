@@ -78,8 +78,7 @@ def planted(
     path = directory / "embedded.toml"
     path.write_text(text.replace("[tolerances]\n", f"{table}{settings}[tolerances]\n", 1))
     names = ("pass_beyond_32", "step_beyond_32", "wrong_without_fused_products_beyond_32")
-    variants = ("--variant", "fp32", "--variant", "q4") if "processors" in runtimes else ("--variant", "fp32")
-    stage("verify.faults", path, "--build", own, *variants, "--seeds", "0", "--only", *names, code=code)
+    stage("verify.faults", path, "--build", own, "--variant", "fp32", "--seeds", "0", "--only", *names, code=code)
     report: dict[str, Any] = json.loads((own / "embedded" / "faults" / "faults.json").read_text())
     return report
 
