@@ -27,7 +27,7 @@ def run(tree: Path) -> None:
     programs: dict[str, tuple[str, dict[str, Any]]] = {
         "optimum": ("fp32", {}),
         "transformersjs": ("q8", {}),
-        "browser": ("q8", {"threads": [2], "webgpu": []}),  # tests/verify asks the other configurations
+        "browser": ("int8", {"builds": ["plain"], "threads": [2], "webgpu": []}),  # tests/verify asks the others
     }
     for runtime, (variant, settings) in programs.items():
         recipe = asking.shorter(runtime, **settings)
