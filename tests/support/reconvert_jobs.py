@@ -48,7 +48,7 @@ def write_recipe(home: Path, name: str, source: str, variants: dict[str, str]) -
     return path
 
 
-def wait(what: Callable[[], object], seconds: float = 120) -> None:
+def wait(what: Callable[[], object], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it did not happen"
