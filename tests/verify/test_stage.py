@@ -38,6 +38,9 @@ def test_all_variants_pass_and_the_report_is_the_same_every_time(own: Path, stag
     if shutil.which("node") is None and not os.environ.get("PIPELINE_CI"):
         pytest.skip("the recipe requires a runtime that needs Node")
     recipe = without_browser(read_recipe(EMBEDDED), tmp_path)
+    # The check `logits` reads every length; of its runtimes each reads one below and one beyond a hundred tokens.
+    fewer = "[verify.runtimes]\nlengths = [33, 129]\npadded = [33]\n"
+    recipe.write_text(recipe.read_text().replace("[verify.runtimes]\n", fewer, 1))
     result = stage("verify", recipe, "--build", own, **WITHOUT)
     home = own / "embedded" / "report"
     assert result.stdout == f"{home}\n"
@@ -76,7 +79,7 @@ def test_all_variants_pass_and_the_report_is_the_same_every_time(own: Path, stag
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [0.5, 4, 7, 10])
+@pytest.mark.parametrize("delay", [0.5, 4, 7])
 def test_a_killed_verification_leaves_no_half_report_and_no_process(own: Path, delay: float) -> None:
     command = [sys.executable, "-m", "verify", str(EMBEDDED), "--variant", "fp32", "--no-runtimes", "--build", str(own)]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
