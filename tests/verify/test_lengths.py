@@ -35,7 +35,7 @@ TABLE = np.random.default_rng(3).normal(size=(VOCABULARY, VOCABULARY)).astype(np
 class Echo:
     """A reference whose logits depend on the token and its position alone, as a right program's do."""
 
-    dimensions = SimpleNamespace(context=CONTEXT)
+    context = CONTEXT
 
     def forward(self, ids: Array, _mask: Array, positions: Array) -> Any:
         return SimpleNamespace(logits=echo(ids, positions))
@@ -150,7 +150,7 @@ def test_every_length_is_read_by_every_runtime_of_the_recipes(name: str) -> None
     """But by the emulated processors for the large model; what is left out names configurations that there are."""
     recipe = read_recipe(EMBEDDED.with_name(f"{name}.toml"))
     table, context = recipe.verify.runtimes, recipe.source.expect.context or 0
-    reference: Any = SimpleNamespace(dimensions=SimpleNamespace(context=context), forward=Echo().forward)
+    reference: Any = SimpleNamespace(context=context, forward=Echo().forward)
     corpus: Any = Text()
     given = lengths.ask(reference, corpus, table, name)
     every = {33, 65, 129, context - GIVEN} | ({257} if context > 260 else set())
