@@ -33,7 +33,9 @@ class Text(Corpus):
 
 def reference(context: int, end: int | None) -> Any:
     entries = np.arange(VOCABULARY)  # each token's is larger than the one before
-    return SimpleNamespace(dimensions=SimpleNamespace(context=context), context=context, end=end, by_entry=lambda: entries)
+    return SimpleNamespace(
+        dimensions=SimpleNamespace(context=context), context=context, end=end, by_entry=lambda: entries
+    )
 
 
 @given(st.integers(padding_cases.LEAST, 3000), st.sampled_from([None, VOCABULARY - 1]))
