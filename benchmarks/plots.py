@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt  # noqa: E402  # see above
 
 from benchmarks.results import EngineEntry, Results  # noqa: E402  # likewise
 
-MARKS = {"ours": "o", "stock": "s", "pytorch": "^", "ctranslate2": "D", "llamacpp": "v"}
+MARKS = {"ours": "o", "stock": "s", "pytorch": "^", "ctranslate2": "D", "llamacpp": "v", "genai": "P"}
 LARGEST = 1.5  # bytes per parameter: beyond 8 bits there is nothing to choose between
 LEAST = 1e-14  # nats: below it a divergence is rounding, and a logarithmic axis has no zero
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from benchmarks.engines.genai import prepare as genai
 from benchmarks.engines.stock import prepare
-from pipeline.errors import UnavailableError
 
 Maker = Callable[[Path, Path], None]  # of a checkpoint's directory, into another
 
@@ -32,15 +29,8 @@ def _stock(name: str) -> Maker:
 def _genai(precision: str) -> Maker:
     def make(source: Path, target: Path) -> None:
         """onnxruntime-genai's builder, for processors."""
-        words = ["-i", source, "-o", target, "-p", precision, "-e", "cpu", "-c", target / "cache"]
-        command = [sys.executable, "-m", "onnxruntime_genai.models.builder", *map(str, words)]
-        told = subprocess.run(
-            command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
-        )
-        if told.returncode != 0:
-            hint = "see what it says; make setup installs onnxruntime-genai"
-            last = (told.stderr.strip() or "it said nothing").splitlines()[-1].replace(str(source), source.name)
-            raise UnavailableError(f"the builder failed: {last}", where=" ".join(command[1:4]), hint=hint)
+        target.mkdir(parents=True)
+        genai.make(precision, source, Path(), target)
 
     return make
 
