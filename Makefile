@@ -116,7 +116,7 @@ noise: setup ## measure what the check `twin` must allow, and print the recipe's
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
 	$(BIN)/python -m benchmarks $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0 no false,$(QUICK)),--quick)
 
-bench-cost: setup ## measure what convert and verify cost themselves
+bench-cost: setup ## measure what convert, quantize and verify cost themselves
 	$(BIN)/python -m benchmarks.cost $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ONLY),--only $(ONLY))
 
 bench-large: setup ## measure what the stages cost for a model of more than 2 GB (random, Qwen3-0.6B's sizes)

@@ -18,13 +18,13 @@ from pipeline.errors import PASSED, RecipeError
 from pipeline.plugins import ROOT
 from pipeline.recipe.recipe import Recipe, read_recipe
 
-PARTS = ("convert", "verify", "verdict", "growth")
+PARTS = ("convert", "quantize", "verify", "verdict", "growth")
 CHUNK = 512
 
 
 def main(argv: Sequence[str] | None) -> int:
-    """Measure convert, verify, the whole verdict and growth; prints the path of cost.md."""
-    parser = command.parser("benchmarks.cost", "Measure what convert and verify cost.")
+    """Measure convert, quantize, verify, the whole verdict and growth; prints the path of cost.md."""
+    parser = command.parser("benchmarks.cost", "Measure what convert, quantize and verify cost.")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often convert is measured (3)")
     parser.add_argument("--tokens", type=int, default=32768, metavar="N", help="tokens that verify compares (32768)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="NAME", help=", ".join(PARTS))
@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None) -> int:
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         if "convert" in arguments.only:
             runs |= _convert(recipe, source.path, logs, arguments.rounds)
+        if "quantize" in arguments.only:
+            runs["quantize"] = [_quantize(recipe, home, Path(scratch))]
         if "verify" in arguments.only:
             runs |= _verify(recipe, home, Path(scratch), chunk, tokens)
         if "verdict" in arguments.only:
@@ -77,10 +79,16 @@ def _convert(recipe: Recipe, source: Path, logs: Path, rounds: int) -> dict[str,
     return runs
 
 
+def _quantize(recipe: Recipe, home: Path, scratch: Path) -> Usage:
+    """All variants from the fp32 graph alone, once: nothing of an earlier run is there to continue from."""
+    with pipeline.mirror(recipe, home, scratch, ()) as build:
+        return pipeline.quantize(recipe.path, build, home / "benchmarks" / "logs" / "quantize.txt", recipe.variants)
+
+
 def _verify(recipe: Recipe, home: Path, scratch: Path, chunk: int, tokens: int) -> dict[str, list[Usage]]:
     """The reference alone and verify over the same tokens, once: both take minutes, and noise is small beside that."""
     path = derive(recipe, scratch, chunk=chunk, chunks=tokens // chunk)
-    with pipeline.mirror(recipe, home, scratch) as build:
+    with pipeline.mirror(recipe, home, scratch, recipe.variants) as build:
         alone = [pipeline.reference(path, build, home / "benchmarks" / "logs" / "reference-pass.txt")]
         return {
             "verify": [pipeline.verify(path, build, home / "benchmarks" / "logs" / "verify.txt")],
@@ -90,7 +98,7 @@ def _verify(recipe: Recipe, home: Path, scratch: Path, chunk: int, tokens: int) 
 
 def _verdict(recipe: Recipe, home: Path, scratch: Path) -> Usage:
     """All checks and all runtimes but the browser, once."""
-    with pipeline.mirror(recipe, home, scratch) as build:
+    with pipeline.mirror(recipe, home, scratch, recipe.variants) as build:
         return pipeline.verdict(without_browser(recipe, scratch), build, home / "benchmarks" / "logs" / "verdict.txt")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def optimum(source: Path, target: Path, log: Path) -> Usage:
     return timed([command, "export", "onnx", "--model", source, *task, target], log)
 
 
-def quantize(recipe: Path, build: Path, log: Path, variants: Sequence[str]) -> Usage:
+def quantize(recipe: Path, build: Path, log: Path, variants: Iterable[str]) -> Usage:
     """`python -m quantize` of the named variants."""
     return timed([PYTHON, "-m", "quantize", recipe.resolve(), "--build", build, "--variant", *variants], log)
 
@@ -51,12 +51,12 @@ def reference(recipe: Path, build: Path, log: Path) -> Usage:
 
 
 @contextmanager
-def mirror(recipe: Recipe, home: Path, beside: Path) -> Iterator[Path]:
-    """A build directory with links to the artifacts of `home`: what verify writes there spares the real report."""
+def mirror(recipe: Recipe, home: Path, beside: Path, variants: Iterable[str]) -> Iterator[Path]:
+    """A build directory with links to artifacts of `home`: what stages write there spares the real results."""
     with tempfile.TemporaryDirectory(dir=beside) as scratch:
         copy = Path(scratch) / recipe.name
         copy.mkdir()
-        for name in ("source", "fp32", *recipe.variants):
+        for name in ("source", "fp32", *variants):
             if (home / name).is_dir():
                 (copy / name).symlink_to((home / name).resolve())
         yield Path(scratch)

@@ -16,7 +16,15 @@ from benchmarks.plots import save
 from benchmarks.report import MIB, table
 from benchmarks.schedule import spread
 
-HEADS = ("command", "wall s, median", "range", "largest process, MiB", "all processes, MiB", "runs")
+HEADS = (
+    "command",
+    "wall s, median",
+    "range",
+    "processor s, median",
+    "largest process, MiB",
+    "all processes, MiB",
+    "runs",
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ def _markdown(cost: Cost) -> str:
     about = {
         "convert": "convert",
         "optimum-cli": "optimum-cli export onnx",
+        "quantize": "quantize, all variants",
         "verify": f"verify, divergence only, {cost.candidates} files, {cost.tokens:,} tokens",
         "verdict": f"verify, all checks and every runtime but the browser, {cost.candidates} files",
         "reference": f"PyTorch reference alone, {cost.tokens:,} tokens",
@@ -83,10 +92,16 @@ def _markdown(cost: Cost) -> str:
 
 
 def _row(runs: Sequence[Usage]) -> tuple[str, ...]:
-    wall = spread([run.wall_s for run in runs])
+    wall, processor = (spread(own) for own in ([run.wall_s for run in runs], [run.processor_s for run in runs]))
     memory = [spread([float(value) for value in own]) for own in ([r.peak for r in runs], [r.together for r in runs])]
     sizes = [f"{size.median / MIB:,.0f}" for size in memory]
-    return (f"{wall.median:.1f}", f"{wall.low:.1f} to {wall.high:.1f}", *sizes, str(len(runs)))
+    return (
+        f"{wall.median:.1f}",
+        f"{wall.low:.1f} to {wall.high:.1f}",
+        f"{processor.median:.1f}",
+        *sizes,
+        str(len(runs)),
+    )
 
 
 def _grown(point: Point) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Wall time and memory of a command."""
+"""Wall time, processor time and memory of a command."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ PERIOD_S = 0.1  # between two looks at all processes
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds from start to end; bytes resident in the largest of the command's processes, and in all of them at once.
+    """Seconds from start to end and on processors; bytes resident in the largest of the processes, and in all at once.
 
-    The first is the kernel's figure, the second was looked at every PERIOD_S; what processes share counts for each.
+    The first of these is the kernel's figure, the second was looked at every PERIOD_S; what processes share counts for
+    each.
     """
 
     wall_s: float
+    processor_s: float  # of the command and of all its processes that have ended
     peak: int
     together: int
 
@@ -49,7 +51,7 @@ def timed(command: Sequence[object], log: Path, *, codes: Collection[int] = (0,)
     if child.returncode not in codes:
         where = " ".join(map(str, command))
         raise InputError(f"it ended with exit code {child.returncode}", where=where, hint=f"see {log}")
-    return Usage(wall, usage.ru_maxrss * 1024, together)
+    return Usage(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, together)
 
 
 def _resident(pid: int) -> int:

@@ -76,6 +76,21 @@ def test_without_a_source_the_command_that_makes_it_is_named(tmp_path: Path, sta
         assert f"run: {invocation('convert', EMBEDDED, place)}\n" in told
 
 
+def test_what_quantize_costs_is_measured_and_the_build_is_left_as_it_is(
+    build: Path, tmp_path: Path, stage: Stage
+) -> None:
+    for name in ("source", "fp32"):
+        shutil.copytree(build / "embedded" / name, tmp_path / "embedded" / name)
+    result = stage("benchmarks.cost", EMBEDDED, "--build", tmp_path, "--only", "quantize")
+    home = tmp_path / "embedded"
+    assert result.stdout == f"{home / 'benchmarks' / 'cost.md'}\n"
+    (found,) = json.loads((home / "benchmarks" / "cost.json").read_text())["runs"]["quantize"]
+    assert found["processor_s"] > 0
+    assert found["peak"] > 1e8
+    assert "| quantize, all variants | " in (home / "benchmarks" / "cost.md").read_text()
+    assert {path.name for path in home.iterdir()} == {"source", "fp32", "benchmarks"}
+
+
 def test_a_damaged_file_of_ours_is_told_with_the_command_that_makes_it(build: Path, tmp_path: Path) -> None:
     shutil.copytree(build / "embedded" / "source", tmp_path / "embedded" / "source")
     shutil.copytree(build / "embedded" / "q8", tmp_path / "embedded" / "q8")
@@ -156,6 +171,7 @@ def test_memory_is_that_of_the_largest_process_and_of_all_together(tmp_path: Pat
     assert found.peak > 1e8  # a child's begins with its parent's, which here has loaded torch
     assert 2e8 < found.together < 4e8
     assert 2 < found.wall_s < 60
+    assert 0 < found.processor_s < found.wall_s
     with pytest.raises(InputError, match="exit code 3"):
         timed([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log.txt")
 
