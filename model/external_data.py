@@ -45,10 +45,7 @@ def size(model: ir.Model) -> int:
 
 
 def open_model(model: ir.Model) -> onnxruntime.InferenceSession:
-    """Open a session of a model that lies in memory; one that is too large for that goes by way of the disk."""
-    tensors = [value.const_value for value in model.graph.initializers.values()]
-    if weight_bytes(model) <= LARGEST_FILE and not any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors):
-        return open_session(ir.to_proto(model).SerializeToString())
+    """Open a session of a model that lies in memory, by way of the disk: from bytes, it would hold them, too."""
     with tempfile.TemporaryDirectory() as place:  # the session keeps open what it has mapped
         save(model, path := Path(place, "model.onnx"), LARGEST_FILE)
         return open_session(path)

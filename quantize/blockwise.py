@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypeVar, cast
 
 import onnx_ir as ir
@@ -128,17 +128,30 @@ def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Cont
 def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOptions | None = None) -> Blocks:
     """One weight by its choice; `options` count if they are of the chosen scheme; else its defaults do.
 
-    A weight that only lookups read has no inputs to calibrate with and is rounded to nearest. InputError, naming the
-    weight, when it is not finite.
+    What took time is kept in the context, for another variant or plan that asks for the same. A weight that only
+    lookups read has no inputs to calibrate with and is rounded to nearest. InputError, naming the weight, when it is
+    not finite.
     """
     name = choice.scheme if weight.products else "rtn"
     scheme = _import(name)
     own = options if isinstance(options, scheme.Options) else scheme.Options(bits=choice.form.bits)
+    if name == "rtn":  # takes no time, and may be the form of whole variants
+        return _solve(weight, name, choice.form, context, own)
+    general = {field.name for field in fields(BlockwiseOptions)}
+    settings = [getattr(own, field.name) for field in fields(own) if field.name not in general]
+    key = (weight.stem, weight.transposed, name, choice.form, *settings)
+    if key not in context.solved:
+        context.solved[key] = _solve(weight, name, choice.form, context, own)
+    return context.solved[key]
+
+
+def _solve(weight: Weight, name: str, form: Form, context: Context, options: Any) -> Blocks:
+    scheme = _import(name)
     moments = None
     if scheme.CALIBRATED and (name == "gptq" or context.calibration is not None):
         moments = context.calibrated(name).moments[weight.stem]
     try:
-        return scheme.solve(weight.matrix(), choice.form, moments, own)
+        return scheme.solve(weight.matrix(), form, moments, options)
     except ValueError as error:
         raise not_finite(weight, error) from error
 

@@ -16,7 +16,9 @@ from tqdm import tqdm
 from model.contract import Dimensions
 from pipeline.errors import InputError, RecipeError
 from quantize.calibration_texts import token_ids
+from quantize.numerics import loops
 from quantize.numerics.blocks import SIZES, Floats
+from quantize.numerics.cores import by_groups
 from quantize.rewrite.graph import load
 from quantize.rewrite.weights import Weight, find_weights
 from quantize.runner import GraphRunner, Ids
@@ -82,31 +84,47 @@ class Calibration:
     @cached_property
     def moments(self) -> dict[str, Moments]:
         """The moments for every weight that a product reads, by `Weight.stem`; collected in one pass over the text."""
-        model = load(self.graph)
-        weights = find_weights(model, self.dims)
-        read = {weight.stem: _inputs(weight) for weight in (*weights.body, *weights.tables) if weight.products}
-        names = [str(name) for name in {value.name: None for values in read.values() for value in values}]
-        _return_only(model, [value for values in read.values() for value in values])
-        runner = GraphRunner(model)
+        runner, read, lookups = _reader(self.graph, self.dims)
+        names = list(dict.fromkeys(name for inputs in read.values() for name in inputs))
         sums: dict[str, list[Floats]] = {}
         pieces = self.pieces("fit", self.chunks)
         for ids in tqdm(pieces, desc="calibrate", unit="chunk", file=sys.stderr, leave=False, disable=None):
-            for name, found in zip(names, runner.run(names, ids), strict=True):
-                means = _means(found.reshape(-1, found.shape[-1]))
-                sums[name] = [a + b for a, b in zip(sums[name], means, strict=True)] if name in sums else means
-        lookups = {weight.stem for weight in weights.tables if weight.lookups}
+            _add(sums, dict(zip(names, runner.run(names, ids), strict=True)))
         return {
-            stem: _moments([sums[str(v.name)] for v in values], len(pieces), lookups=stem in lookups)
-            for stem, values in read.items()
+            stem: _moments([sums[name] for name in inputs], len(pieces), lookups=stem in lookups)
+            for stem, inputs in read.items()
         }
+
+
+def _reader(graph: Path, dims: Dimensions) -> tuple[GraphRunner, dict[str, list[str]], set[str]]:
+    """The graph up to the inputs of products; their names, by `Weight.stem`; which weights are looked up, too."""
+    model = load(graph)
+    weights = find_weights(model, dims)
+    read = {weight.stem: _inputs(weight) for weight in (*weights.body, *weights.tables) if weight.products}
+    _return_only(model, [value for values in read.values() for value in values])
+    names = {stem: [str(value.name) for value in values] for stem, values in read.items()}
+    return GraphRunner(model), names, {weight.stem for weight in weights.tables if weight.lookups}
+
+
+def _add(sums: dict[str, list[Floats]], inputs: Mapping[str, Floats]) -> None:
+    """Add the means of one chunk's inputs, each [1, tokens, K], on every core."""
+    names = list(inputs)
+
+    def add(at: int, _: int) -> None:
+        name = names[at]
+        means = _means(inputs[name].reshape(-1, inputs[name].shape[-1]))
+        sums[name] = [a + b for a, b in zip(sums[name], means, strict=True)] if name in sums else means
+
+    by_groups(add, len(names), 1)
 
 
 def _means(rows: Floats) -> list[Floats]:
     """Of one chunk's inputs [tokens, K]: the second moments, and for each block size the mean squared peaks."""
     found = [rows.T @ rows / np.float32(len(rows))]
+    peaks, finer = rows, 1
     for block in SIZES:
-        padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % block)))
-        found.append(np.square(np.abs(padded).reshape(len(rows), -1, block).max(axis=2)).mean(axis=0))
+        peaks, finer = loops.peaks(peaks, block // finer), block
+        found.append(np.square(peaks).mean(axis=0))
     return found
 
 

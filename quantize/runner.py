@@ -24,12 +24,13 @@ class GraphRunner:
 
     def __init__(self, model: ir.Model | Path) -> None:
         self.session = open_model(model) if isinstance(model, ir.Model) else open_session(model)
-        self.replaceable = {port.name for port in self.session.get_overridable_initializers()}
+        ports = (*self.session.get_inputs(), *self.session.get_overridable_initializers())
+        self.inputs = {port.name for port in ports}
 
     def run(
         self, outputs: Sequence[str], ids: Ids, keep: int = 0, weights: Mapping[str, Any] | None = None
     ) -> list[Floats]:
-        """The named outputs for ids [length]; `weights` replaces initializers that are graph inputs.
+        """The named outputs for ids [length]; `weights` are those that are graph inputs, and may be more than those.
 
         `keep` asks for the logits of the last positions only, where the graph can.
         """
@@ -39,11 +40,10 @@ class GraphRunner:
         for port in self.session.get_inputs():
             if port.name.startswith(CACHE):
                 feeds[port.name] = np.zeros((1, port.shape[1], 0, port.shape[3]), np.float32)
-        declared = {port.name for port in self.session.get_inputs()}
-        feeds = {name: value for name, value in feeds.items() if name in declared}
-        if LOGITS_TO_KEEP in self.replaceable:
-            feeds[LOGITS_TO_KEEP] = np.array(keep, np.int64)
-        found: list[Floats] = self.session.run(list(outputs), {**feeds, **(weights or {})})
+        feeds |= {LOGITS_TO_KEEP: np.array(keep, np.int64), **(weights or {})}
+        found: list[Floats] = self.session.run(
+            list(outputs), {name: feeds[name] for name in feeds.keys() & self.inputs}
+        )
         return found
 
     def logits(self, ids: Ids, keep: int, weights: Mapping[str, Any] | None = None) -> Floats:

@@ -15,6 +15,7 @@ from pipeline import plugins
 from pipeline.errors import RecipeError
 from pipeline.typed import build
 from quantize.calibration import Calibration
+from quantize.numerics.blocks import Blocks
 
 FOLDER = "quantize/schemes"
 PLAN = "plan"  # among the facts of a context and of a model: what a search found
@@ -30,6 +31,9 @@ class Context:
     work: Path  # directory for measurements that a later run continues from
     external_data_above: int  # bytes of weights beyond which they lie beside the graph
     facts: dict[str, Any] = field(default_factory=dict)  # for the manifest
+    solved: dict[tuple[Any, ...], Blocks] = field(
+        default_factory=dict
+    )  # of weights, for variants that ask for the same
 
     def calibrated(self, scheme: str) -> Calibration:
         """The calibration; RecipeError when the recipe has none."""

@@ -6,6 +6,7 @@ import importlib.metadata
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -41,7 +42,7 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
     base = _open_base(recipe, build_dir)
     dims = build(Dimensions, base.manifest.facts.get("dimensions"), where=f"{base.path}: facts", error=ArtifactError)
     graph, work = base.path / model_file(BASE), build_dir / recipe.name / WORK
-    calibration = _calibration(recipe, base, dims)
+    context = Context(dims, graph, _calibration(recipe, base, dims), work, recipe.external_data_above)
     for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
         target = build_dir / recipe.name / name
         wanted = _manifest(recipe, name, base.manifest, base.digest)
@@ -49,8 +50,7 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
             say(f"{name}: unchanged, skipped")
         else:
             try:
-                context = Context(dims, graph, calibration, work, recipe.external_data_above)
-                make_variant(plans[name], base, context, target, wanted)
+                make_variant(plans[name], base, replace(context, facts={}), target, wanted)
             except RecipeError as error:  # of two variants with one scheme, this one's
                 where = f"{recipe.path}: variants.{name}: {error.where}"
                 raise RecipeError(error.what, where=where, hint=error.hint) from error

@@ -100,10 +100,10 @@ def parts(blocks: Blocks) -> tuple[Part, ...]:
 def dequantize(blocks: Blocks) -> Floats:
     """The float32 matrix [rows, columns] that the blocks stand for: (code - zero point) * scale."""
     rows, count = blocks.scales.shape
-    codes = blocks.codes.reshape(rows, count, -1).astype(np.float32)
-    values: Floats = codes - blocks.zeros[..., None]
-    whole = (values * blocks.scales[..., None]).reshape(rows, -1)
-    return np.ascontiguousarray(whole[:, : blocks.columns])
+    values = blocks.codes.reshape(rows, count, -1).astype(np.float32)
+    values -= blocks.zeros[..., None]
+    values *= blocks.scales[..., None]
+    return np.ascontiguousarray(values.reshape(rows, -1)[:, : blocks.columns])
 
 
 def by_rows(solve: Callable[[Floats], Blocks], matrix: Floats) -> Blocks:
@@ -125,8 +125,8 @@ def cut(matrix: Floats, form: Form) -> Floats:
     return np.pad(matrix, ((0, 0), (0, count * form.block - columns))).reshape(rows, count, form.block)
 
 
-def join(form: Form, codes: Floats, scales: Floats, zeros: Floats, columns: int) -> Blocks:
-    """Blocks of whole-numbered float codes [rows, blocks, block]. ValueError for scales that are not finite."""
+def join(form: Form, codes: Floats | Bytes, scales: Floats, zeros: Floats, columns: int) -> Blocks:
+    """Blocks of whole-numbered codes [rows, blocks, block]. ValueError for scales that are not finite."""
     if not np.isfinite(scales).all():
         raise ValueError("overflowing weights")
     rows, count = scales.shape

@@ -17,6 +17,7 @@ from quantize.numerics.blocks import Floats
 
 F = TypeVar("F", bound=Callable[..., Any])
 LANES = 64  # rows side by side: what a block of them needs stays in the processor's nearest caches
+BATCH = 8  # codes whose changes reach a gradient together
 RUN = 128  # numpy adds up to so many numbers by eight sums, and more by halves
 HALF, ZERO, ONE, TWO, FOUR, LAST = (np.float32(value) for value in (0.5, 0, 1, 2, 4, 15))
 TINY = np.finfo(np.float32).smallest_normal
@@ -69,6 +70,17 @@ def _total(sums: Floats) -> Floats:
         step *= 2
     total: Floats = sums[0]
     return total
+
+
+@compiled
+def peaks(rows: Floats, block: int) -> Any:
+    """The largest magnitude of each block of each row, [rows, blocks]."""
+    columns = rows.shape[1]
+    found = np.zeros((len(rows), -(-columns // block)), np.float32)
+    for row in range(len(rows)):
+        for column in range(columns):
+            found[row, column // block] = max(found[row, column // block], abs(rows[row, column]))
+    return found
 
 
 @compiled
@@ -218,19 +230,36 @@ def descend(gradient: Floats, near: Floats, scale: Floats, zero: Floats, top: An
     `near` [block, block] has in row i what a change of code i adds to the gradient.
     """
     block, rows = codes.shape
-    change = np.empty(LANES, np.float32)
+    change = np.empty((BATCH, LANES), np.float32)
     for start in range(0, rows, LANES):
         stop = min(start + LANES, rows)
-        for i in range(block):
-            for lane in range(stop - start):
-                row = start + lane
-                value = codes[i, row] * scale[row]
-                wanted = value - gradient[i, row] / near[i, i]
-                codes[i, row] = _whole(wanted * _inverse(scale[row]) + zero[row], top) - zero[row]
-                change[lane] = codes[i, row] * scale[row] - value
-            for j in range(block):
+        for first in range(0, block, BATCH):
+            last = min(first + BATCH, block)
+            change[:] = ZERO
+            for i in range(first, last):
                 for lane in range(stop - start):
-                    gradient[j, start + lane] += near[i, j] * change[lane]
+                    row = start + lane
+                    value = codes[i, row] * scale[row]
+                    wanted = value - gradient[i, row] / near[i, i]
+                    codes[i, row] = _whole(wanted * _inverse(scale[row]) + zero[row], top) - zero[row]
+                    change[i - first, lane] = codes[i, row] * scale[row] - value
+                for j in range(first, last):
+                    for lane in range(stop - start):
+                        gradient[j, start + lane] += near[i, j] * change[i - first, lane]
+            for j in range(block):
+                if j < first or j >= last:
+                    _follow(gradient[j, start:stop], near[first:last, j], change)
+
+
+@compiled
+def _follow(gradient: Floats, near: Floats, change: Floats) -> None:
+    """Add the changes of a batch of codes, one after the other; changes that there are not are zero."""
+    last = len(near) - 1
+    for lane in range(len(gradient)):
+        slope = gradient[lane]
+        for k in range(BATCH):
+            slope += near[min(k, last)] * change[k, lane]
+        gradient[lane] = slope
 
 
 @compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import onnx_ir as ir
@@ -15,6 +16,7 @@ Ports = tuple[tuple[str, str, str], ...]
 
 def load(path: Path) -> ir.Model:
     """The model in one ONNX file. InputError if it is none, or holds functions or control flow."""
+    gc.collect()  # a graph holds itself in cycles: earlier ones, with all their weights, would stay for long
     try:
         model = ir.load(path)
     except (DecodeError, ValueError) as error:

@@ -23,7 +23,7 @@ from quantize import blockwise
 from quantize.blockwise import BlockwiseOptions
 from quantize.calibration import Moments
 from quantize.numerics import loops
-from quantize.numerics.blocks import Blocks, Floats, Form, cut, join
+from quantize.numerics.blocks import Blocks, Bytes, Floats, Form, cut, join
 from quantize.numerics.cores import alone, by_groups
 from quantize.numerics.scales import search
 from quantize.scheme import Context
@@ -75,7 +75,7 @@ def solve(matrix: Floats, form: Form, moments: Moments | None = None, options: O
     hessian, order, factor, weights = _prepare(moments, damping, act_order=settings.act_order)
     weights = np.pad(weights, (0, -len(weights) % form.block)).reshape(1, -1, form.block)
 
-    def rows(start: int, stop: int) -> tuple[Floats, Floats, Floats]:
+    def rows(start: int, stop: int) -> tuple[Bytes, Floats, Floats]:
         grid = cut(matrix[start:stop], form)
         scale, zero = search(grid, weights, form)
         work = _Columns(grid, scale, zero, form, matrix.shape[1])
@@ -148,13 +148,13 @@ class _Columns:
             loops.rescale(local, near @ codes, codes, scale)
             gradient[cut_.stop :] += hessian[cut_.stop :, cut_] @ (codes * scale - before)
 
-    def codes(self) -> Floats:
+    def codes(self) -> Bytes:
         """The codes [rows, blocks, block], padding included."""
         rows = self.code.shape[1]
         count = len(self.scale)
         whole = np.zeros((rows, count * self.form.block), np.float32)
         whole[:, : len(self.code)] = self.code.T
-        return whole.reshape(rows, count, -1) + self.zero.T[..., None]
+        return (whole.reshape(rows, count, -1) + self.zero.T[..., None]).astype(np.uint8)
 
     def _blocks(self) -> Iterator[tuple[int, slice]]:
         for block in range(len(self.scale)):

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model import divergence
 from model.divergence import Array
+from quantize.numerics.cores import by_groups
 
 
 @dataclass(frozen=True)
@@ -22,3 +24,12 @@ class Fidelity:
 def fidelity(klds: Array, same: Array) -> Fidelity:
     """Summarize the tokens' divergences [tokens] and agreement of the top token [tokens]."""
     return Fidelity(float(klds.mean()), float(np.quantile(klds, 0.999)), float(same.mean()), len(klds))
+
+
+def divergences(reference: Array, candidate: Array) -> Array:
+    """The divergence of each row of logits [tokens, vocabulary], on every core."""
+
+    def rows(start: int, stop: int) -> Array:
+        return divergence.divergences(reference[start:stop], candidate[start:stop])
+
+    return np.concatenate(by_groups(rows, len(reference), divergence.BLOCK))

@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from model import external_data
-from model.divergence import divergences
 from pipeline.command import say
 from pipeline.errors import RecipeError
 from quantize.blockwise import Choice, solve
-from quantize.numerics.blocks import Blocks
+from quantize.numerics.blocks import Blocks, Floats
 from quantize.rewrite.graph import clean, load
 from quantize.rewrite.lookup import place
 from quantize.rewrite.weights import Weight, find_weights
-from quantize.runner import GraphRunner
+from quantize.runner import GraphRunner, Ids
 from quantize.scheme import Context
 from quantize.search.allocate import Item, Limit, allocate
-from quantize.search.fidelity import Fidelity, fidelity
+from quantize.search.fidelity import Fidelity, divergences, fidelity
 from quantize.search.sensitivity import Slot, measure, size
 
 ROUNDS = 8
@@ -63,11 +63,10 @@ class Plan:
 
 @dataclass
 class PlanBuilder:
-    """Builds and measures plans; what has been solved or measured once is kept."""
+    """Builds and measures plans; what has been measured once is kept."""
 
     slots: Sequence[Slot]
     context: Context
-    solved: dict[tuple[str, Choice], Blocks] = field(default_factory=dict)
     built: dict[Picks, Built] = field(default_factory=dict)
 
     def build(self, picks: Picks) -> Built:
@@ -88,19 +87,21 @@ class PlanBuilder:
         for slot, pick in zip(self.slots, picks, strict=True):
             choice = slot.choices[pick]
             if choice is not None:
-                key = (slot.weight.stem, choice)
-                if key not in self.solved:
-                    self.solved[key] = solve(slot.weight, choice, self.context)
-                found.append((slot.weight, choice, self.solved[key]))
+                found.append((slot.weight, choice, solve(slot.weight, choice, self.context)))
         return found
 
+    @cached_property
+    def _reference(self) -> list[tuple[Ids, Floats]]:
+        """Texts, and the fp32 graph's logits for the second half of each: a session less beside each plan's."""
+        runner = GraphRunner(self.context.graph)
+        texts = self.context.calibrated("auto").pieces("judge", CHUNKS)
+        return [(ids, runner.logits(ids, len(ids) // 2)) for ids in texts]
+
     def _judge(self, model: ir.Model) -> Fidelity:
-        """Both graphs side by side, chunk by chunk, so that no text's logits have to be kept."""
-        reference, candidate = GraphRunner(self.context.graph), GraphRunner(model)
+        candidate = GraphRunner(model)
         klds, same = [], []
-        for ids in self.context.calibrated("auto").pieces("judge", CHUNKS):
-            keep = len(ids) // 2
-            a, b = reference.logits(ids, keep), candidate.logits(ids, keep)
+        for ids, a in self._reference:
+            b = candidate.logits(ids, len(a))
             klds.append(divergences(a, b))
             same.append(a.argmax(axis=-1) == b.argmax(axis=-1))
         return fidelity(np.concatenate(klds), np.concatenate(same))

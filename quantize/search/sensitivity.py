@@ -12,23 +12,20 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from model.divergence import divergences
 from pipeline.canonical import digest, file_digest
 from pipeline.plugins import ROOT
 from pipeline.recipe.calibration import text_digest
 from quantize.blockwise import Choice, solve
 from quantize.numerics.blocks import Floats, dequantize
-from quantize.rewrite.graph import load
-from quantize.rewrite.products import initializer
-from quantize.rewrite.weights import Weight, find_weights, tensor_of
-from quantize.runner import GraphRunner, Ids
+from quantize.rewrite.weights import Weight
 from quantize.scheme import Context
 from quantize.search.allocate import Item
+from quantize.search.fidelity import divergences
 from quantize.search.journal import Journal
+from quantize.search.remainder import ROWS, Remainders
 
 CHUNKS = 3  # of the calibration text's part "measure"; the second half of each is scored
 WHOLE, PRODUCT = "whole", "product"  # every reader of a weight, or its products alone
-ROWS = "/rows"  # what the copy of a table that lookups read is called
 ROUNDING = 4  # the accuracy_level that rounds activations to int8
 # The code and libraries that decide a measurement.
 CODE = (
@@ -41,6 +38,8 @@ CODE = (
     "quantize/calibration_texts",
     "quantize/runner",
     "quantize/numerics/scales",
+    "quantize/search/fidelity",
+    "quantize/search/remainder",
     "quantize/search/sensitivity",
     "quantize/rewrite/weights",
 )
@@ -123,12 +122,9 @@ class Probe:
         if known is None:
             rounded = self._rounded(weight, choice)
             array = rounded if weight.transposed else np.ascontiguousarray(rounded.T)
-            runner, pieces, reference = self._graph
             names = [weight.name] if where == PRODUCT or not weight.products else [weight.name, weight.name + ROWS]
-            feed = {name: array for name in names if name in runner.replaceable}
-            found = [runner.logits(ids, len(ids) // 2, feed) for ids in pieces]
-            kld = np.mean([divergences(a, b).mean() for a, b in zip(reference, found, strict=True)])
-            known = {"kld": float(kld)}
+            found = self._remainders.logits(dict.fromkeys(names, array))
+            known = {"kld": float(np.mean([divergences(a, b).mean() for a, b in found]))}
             self.journal.put(key, known)
         return known["kld"]
 
@@ -143,23 +139,8 @@ class Probe:
         return {"base": self.base, "what": what, "tensor": weight.stem, "choice": asdict(choice)}
 
     @cached_property
-    def _graph(self) -> tuple[GraphRunner, Ids, list[Floats]]:
-        """The fp32 graph with every weight replaceable, the text, and the graph's own logits on it.
-
-        Lookups of a weight that products read too get a copy of it, so that either can be replaced alone.
-        """
-        model = load(self.context.graph)
-        weights = find_weights(model, self.context.dims)
-        for weight in (*weights.body, *weights.tables, *weights.lookups):
-            model.graph.inputs.append(weight.value)
-            if weight.lookups and weight.products:
-                copy = initializer(model, weight.name + ROWS, tensor_of(weight.value).numpy())
-                model.graph.inputs.append(copy)
-                for lookup in weight.lookups:
-                    lookup.gather.replace_input_with(0, copy)
-        runner = GraphRunner(model)
-        pieces = self.context.calibrated("auto").pieces("measure", CHUNKS)
-        return runner, pieces, [runner.logits(ids, len(ids) // 2) for ids in pieces]
+    def _remainders(self) -> Remainders:
+        return Remainders(self.context, self.context.calibrated("auto").pieces("measure", CHUNKS))
 
 
 def size(weight: Weight, choice: Choice | None) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ from model.divergence import divergences
 from pipeline.canonical import canonical_json
 from pipeline.errors import RecipeError
 from quantize import blockwise
+from quantize.blockwise import Choice
+from quantize.numerics.blocks import Form
 from quantize.rewrite.graph import clean
+from quantize.rewrite.weights import find_weights
 from quantize.runner import GraphRunner
 from quantize.scheme import Context, read_step
+from quantize.schemes import gptq
 from quantize.schemes.auto import Options, Storage
 from quantize.search import sensitivity
 from tests.support.calibrated import calibration_of, make_context
@@ -116,6 +121,16 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
     assert journal.read_bytes().startswith(known[: known.rindex(b"\n", 0, -1)])
     calls = 20  # everything is known: nothing is solved to measure it
     assert auto(context, max_bytes=62_000) == whole
+
+
+def test_what_one_variant_has_solved_another_does_not_solve_again(context: Context) -> None:
+    weight = find_weights(ir.load(context.graph), context.dims).body[0]
+    choice = Choice("gptq", Form(4, 32, symmetric=True), level=4)
+    first = blockwise.solve(weight, choice, context)
+    other = replace(context, facts={})
+    assert blockwise.solve(weight, replace(choice, level=0), other, gptq.Options(bits=8, embedding_bits=4)) is first
+    assert blockwise.solve(weight, choice, other, gptq.Options(bits=4, sweeps=0)) is not first
+    assert blockwise.solve(weight, replace(choice, form=Form(4, 64, symmetric=True)), other).form.block == 64
 
 
 def test_other_text_or_another_graph_is_measured_anew(context: Context) -> None:

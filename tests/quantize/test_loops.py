@@ -57,16 +57,16 @@ def plain_codes(values: Floats, scale: Floats, zero: Floats, top: int) -> Floats
     return np.asarray(round_up(np.clip(values * reciprocal + zero, 0, top)) - zero, np.float32)
 
 
-@given(seed=seeds, rows=st.sampled_from([1, 64, 65]))
-def test_compensation_and_descent_are_numpys_to_the_last_bit(seed: int, rows: int) -> None:
+@given(seed=seeds, rows=st.sampled_from([1, 64, 65]), size=st.sampled_from([3, 8, 21]))
+def test_compensation_and_descent_are_numpys_to_the_last_bit(seed: int, rows: int, size: int) -> None:
     generator = np.random.default_rng(seed)
-    work, gradient = (generator.standard_normal((8, rows)).astype(np.float32) for _ in range(2))
-    near = moments(seed, 8).second
-    factor = np.triu(generator.uniform(0.5, 2, (8, 8))).astype(np.float32)
-    order = generator.permutation(8)
-    scale = generator.uniform(-0.3, 0.3, (2, rows)).astype(np.float32)
+    work, gradient = (generator.standard_normal((size, rows)).astype(np.float32) for _ in range(2))
+    near = moments(seed, size).second
+    factor = np.triu(generator.uniform(0.5, 2, (size, size))).astype(np.float32)
+    order = generator.permutation(size)
+    scale = generator.uniform(-0.3, 0.3, (6, rows)).astype(np.float32)
     scale[:, 0] = 0
-    zero = generator.integers(0, 16, (2, rows)).astype(np.float32)
+    zero = generator.integers(0, 16, (6, rows)).astype(np.float32)
     codes = np.zeros_like(work)
     wanted, left, errors = codes.copy(), work.copy(), np.empty_like(work)
     for i, column in enumerate(order):
@@ -77,7 +77,7 @@ def test_compensation_and_descent_are_numpys_to_the_last_bit(seed: int, rows: in
     np.testing.assert_array_equal(codes, wanted)
     np.testing.assert_array_equal(found, errors)
     slope = gradient.copy()
-    for i in range(8):
+    for i in range(size):
         value = wanted[i] * scale[0]
         wanted[i] = plain_codes(value - slope[i] / near[i, i], scale[0], zero[0], 15)
         slope += near[i, :, None] * (wanted[i] * scale[0] - value)
@@ -89,6 +89,16 @@ def test_compensation_and_descent_are_numpys_to_the_last_bit(seed: int, rows: in
     best = scale[0] - np.divide(slopes, square, out=np.zeros_like(square), where=square > 0)
     loops.rescale(gradient, curved, codes, scale[0])
     np.testing.assert_array_equal(scale[0], best)
+
+
+@given(seed=seeds, columns=st.sampled_from([1, 40, 256, 300]))
+def test_peaks_are_numpys_and_those_of_finer_blocks_make_those_of_coarser(seed: int, columns: int) -> None:
+    rows = weights(seed, 5, columns)
+    wanted = [np.abs(cut(rows, Form(4, block, symmetric=True))).max(axis=2) for block in SIZES]
+    found, finer = rows, 1
+    for block, peaks in zip(SIZES, wanted, strict=True):
+        found, finer = loops.peaks(found, block // finer), block
+        np.testing.assert_array_equal(found, peaks)
 
 
 @pytest.mark.parametrize("block", [32, 256])
