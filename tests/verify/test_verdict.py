@@ -104,11 +104,15 @@ def test_no_tolerance_of_the_committed_recipes_is_a_placeholder() -> None:
     for path in sorted(EMBEDDED.parent.glob("*.toml")):
         for figures in read_recipe(path).tolerances.values():
             for name, tolerance in figures.items():
-                # fp32's divergences are derived, 2e-9 at most; the others may measure nothing, or one step of many.
-                slack = 2e-9 if name.endswith("_kld") else 0.5
+                # fp32's divergences are derived, 1e-8 at most; the others may measure nothing, or one step of many.
+                slack = 1e-8 if name.endswith("_kld") else 0.5
                 for variant, limit in tolerance.limits.items():
                     where = f"{path.name}: {name}: {variant}"
-                    assert limit.bound <= 3 * limit.measured + slack if limit.upper else limit.bound > 0.9, where
+                    assert (
+                        limit.bound <= 3 * limit.measured + slack
+                        if limit.upper
+                        else limit.bound > 0.95 * limit.measured
+                    ), where
 
 
 def test_a_check_runs_after_what_it_needs(recipe: Recipe) -> None:

@@ -20,7 +20,7 @@ def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `r
 
 
 def place(site: Site, name: str) -> Place:
-    """The directory with the graph and its data; where the builder stores the table twice, a token reads only one."""
+    """The directory with the graph and its data, of which a token reads all."""
     path = prepared(site, "genai", name)
     size = sum(file.stat().st_size for file in path.glob("model.onnx*"))
     return Place(path, size, size)
