@@ -125,6 +125,8 @@ def data_files(found: Facts, graph: Path) -> Iterator[str]:
     """Yield what is wrong with the number of a graph's data files that Transformers.js fetches by config.json."""
     section = found.get(SECTION)
     count = asked(section if isinstance(section, dict) else {}, graph.name)
+    if not count and not data_file(graph).exists():
+        return
     files = external.files(onnx.load(graph, load_external_data=False), graph.parent)
     where = f"config.json: {SECTION}.{DATA}"
     if count and not files:
