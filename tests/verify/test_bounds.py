@@ -32,6 +32,7 @@ RECIPES = [
         for name in ("embedded-llama.toml", "embedded-qwen.toml", "embedded-neox.toml", "gpt-2-70m.toml")
     ),
 ]
+WIDE = ROOT / "recipes" / "smollm2-135m.toml"  # thirty layers: bounds are wider than where a fault was measured
 SAMPLES = 2000
 
 
@@ -119,7 +120,7 @@ def test_bounds_are_rounded_up_to_two_digits(value: float) -> None:
     assert float(f"{rounded_up(value):.1e}") == rounded_up(value)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*RECIPES, WIDE], ids=lambda path: path.stem)
 def test_the_recipe_states_the_derived_bounds(path: Path) -> None:
     """A bound of arithmetic that one machine's measurement has set would be a false alarm on another."""
     recipe = read_recipe(path)
@@ -127,6 +128,8 @@ def test_the_recipe_states_the_derived_bounds(path: Path) -> None:
     derived = derive(recipe)
     assert ("logits", "on_demand") in derived
     for (check, figure), derivation in derived.items():
+        if check not in recipe.verify.checks:
+            continue
         tolerance = recipe.tolerances[check][figure]
         assert tolerance.reason == derivation.reason(tolerance.reason, variants)
         stated = {name: tolerance.limits[name].bound for name in derivation.bounds}

@@ -143,7 +143,7 @@ def series(partials: list[Partial], observed: dict[str, float], reference: Refer
     errors = np.concatenate([partial["rows"] for partial in partials])
     width = -(-context // BUCKETS)
     buckets = np.full(-(-context // width), -1.0)  # -1: no position of the bucket was run
-    shown = at < context  # beyond a recipe's cap lie single positions that a short text jumps to
+    shown = at < context  # beyond a recipe's cap lies a short text that was moved there
     np.maximum.at(buckets, at[shown] // width, errors[shown])
     count = sum(partial["ranked"] for partial in partials)
     ranks = np.stack([partial["by_rank"] for partial in partials])

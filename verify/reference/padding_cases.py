@@ -24,15 +24,19 @@ LEAST = 8  # positions that a conversation needs at least
 
 
 def batch(reference: Reference, corpus: Corpus) -> Batch:
-    """Six rows: padded on the right, with a gap, moved, with a jump, documents and their ends, rare tokens."""
-    length, end = min(LENGTH, reference.dimensions.context), reference.end
+    """Six rows: padded on the right, with a gap, moved, with a jump, documents and their ends, rare tokens.
+
+    Beyond a recipe's cap lies the moved row alone, at the model's last positions. A jump of thousands of positions is
+    nothing that a model has learned: of one of 8,180, SmolLM2 makes ten times as much of every rounding.
+    """
+    length, end = min(LENGTH, reference.context), reference.end
     ids = np.stack([corpus.piece(length, PLACE + row) for row in range(6)])
     mask = np.ones_like(ids)
     mask[0, (length + 1) // 2 :] = 0
     mask[1, length // 3 : length // 2] = 0
     positions = positions_of(mask)
-    spare = reference.dimensions.context - length
-    positions[2] += spare // 2
+    spare, beyond = reference.context - length, reference.dimensions.context - reference.context
+    positions[2] += spare + beyond if beyond else spare // 2
     positions[3, length // 2 :] += spare
     if end is not None:
         ids[4, [0, length // 2]] = end
