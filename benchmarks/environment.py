@@ -9,7 +9,7 @@ from benchmarks.engine import installed
 from verify.environment import environment as of_verify
 from verify.runtimes.optimum.environment import versions
 
-LIBRARIES = ("ctranslate2", "llama-cpp-python", "gguf")
+LIBRARIES = ("ctranslate2", "llama-cpp-python", "gguf", "onnxruntime-genai")
 
 
 def environment(threads: int) -> dict[str, Any]:

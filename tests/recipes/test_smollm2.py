@@ -90,7 +90,7 @@ SHORTER = {
     "context = 256 ": "context = 64 ",
     "65, 128, 129]": "]",
     ", [64, 33]]": "]",
-    '"divergence", "twin"]': "]",
+    '"divergence"]': "]",
     "beam_prompts = 4": "beam_prompts = 1\nbeam_tokens = 6",
     "chunk = 256\nchunks": "chunk = 64\nchunks",
 }
