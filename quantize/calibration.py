@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -22,10 +25,12 @@ from quantize.numerics.cores import by_groups
 from quantize.rewrite.graph import load
 from quantize.rewrite.weights import Weight, find_weights
 from quantize.runner import GraphRunner, Ids
+from quantize.sampling import Draws, first_token, sampled
 
 TOKENIZER = "tokenizer.json"
 # Shares of the text: what moments are taken from, what sensitivities are measured on, what a result is judged on.
 PARTS = {"fit": (0.0, 0.8), "measure": (0.8, 0.9), "judge": (0.9, 1.0)}
+COUNTS = {"measure": 3, "judge": 6}  # chunks of a part; of "fit" the recipe says how many
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +57,9 @@ class Calibration:
     dims: Dimensions
     chunk: int  # tokens
     chunks: int
+    sampled: float = 0.0  # share of the chunks that the model writes itself
+    seed: int = 0  # decides what it draws
+    work: Path | None = None  # directory in which a later run finds what it wrote
 
     @cached_property
     def ids(self) -> Ids:
@@ -63,7 +71,7 @@ class Calibration:
         return ids
 
     def pieces(self, part: str, count: int) -> Ids:
-        """`count` chunks in text order, spread over a part of the text, int64 [count, chunk].
+        """`count` chunks of a part, int64 [count, chunk]: in text order, spread over it; then those of the model.
 
         RecipeError when that part is too short, or a chunk longer than the model's context.
         """
@@ -72,6 +80,33 @@ class Calibration:
             raise RecipeError(
                 f"chunks of {self.chunk} tokens are longer than the model reads", where="calibration: chunk", hint=hint
             )
+        own = math.ceil(count * self.sampled)
+        chunks = [self._read(part, count - own)] if own < count else []
+        return np.concatenate([*chunks, *([self._written(part, own)] if own else [])])
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return what tells the text that the model wrote apart from any other; nothing where it wrote none."""
+        if not self.sampled:
+            return {}
+        content = hashlib.sha256(self._own.tobytes()).hexdigest()
+        return {"sampled": {"chunks": len(self._own), "seed": self.seed, "sha256": content}}
+
+    @cached_property
+    def _own(self) -> Ids:
+        """All chunks that the model writes, int64 [chunks, chunk]."""
+        rows = sum(math.ceil(count * self.sampled) for count in (self.chunks, *COUNTS.values()))
+        begin = first_token(self.tokenizer.parent)
+        return sampled(self.graph, begin, Draws(rows, self.chunk, self.seed), self.work)
+
+    def _written(self, part: str, count: int) -> Ids:
+        """Chunks of the model's own: no part has one of another's."""
+        sizes = [math.ceil(size * self.sampled) for size in (self.chunks, *COUNTS.values())]
+        start = sum(sizes[: list(PARTS).index(part)])
+        return self._own[start : start + count]
+
+    def _read(self, part: str, count: int) -> Ids:
+        """Chunks of the recipe's texts."""
         begin, end = (int(len(self.ids) * share) for share in PARTS[part])
         spare = (end - begin) // count - self.chunk
         if spare < 0:

@@ -42,7 +42,7 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
     base = _open_base(recipe, build_dir)
     dims = build(Dimensions, base.manifest.facts.get("dimensions"), where=f"{base.path}: facts", error=ArtifactError)
     graph, work = base.path / model_file(BASE), build_dir / recipe.name / WORK
-    context = Context(dims, graph, _calibration(recipe, base, dims), work, recipe.external_data_above)
+    context = Context(dims, graph, _calibration(recipe, base, dims, work), work, recipe.external_data_above)
     for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
         target = build_dir / recipe.name / name
         wanted = _manifest(recipe, name, base.manifest, base.digest)
@@ -75,6 +75,8 @@ def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target
     before = ports(model)
     for step in steps:
         step.apply(model, context)
+    if context.calibration is not None and any(step.scheme.CALIBRATED for step in steps):
+        context.facts |= context.calibration.record
     clean(model)
     if ports(model) != before:
         raise RuntimeError(f"{target.name}: the graph's inputs or outputs have changed")
@@ -111,13 +113,14 @@ def _open_base(recipe: Recipe, build_dir: Path) -> Artifact:
     return base
 
 
-def _calibration(recipe: Recipe, base: Artifact, dims: Dimensions) -> Calibration | None:
+def _calibration(recipe: Recipe, base: Artifact, dims: Dimensions, work: Path) -> Calibration | None:
     """The recipe's calibration, if it has one; the text is read when a step first asks for it."""
     table = recipe.calibration
     if table is None:
         return None
     graph, tokenizer = base.path / model_file(BASE), base.path / TOKENIZER
-    return Calibration(recipe.calibration_paths, graph, tokenizer, dims, table.chunk, table.chunks)
+    paths = recipe.calibration_paths
+    return Calibration(paths, graph, tokenizer, dims, table.chunk, table.chunks, table.sampled, table.seed, work)
 
 
 def _manifest(recipe: Recipe, name: str, base: Manifest, base_digest: str) -> Manifest:

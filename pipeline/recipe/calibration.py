@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.canonical import file_digest
 from pipeline.errors import RecipeError
@@ -16,16 +17,26 @@ class CalibrationText:
     """The texts, relative to the recipe, that calibrated schemes see: `chunks` chunks of `chunk` tokens.
 
     A file named .jsonl has a text, a prompt or the messages of a conversation on each line; any other is one text.
+    Of the chunks the share `sampled` is written by the model itself, by draws that `seed` decides; at 1 no text is
+    needed.
     """
 
-    text: tuple[str, ...] | str
+    text: tuple[str, ...] | str = ()
     chunk: int = 512
     chunks: int = 32
+    sampled: float = 0.0
+    seed: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
         """The files as the recipe names them."""
         return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides a variant, but for the texts' content; a seed only where something is drawn."""
+        stated = asdict(self)
+        return {key: stated[key] for key in stated if self.sampled or key not in {"sampled", "seed"}}
 
     def paths(self, recipe: Path) -> tuple[Path, ...]:
         """The files. RecipeError when one is none."""
@@ -42,8 +53,12 @@ def read_calibration(table: object, where: str) -> CalibrationText:
     calibration = build(CalibrationText, table, where=where)
     if calibration.chunk < 2 or calibration.chunks < 1:
         raise RecipeError("chunk and chunks must be positive", where=where, hint="write chunk = 512, chunks = 32")
-    if not all(calibration.names) or not calibration.names:
-        raise RecipeError("no text", where=f"{where}: text", hint="name a text file, relative to the recipe")
+    if not 0 <= calibration.sampled <= 1 or calibration.seed < 0:
+        hint = "write a share from 0 to 1, such as sampled = 0.5, and a seed of 0 or more"
+        raise RecipeError("sampled or seed cannot be", where=where, hint=hint)
+    if not all(calibration.names) or (not calibration.names and calibration.sampled < 1):
+        hint = "name a text file, relative to the recipe; or let the model write all of it: sampled = 1"
+        raise RecipeError("no text", where=f"{where}: text", hint=hint)
     return calibration
 
 

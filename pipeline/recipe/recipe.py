@@ -136,7 +136,7 @@ class Recipe:
         if self.calibration is None or not _calibrated(steps):
             return digest(steps)
         return digest(
-            {"steps": steps, "calibration": asdict(self.calibration), "text": text_digest(self.calibration_paths)}
+            {"steps": steps, "calibration": self.calibration.decisive, "text": text_digest(self.calibration_paths)}
         )
 
     @property

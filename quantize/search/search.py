@@ -15,6 +15,7 @@ from model import external_data
 from pipeline.command import say
 from pipeline.errors import RecipeError
 from quantize.blockwise import Choice, solve
+from quantize.calibration import COUNTS
 from quantize.numerics.blocks import Blocks, Floats
 from quantize.rewrite.graph import clean, load
 from quantize.rewrite.lookup import place
@@ -26,7 +27,7 @@ from quantize.search.fidelity import Fidelity, divergences, fidelity
 from quantize.search.sensitivity import Slot, measure, size
 
 ROUNDS = 8
-CHUNKS = 6  # of the calibration text's part "judge"; the second half of each is scored
+CHUNKS = COUNTS["judge"]  # of the calibration text's part "judge"; the second half of each is scored
 Picks = tuple[int, ...]
 
 

@@ -16,6 +16,7 @@ from pipeline.canonical import digest, file_digest
 from pipeline.plugins import ROOT
 from pipeline.recipe.calibration import text_digest
 from quantize.blockwise import Choice, solve
+from quantize.calibration import COUNTS
 from quantize.numerics.blocks import Floats, dequantize
 from quantize.rewrite.weights import Weight
 from quantize.scheme import Context
@@ -24,7 +25,7 @@ from quantize.search.fidelity import divergences
 from quantize.search.journal import Journal
 from quantize.search.remainder import ROWS, Remainders
 
-CHUNKS = 3  # of the calibration text's part "measure"; the second half of each is scored
+CHUNKS = COUNTS["measure"]  # of the calibration text's part "measure"; the second half of each is scored
 WHOLE, PRODUCT = "whole", "product"  # every reader of a weight, or its products alone
 ROUNDING = 4  # the accuracy_level that rounds activations to int8
 # The code and libraries that decide a measurement.
@@ -37,6 +38,7 @@ CODE = (
     "quantize/calibration",
     "quantize/calibration_texts",
     "quantize/runner",
+    "quantize/sampling",
     "quantize/numerics/scales",
     "quantize/search/fidelity",
     "quantize/search/remainder",
@@ -160,6 +162,7 @@ def _base(context: Context) -> str:
             "graph": file_digest(context.graph),
             "text": text_digest(calibration.paths),
             "chunks": [calibration.chunk, calibration.chunks, CHUNKS],
+            "sampled": calibration.record,
             "tools": {tool: importlib.metadata.version(tool) for tool in TOOLS},
         }
     )

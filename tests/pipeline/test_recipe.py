@@ -236,7 +236,7 @@ def test_several_calibration_texts_count_and_one_counts_as_it_always_did(path: P
     [
         ('text = "a"\nchunk = 1', "must be positive"),
         ('text = "a"\nchunks = 0', "must be positive"),
-        ("chunk = 512", "missing key 'text'"),
+        ("chunk = 512", "no text"),
         ('text = "a"\nlength = 5', "unknown key 'length'"),
         ("text = 5", "expected str, found int"),
         ("text = []", "no text"),

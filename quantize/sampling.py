@@ -1,0 +1,118 @@
+"""Let a model write its own calibration text: tokens drawn from the distribution that it gives.
+
+Source: Liu et al., "LLM-QAT: Data-Free Quantization Aware Training for Large Language Models", 2023. Such text has no
+licence, is of every kind that the model was trained on, and of nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tqdm import tqdm
+
+from model.session import open_session
+from pipeline.canonical import digest, file_digest, read_json
+from pipeline.errors import InputError
+from pipeline.variants import data_file
+from quantize.numerics.blocks import Floats
+from quantize.runner import CACHE, Ids
+
+GENERATION = "generation_config.json"
+ROWS = 16  # texts written side by side: their caches are in memory twice
+
+
+@dataclass(frozen=True)
+class Draws:
+    """State how much is drawn: texts, tokens in each, and the seed that decides which."""
+
+    rows: int
+    length: int
+    seed: int
+
+
+def first_token(model: Path) -> int:
+    """The token that texts begin with: the model's for beginnings, or else that of a text's end, which one follows.
+
+    InputError when the model's directory names neither.
+    """
+    settings = read_json(model / GENERATION)
+    named = settings.get("bos_token_id")
+    if named is None:
+        named = settings.get("eos_token_id")
+    first = named[0] if isinstance(named, list) and named else named
+    if not isinstance(first, int):
+        hint = "leave sampled out of [calibration], or name bos_token_id in the source's generation_config.json"
+        raise InputError("no token to begin a text with", where=model / GENERATION, hint=hint)
+    return first
+
+
+def sampled(graph: Path, begin: int, draws: Draws, work: Path | None) -> Ids:
+    """Texts of the model's own, int64 [rows, length], each from the token `begin` on.
+
+    Found in `work` where an earlier run has left them. The same on every run on one kind of processor: another's
+    rounding moves a probability in its last bits, and now and then a token with it.
+    """
+    key = {"graph": _identity(graph), "begin": begin, **asdict(draws), "code": file_digest(Path(__file__))}
+    name = digest({**key, "onnxruntime": importlib.metadata.version("onnxruntime")})
+    kept = None if work is None else work / f"sampled-{name[:16]}.npy"
+    if kept is not None and kept.is_file():
+        found: Ids = np.load(kept)
+        return found
+    texts = _written(graph, begin, draws)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(".part")
+        with part.open("wb") as stream:
+            np.save(stream, texts)
+        part.replace(kept)
+    return texts
+
+
+def _identity(graph: Path) -> list[str]:
+    """Digests of a graph and of the weights beside it."""
+    return [file_digest(path) for path in (graph, data_file(graph)) if path.is_file()]
+
+
+def _written(graph: Path, begin: int, draws: Draws) -> Ids:
+    session = open_session(graph)
+    generator = np.random.default_rng(draws.seed)
+    texts = np.full((draws.rows, draws.length), begin, np.int64)
+    total = -(-draws.rows // ROWS) * (draws.length - 1)
+    with tqdm(total=total, desc="sample", unit="token", file=sys.stderr, leave=False, disable=None) as progress:
+        for start in range(0, draws.rows, ROWS):
+            group = texts[start : start + ROWS]
+            feeds = _nothing_read(session, len(group))
+            for at in range(1, draws.length):
+                logits, feeds = _next(session, group[:, :at], feeds)
+                group[:, at] = _drawn(logits, generator.random(len(group)))
+                progress.update()
+    return texts
+
+
+def _nothing_read(session: onnxruntime.InferenceSession, rows: int) -> dict[str, Any]:
+    ports = (port for port in session.get_inputs() if port.name.startswith(CACHE))
+    return {port.name: np.zeros((rows, port.shape[1], 0, port.shape[3]), np.float32) for port in ports}
+
+
+def _next(session: onnxruntime.InferenceSession, ids: Ids, cache: dict[str, Any]) -> tuple[Floats, dict[str, Any]]:
+    """Logits float32 [rows, vocabulary] after the last of ids [rows, read], and the cache with it."""
+    rows, read = ids.shape
+    feeds = {"input_ids": ids[:, -1:], "attention_mask": np.ones((rows, read), np.int64), **cache}
+    names = [port.name for port in session.get_inputs()]
+    if "position_ids" in names:
+        feeds["position_ids"] = np.full((rows, 1), read - 1, np.int64)
+    logits, *present = session.run(None, feeds)
+    return logits[:, -1], dict(zip(cache, present, strict=True))
+
+
+def _drawn(logits: Floats, shares: np.typing.NDArray[np.float64]) -> Ids:
+    """One token of each row's distribution [rows, vocabulary]: the one at which the sum passes that share of it."""
+    sums = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64).cumsum(axis=1)
+    found = [row.searchsorted(share * row[-1], side="right") for row, share in zip(sums, shares, strict=True)]
+    return np.array(found, np.int64)
