@@ -28,6 +28,7 @@ from quantize.runner import GraphRunner, Ids
 from quantize.sampling import Draws, first_token, sampled
 
 TOKENIZER = "tokenizer.json"
+SAMPLED = "sampled"  # among the facts of a model: what tells the text apart that the model wrote itself
 # Shares of the text: what moments are taken from, what sensitivities are measured on, what a result is judged on.
 PARTS = {"fit": (0.0, 0.8), "measure": (0.8, 0.9), "judge": (0.9, 1.0)}
 COUNTS = {"measure": 3, "judge": 6}  # chunks of a part; of "fit" the recipe says how many
@@ -90,7 +91,7 @@ class Calibration:
         if not self.sampled:
             return {}
         content = hashlib.sha256(self._own.tobytes()).hexdigest()
-        return {"sampled": {"chunks": len(self._own), "seed": self.seed, "sha256": content}}
+        return {SAMPLED: {"chunks": len(self._own), "seed": self.seed, "sha256": content}}
 
     @cached_property
     def _own(self) -> Ids:

@@ -22,7 +22,7 @@ from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
 from pipeline.variants import data_file, model_file, own_files
-from quantize.calibration import TOKENIZER, Calibration
+from quantize.calibration import SAMPLED, TOKENIZER, Calibration
 from quantize.rewrite.graph import clean, load, ports
 from quantize.scheme import PLAN, Context, Step, read_step
 
@@ -46,7 +46,7 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
     for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
         target = build_dir / recipe.name / name
         wanted = _manifest(recipe, name, base.manifest, base.digest)
-        if up_to_date(target, wanted, results=[PLAN]) is not None:
+        if up_to_date(target, wanted, results=[PLAN, SAMPLED]) is not None:
             say(f"{name}: unchanged, skipped")
         else:
             try:

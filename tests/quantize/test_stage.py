@@ -29,7 +29,11 @@ VARIANTS = {
     "q4f16": '[{ scheme = "rtn", bits = 4 }, { scheme = "float16" }]',
     "bnb4": '[{ scheme = "nf4" }]',
 }
-OTHER_FILES = {"config.json": b"{}", "tokenizer.json": tokenizer(ALIGNED.vocabulary)}
+OTHER_FILES = {
+    "config.json": b"{}",
+    "generation_config.json": b'{"eos_token_id": 0}',
+    "tokenizer.json": tokenizer(ALIGNED.vocabulary),
+}
 CALIBRATION = '[calibration]\ntext = "train.txt"\nchunk = 16\nchunks = 4\n'
 
 
@@ -188,6 +192,25 @@ def test_calibrated_variants_are_made_from_the_text_and_made_again_when_it_chang
     write_recipe(tmp_path, variants)
     code, _, err = command(arguments)
     assert (code, "needs calibration text" in err) == (USAGE, True)
+
+
+def test_text_of_the_model_s_own_is_recorded_and_another_seed_makes_calibrated_variants_again(
+    tmp_path: Path, command: Command
+) -> None:
+    variants = {**VARIANTS, "q4": '[{ scheme = "gptq", bits = 4 }]'}
+    write_base(tmp_path / "build")
+    write_text(tmp_path / "train.txt", 1600)
+    recipe = write_recipe(tmp_path, variants, f"{CALIBRATION}sampled = 0.5\n")
+    arguments = [recipe, "--build", tmp_path / "build", "--variant", "q4", "q8"]
+    assert command(arguments)[0] == PASSED
+    facts = {
+        name: open_artifact(tmp_path / f"build/tiny/{name}", made_by="test").manifest.facts for name in ("q4", "q8")
+    }
+    assert (facts["q4"]["sampled"]["chunks"], "sampled" in facts["q8"]) == (2 + 2 + 3, False)
+    assert command(arguments)[2].count("unchanged, skipped") == 2
+    write_recipe(tmp_path, variants, f"{CALIBRATION}sampled = 0.5\nseed = 1\n")
+    _, _, err = command(arguments)
+    assert ("q4: unchanged" in err, "q8: unchanged" in err) == (False, True)
 
 
 def test_only_the_named_variants_are_made_in_the_recipes_order(home: Path, tmp_path: Path, command: Command) -> None:
