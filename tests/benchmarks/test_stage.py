@@ -186,6 +186,22 @@ def test_a_pass_is_shown_by_operator(build: Path, stage: Stage) -> None:
     assert "nothing would be measured" in stage("benchmarks.operators", *files, "--tokens", 0, code=2).stderr
 
 
+def test_files_are_compared_with_the_first_on_each_text(build: Path, stage: Stage, tmp_path: Path) -> None:
+    files = [build / "embedded" / name / model_file(name) for name in ("fp32", "fp16", "q8")]
+    texts = [EMBEDDED.parent / "text" / name for name in ("inaugural_heldout.txt", "inaugural_train.txt")]
+    asked = [*files, "--text", *texts, "--chunk", 64]
+    found = stage("benchmarks.divergence", *asked, "--chunks", 2).stdout.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found]
+    assert rows[0] == ["file", "bytes", *(f"{text.name}: mean, 99.9 %" for text in texts)]
+    assert [int(row[1].replace(",", "")) for row in rows[2:]] == [path.stat().st_size for path in files[1:]]
+    (fp16, _), (q8, other) = ([float(cell.split(",")[0]) for cell in row[2:]] for row in rows[2:])
+    assert 0 <= fp16 < 1e-9 < q8 != other
+    (short := tmp_path / "short.txt").write_text("A word")
+    refused = stage("benchmarks.divergence", *files, "--text", short, code=3).stderr
+    assert "a chunk is 512" in refused
+    assert "nothing would be compared" in stage("benchmarks.divergence", files[0], "--text", texts[0], code=2).stderr
+
+
 def test_files_are_timed_beside_the_first(build: Path, stage: Stage) -> None:
     files = [build / "embedded" / name / model_file(name) for name in ("fp32", "q8")]
     found = stage("benchmarks.files", *files, "--rounds", 1, "--context", 256).stdout.splitlines()
