@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeVar, cast
 
 import onnx_ir as ir
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pipeline import plugins
 from pipeline.errors import RecipeError
 from quantize.calibration import Moments
-from quantize.numerics.blocks import BITS, SIZES, Blocks, Floats, Form
+from quantize.numerics.blocks import BITS, SIZES, TIERED, Blocks, Floats, Form
 from quantize.rewrite import dequantize_at_load
 from quantize.rewrite.lookup import place
 from quantize.rewrite.products import not_finite
@@ -52,6 +52,9 @@ class Override:
 class BlockwiseOptions:
     """`embedding_*` hold for the vocabulary's tables. 0 bits keep a table in float: `embedding_bits`, `position_bits`.
 
+    `embedding_frequent` above 0: only so many first rows of a vocabulary's table have `embedding_bits`, the others two
+    bits fewer. BPE orders its tokens by frequency, so these are the frequent ones.
+
     `accuracy_level` 4 rounds activations to int8, per row and block. Lower levels keep them float, but onnxruntime
     1.31.1 has such kernels on x64 for 4 bits only: at 2 and 8 it widens the whole matrix at every call. With level 4 a
     row's result depends on no other row, to the last bit, up to block 32 at 4 bits and 64 at 8 bits (decision 0004).
@@ -68,6 +71,7 @@ class BlockwiseOptions:
     embedding_block: int = 32
     embedding_symmetric: bool = True
     embedding_accuracy_level: int | None = None  # lm_head's; None is that of the body
+    embedding_frequent: int = 0
     position_bits: int = 0
     expand: bool = False
     overrides: tuple[Override, ...] = ()
@@ -83,6 +87,10 @@ class BlockwiseOptions:
         check_choice("embedding_bits", self.embedding_bits, (0, *widths), where)
         check_choice("embedding_block", self.embedding_block, sizes, where)
         check_choice("position_bits", self.position_bits, (0, *widths), where)
+        check_frequent(self.embedding_frequent, self.embedding_bits, where, "embedding_")
+        if self.embedding_frequent and self.expand:
+            hint = "leave out embedding_frequent or expand"
+            raise RecipeError("expanded weights have 8 bits", where=f"{where}: embedding_frequent", hint=hint)
         for i, override in enumerate(self.overrides):
             override.check(f"{where}: overrides[{i}]")
             if override.bits is not None:
@@ -106,6 +114,23 @@ class Blockwise(Protocol):
 
     def solve(self, matrix: Floats, form: Form, moments: Moments | None, options: Any) -> Blocks:
         """Quantize a float32 matrix [N, K]. Raises ValueError for weights that are not finite."""
+
+
+def check_frequent(frequent: int, bits: int, where: str, prefix: str = "") -> None:
+    """Raise RecipeError for a number of first rows that cannot be, or for bits that leave the other rows none."""
+    if frequent < 0:
+        hint = "write how many first rows keep their bits, or 0 for all"
+        raise RecipeError(f"{frequent} is not possible", where=f"{where}: {prefix}frequent", hint=hint)
+    if frequent:
+        check_choice(f"{prefix}bits", bits, TIERED, where)
+
+
+def require_rows(weight: Weight, form: Form, where: str) -> None:
+    """Raise RecipeError for a form whose `frequent` rows are all that a table has, so that it would say nothing."""
+    rows = weight.shape[0]
+    if form.frequent >= rows:
+        hint = f"write less than {rows}, or 0 for the same bits in every row"
+        raise RecipeError(f"{form.frequent} of {rows} rows of {weight.name}", where=where, hint=hint)
 
 
 def blockwise_schemes() -> tuple[str, ...]:
@@ -150,8 +175,11 @@ def _solve(weight: Weight, name: str, form: Form, context: Context, options: Any
     moments = None
     if scheme.CALIBRATED and (name == "gptq" or context.calibration is not None):
         moments = context.calibrated(name).moments[weight.stem]
+    matrix = weight.matrix()
+    tiers = (matrix[: form.frequent], matrix[form.frequent :]) if form.frequent else (matrix,)
     try:
-        return scheme.solve(weight.matrix(), form, moments, options)
+        first, *rest = [scheme.solve(*tier, moments, options) for tier in zip(tiers, form.tiers, strict=True)]
+        return replace(first, rest=rest[0]) if rest else first
     except ValueError as error:
         raise not_finite(weight, error) from error
 
@@ -171,7 +199,10 @@ def choose(weights: Weights, scheme: str, options: BlockwiseOptions) -> list[tup
         other = next((o for o in options.overrides if fnmatch.fnmatchcase(weight.name, o.tensors)), Override(""))
         wanted = bits if other.bits is None else other.bits
         if wanted:
-            form = Form(wanted, _or(other.block, block), _or(other.symmetric, symmetric))
+            frequent = options.embedding_frequent if weight in weights.tables else 0
+            form = Form(wanted, _or(other.block, block), _or(other.symmetric, symmetric), frequent)
+            check_frequent(frequent, wanted, weight.name)  # an override may have changed the bits
+            require_rows(weight, form, "embedding_frequent")
             choice = Choice(_or(other.scheme, scheme), form, _or(other.accuracy_level, accuracy))
             chosen.append((weight, choice))
     return chosen

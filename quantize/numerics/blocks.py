@@ -8,12 +8,15 @@ one under the same scale:
 
 so two products, the first with four times the input, are one product with 6-bit weights. The 2-bit part has the implied
 zero point 2, so a 6-bit zero point is 4 * z + 2 with z in 0..15.
+
+A vocabulary's table may have two bits more in its first rows, its frequent tokens (`Form.frequent`): two tiers of rows,
+each a matrix of its own in the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,8 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 BITS = (2, 4, 6, 8)
+TIERED = (4, 6, 8)  # bits of a frequent tier: the rest has FEWER
+FEWER = 2
 SIZES = (16, 32, 64, 128, 256)  # block sizes that MatMulNBits and MatMulBnb4 both have kernels for
 SMALLEST = float(np.finfo(np.float32).smallest_normal)
 CHUNK = 1 << 22  # weights quantized at a time, so that a large vocabulary's temporaries stay small
@@ -29,11 +34,15 @@ CHUNK = 1 << 22  # weights quantized at a time, so that a large vocabulary's tem
 
 @dataclass(frozen=True, order=True)
 class Form:
-    """State how a matrix is cut and coded: bits per weight, weights per scale, whether zero points are implied."""
+    """State how a matrix is cut and coded: bits per weight, weights per scale, whether zero points are implied.
+
+    With `frequent` above 0 only so many first rows have `bits`; all others have two bits fewer.
+    """
 
     bits: int
     block: int
     symmetric: bool
+    frequent: int = 0
 
     @property
     def top(self) -> int:
@@ -49,8 +58,18 @@ class Form:
         """Blocks in a row."""
         return -(-columns // self.block)
 
+    @property
+    def tiers(self) -> tuple[Form, ...]:
+        """The forms of the first rows and of all others; where all rows are alike, this one."""
+        if not self.frequent:
+            return (self,)
+        return replace(self, frequent=0), replace(self, bits=self.bits - FEWER, frequent=0)
+
     def size(self, rows: int, columns: int) -> int:
         """Bytes of a matrix [rows, columns] in this form, in the file."""
+        if self.frequent:
+            first, rest = self.tiers
+            return first.size(self.frequent, columns) + rest.size(rows - self.frequent, columns)
         count = self.count(columns)
         zeros = 0 if self.symmetric else -(-count * (4 if self.bits == 6 else self.bits) // 8)
         return rows * (count * self.block * self.bits // 8 + 4 * count + zeros)
@@ -60,7 +79,8 @@ class Form:
 class Blocks:
     """A matrix of `rows` x `columns`, every row cut into blocks along its columns.
 
-    Columns are padded up to whole blocks with codes that stand for exactly zero.
+    Columns are padded up to whole blocks with codes that stand for exactly zero. Where the first rows have more bits
+    than the others, these are the first rows, and the others are the `rest`.
     """
 
     form: Form
@@ -68,11 +88,17 @@ class Blocks:
     scales: Floats  # [rows, blocks]
     zeros: Bytes  # [rows, blocks]; all `form.middle` when symmetric
     columns: int
+    rest: Blocks | None = None
 
     @property
     def padded(self) -> int:
         """Columns with the padding."""
         return int(self.codes.shape[1])
+
+    @property
+    def tiers(self) -> tuple[Blocks, ...]:
+        """The rows that are stored alike, one group after the other; none of them has a rest."""
+        return (self,) if self.rest is None else (replace(self, rest=None), *self.rest.tiers)
 
 
 @dataclass(frozen=True)
@@ -86,7 +112,7 @@ class Part:
 
 
 def parts(blocks: Blocks) -> tuple[Part, ...]:
-    """Return what products and lookups read; the parts share the scales."""
+    """Return what products and lookups read of one tier; the parts share the scales."""
     form = blocks.form
     if form.bits != 6:
         return (_part(blocks, form.bits, blocks.codes, None if form.symmetric else blocks.zeros, 1.0),)
@@ -99,6 +125,8 @@ def parts(blocks: Blocks) -> tuple[Part, ...]:
 
 def dequantize(blocks: Blocks) -> Floats:
     """The float32 matrix [rows, columns] that the blocks stand for: (code - zero point) * scale."""
+    if blocks.rest is not None:
+        return np.concatenate([dequantize(tier) for tier in blocks.tiers])
     rows, count = blocks.scales.shape
     values = blocks.codes.reshape(rows, count, -1).astype(np.float32)
     values -= blocks.zeros[..., None]

@@ -14,8 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from quantize.numerics import blocks
-from quantize.rewrite.lookup import Spot
-from quantize.rewrite.products import initializer
+from quantize.rewrite.products import Spot, initializer
 from quantize.rewrite.weights import Weight
 
 BITS = (8,)

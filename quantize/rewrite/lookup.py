@@ -8,64 +8,70 @@ exact: codes are whole numbers below 256, and (code - zero point) * scale is rou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from quantize.numerics.blocks import Blocks
-from quantize.rewrite.products import Operation, Stored, initializer, insert, replace_node, store, times
+from quantize.rewrite.products import Operation, Spot, Stored, Tier, initializer, insert, replace_node, store, times
 from quantize.rewrite.weights import Lookup, Weight
-
-
-@dataclass(frozen=True)
-class Spot:
-    """State where nodes are put: before one node of a model, under one name."""
-
-    model: ir.Model
-    node: ir.Node
-    name: str
-
-    def op(self, kind: str, name: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        """A node of an operator of ONNX; its output is called like it."""
-        return insert(self.node, Operation(kind, inputs, attributes, domain=""), f"{self.name}/{name}")
-
-    def numbers(self, name: str, values: Sequence[int]) -> ir.Value:
-        """A constant of int64 numbers."""
-        return initializer(self.model, name, np.array(values, np.int64))
-
-    def number(self, value: float) -> ir.Value:
-        """A constant float32 number."""
-        return initializer(self.model, f"number.{value:g}", np.array(value, np.float32))
 
 
 def place(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> None:
     """Replace every use of a weight, products and lookups alike, by its one quantized form; see `rewrite.store`."""
-    stored = store(model, weight, blocks, level)
+    tiers = store(model, weight, blocks, level)
     for lookup in weight.lookups:
-        look_up(model, lookup, blocks, stored)
+        look_up(model, lookup, tiers)
 
 
-def look_up(model: ir.Model, lookup: Lookup, blocks: Blocks, stored: Sequence[Stored]) -> None:
+def look_up(model: ir.Model, lookup: Lookup, tiers: Sequence[Tier]) -> None:
     """Put the lookup in the quantized table in the place of the one in the float table."""
-    node, name = lookup.node, str(lookup.node.name)
+    site = Spot(model, lookup.node, str(lookup.node.name))
+    blocks = tiers[0].blocks
     rank = 2 if lookup.indices is None or lookup.indices.shape is None else len(lookup.indices.shape)
-    shapes = Shapes(rank, blocks.scales.shape[1], blocks.form.block)
-    rows = [_row(Spot(model, node, f"{name}{item.label}"), lookup.indices, item, shapes) for item in stored]
-    whole = rows[0]
-    if len(rows) > 1:
-        terms = [insert(node, row, f"{name}{item.label}/row") for row, item in zip(rows, stored, strict=True)]
-        for place, item in enumerate(stored):
-            if item.part.factor != 1:
-                terms[place] = insert(node, times(model, terms[place], item), f"{name}{item.label}/Mul")
-        whole = Operation("Add", terms, domain="")
+    if len(tiers) == 1:
+        whole = _rows(site, lookup.indices, tiers[0], rank)
+    else:
+        whole = _chosen(site, lookup.indices, tiers, rank)
     if blocks.padded != blocks.columns:
-        wide = insert(node, whole, f"{name}/padded")
+        wide = insert(site.node, whole, f"{site.name}/padded")
         bounds = {"start": 0, "end": blocks.columns, "axis": -1}
-        limits = [initializer(model, f"{name}.{key}", np.array([at], np.int64)) for key, at in bounds.items()]
+        limits = [initializer(model, f"{site.name}.{key}", np.array([at], np.int64)) for key, at in bounds.items()]
         whole = Operation("Slice", [wide, *limits], domain="")
-    replace_node(node, whole)
+    replace_node(site.node, whole)
+
+
+def _chosen(site: Spot, indices: ir.Value | None, tiers: Sequence[Tier], rank: int) -> Operation:
+    """Rows of the first tier or of the rest, by the index. Both are read, at a row that each has."""
+    first, rest = tiers
+    count = len(first.blocks.scales)
+    border, last = (initializer(site.model, f"row.{row}", np.array(row, np.int64)) for row in (count, count - 1))
+    zero = initializer(site.model, "row.0", np.array(0, np.int64))
+    beyond = site.op("Max", "beyond", site.op("Sub", "after", indices, border), zero)
+    places = (site.op("Min", "within", indices, last), beyond)
+    rows = []
+    for tier, at in zip((first, rest), places, strict=True):
+        own = replace(site, name=f"{site.name}{tier.label}")
+        rows.append(insert(site.node, _rows(own, at, tier, rank), f"{own.name}/rows"))
+    below = site.op("Less", "below", indices, border)
+    wide = site.op("Unsqueeze", "chosen", below, site.numbers("axis.last", [-1]))
+    return Operation("Where", [wide, *rows], domain="")
+
+
+def _rows(site: Spot, indices: ir.Value | None, tier: Tier, rank: int) -> Operation:
+    """Rows of one tier, padding included, float32 [..., blocks * block]."""
+    shapes = Shapes(rank, tier.blocks.scales.shape[1], tier.blocks.form.block)
+    rows = [_row(replace(site, name=f"{site.name}{item.label}"), indices, item, shapes) for item in tier.parts]
+    if len(rows) == 1:
+        return rows[0]
+    names = [f"{site.name}{item.label}" for item in tier.parts]
+    terms = [insert(site.node, row, f"{name}/row") for row, name in zip(rows, names, strict=True)]
+    for place, (item, name) in enumerate(zip(tier.parts, names, strict=True)):
+        if item.part.factor != 1:
+            terms[place] = insert(site.node, times(site.model, terms[place], item), f"{name}/Mul")
+    return Operation("Add", terms, domain="")
 
 
 @dataclass(frozen=True)

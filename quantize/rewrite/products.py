@@ -15,6 +15,7 @@ from quantize.rewrite.weights import DOMAIN, Weight, tensor_of
 
 DOMAIN_VERSION = 1
 LABELS = {1: ("",), 2: (".high", ".low")}  # of the parts of a weight, in the names of initializers and nodes
+TIERS = {1: ("",), 2: (".frequent", ".rest")}  # and of its tiers of rows
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Stored:
-    """One part of a weight in the graph: the inputs of the operators that read it."""
+    """One part of a tier in the graph: the inputs of the operators that read it."""
 
     part: Part
     label: str
@@ -38,20 +39,56 @@ class Stored:
     zero_points: ir.Value | None
 
 
-def store(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> list[Stored]:
+@dataclass(frozen=True)
+class Tier:
+    """Rows of a weight that are stored alike; most weights are one tier."""
+
+    label: str
+    blocks: Blocks
+    parts: Sequence[Stored]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """State where nodes are put: before one node of a model, under one name."""
+
+    model: ir.Model
+    node: ir.Node
+    name: str
+
+    def op(self, kind: str, name: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+        """A node of an operator of ONNX; its output is called like it."""
+        return insert(self.node, Operation(kind, inputs, attributes, domain=""), f"{self.name}/{name}")
+
+    def numbers(self, name: str, values: Sequence[int]) -> ir.Value:
+        """A constant of int64 numbers."""
+        return initializer(self.model, name, np.array(values, np.int64))
+
+    def number(self, value: float) -> ir.Value:
+        """A constant float32 number."""
+        return initializer(self.model, f"number.{value:g}", np.array(value, np.float32))
+
+
+def store(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> list[Tier]:
     """Replace every product with a weight by one with its quantized form, which is returned for lookups to share.
 
     The initializers are `<name>.q<bits>` uint8 [N, blocks, bytes] (at 6 bits `.q6.high` and `.q6.low`),
-    `<name>.scales` float32 [N, blocks] and, unless symmetric, `<name>.zero_points` uint8. `level` is the products'
-    accuracy_level: 4 rounds activations to int8, per row and block; 0 keeps them float.
+    `<name>.scales` float32 [N, blocks] and, unless symmetric, `<name>.zero_points` uint8. Where first rows have more
+    bits, there are two of each, `<name>.frequent.*` and `<name>.rest.*`. `level` is the products' accuracy_level: 4
+    rounds activations to int8, per row and block; 0 keeps them float.
     """
     model.opset_imports[DOMAIN] = DOMAIN_VERSION
-    stored = _store(model, weight, blocks)
-    n, k = weight.shape
-    sizes = {"K": k, "N": n, "block_size": blocks.form.block, "accuracy_level": level}
+    labels = TIERS[len(blocks.tiers)]
+    tiers = [
+        Tier(label, tier, _store(model, f"{weight.stem}{label}", tier))
+        for label, tier in zip(labels, blocks.tiers, strict=True)
+    ]
     for node in weight.products:
-        _product(model, node, stored, sizes)
-    return stored
+        if len(tiers) == 1:
+            _product(model, node, tiers[0], level)
+        else:
+            _joined_products(model, node, tiers, level)
+    return tiers
 
 
 def not_finite(weight: Weight, error: ValueError) -> InputError:
@@ -94,40 +131,56 @@ def replace_node(old: ir.Node, operation: Operation) -> ir.Node:
     return new
 
 
-def _store(model: ir.Model, weight: Weight, blocks: Blocks) -> list[Stored]:
-    scales = initializer(model, f"{weight.stem}.scales", blocks.scales)
+def _store(model: ir.Model, stem: str, blocks: Blocks) -> list[Stored]:
+    scales = initializer(model, f"{stem}.scales", blocks.scales)
     found = parts(blocks)
     result = []
     for part, label in zip(found, LABELS[len(found)], strict=True):
-        codes = initializer(model, f"{weight.stem}.q{blocks.form.bits}{label}", part.packed)
+        codes = initializer(model, f"{stem}.q{blocks.form.bits}{label}", part.packed)
         zeros = part.zero_points
-        points = None if zeros is None else initializer(model, f"{weight.stem}.zero_points", zeros)
+        points = None if zeros is None else initializer(model, f"{stem}.zero_points", zeros)
         result.append(Stored(part, label, codes, scales, points))
     return result
 
 
-def _product(model: ir.Model, node: ir.Node, stored: Sequence[Stored], sizes: Mapping[str, int]) -> None:
-    """One MatMulNBits for each part, the bias with the first; more than one are added up."""
-    add, bias = _bias(node, sizes["N"])
+def _product(model: ir.Model, node: ir.Node, tier: Tier, level: int) -> None:
+    """The product with a weight of one tier; a bias that the graph adds after it is taken in."""
+    add, bias = _bias(node, len(tier.blocks.scales))
     last = node if add is None else add
     name = str(node.name)
-    terms: list[Operation] = []
-    for item in stored:
-        operand = node.inputs[0]
-        if item.part.factor != 1:
-            operand = insert(last, times(model, operand, item), f"{name}/Mul")
-        inputs = [operand, item.codes, item.scales, item.zero_points, None, None if terms else bias]
-        while inputs[-1] is None:
-            inputs.pop()
-        terms.append(Operation("MatMulNBits", inputs, {**sizes, "bits": item.part.bits}))
-    whole = terms[0]
-    if len(terms) > 1:
-        sums = [insert(last, term, f"{name}/MatMulNBits{item.label}") for term, item in zip(terms, stored, strict=True)]
-        whole = Operation("Add", sums, domain="")
-    new = replace_node(last, whole)
+    new = replace_node(last, _sum(Spot(model, last, name), node.inputs[0], tier, level, bias))
     new.name = name
     if add is not None:
         _graph(node).remove(node, safe=True)
+
+
+def _joined_products(model: ir.Model, node: ir.Node, tiers: Sequence[Tier], level: int) -> None:
+    """The products with each tier, one after the other along the last axis. A bias stays where it is added."""
+    columns = []
+    for tier in tiers:
+        own = Spot(model, node, f"{node.name}{tier.label}")
+        columns.append(insert(node, _sum(own, node.inputs[0], tier, level), f"{own.name}/columns"))
+    replace_node(node, Operation("Concat", columns, {"axis": -1}, domain=""))
+
+
+def _sum(spot: Spot, operand: ir.Value | None, tier: Tier, level: int, bias: ir.Value | None = None) -> Operation:
+    """One MatMulNBits for each part, the bias with the first; more than one are added up."""
+    blocks = tier.blocks
+    sizes = {"K": blocks.columns, "N": len(blocks.scales), "block_size": blocks.form.block, "accuracy_level": level}
+    terms: list[Operation] = []
+    for item in tier.parts:
+        source = operand
+        if item.part.factor != 1:
+            source = insert(spot.node, times(spot.model, operand, item), f"{spot.name}/Mul")
+        inputs = [source, item.codes, item.scales, item.zero_points, None, None if terms else bias]
+        while inputs[-1] is None:
+            inputs.pop()
+        terms.append(Operation("MatMulNBits", inputs, {**sizes, "bits": item.part.bits}))
+    if len(terms) == 1:
+        return terms[0]
+    names = [f"{spot.name}/MatMulNBits{item.label}" for item in tier.parts]
+    sums = [insert(spot.node, term, name) for term, name in zip(terms, names, strict=True)]
+    return Operation("Add", sums, domain="")
 
 
 def _bias(node: ir.Node, width: int) -> tuple[ir.Node | None, ir.Value | None]:

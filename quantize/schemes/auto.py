@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from pipeline.errors import RecipeError
-from quantize.blockwise import LEVELS, Choice, blockwise_schemes
+from quantize.blockwise import LEVELS, Choice, blockwise_schemes, check_frequent, require_rows
 from quantize.numerics.blocks import BITS, SIZES, Form
 from quantize.rewrite.lookup import place
 from quantize.rewrite.weights import Weight, find_weights
@@ -26,26 +26,31 @@ CALIBRATED = True
 
 @dataclass(frozen=True)
 class Storage:
-    """One way to store a tensor; bits 0 keep it float."""
+    """One way to store a tensor; bits 0 keep it float.
+
+    `frequent` is for the vocabulary's tables: above 0, only so many first rows have `bits`, the others two bits fewer.
+    """
 
     bits: int
     block: int = 32
     symmetric: bool = True
     scheme: str = "gptq"
     accuracy_level: int = 4
+    frequent: int = 0
 
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that cannot be."""
         check_choice("bits", self.bits, (0, *BITS), where)
         check_choice("block", self.block, SIZES, where)
         check_choice("accuracy_level", self.accuracy_level, LEVELS, where)
+        check_frequent(self.frequent, self.bits, where)
         if self.scheme not in blockwise_schemes():
             hint = f"write one of {', '.join(blockwise_schemes())}"
             raise RecipeError(f"{self.scheme!r} has no blocks", where=f"{where}: scheme", hint=hint)
 
     def choice(self) -> Choice | None:
         """As the measurements know it."""
-        form = Form(self.bits, self.block, self.symmetric)
+        form = Form(self.bits, self.block, self.symmetric, self.frequent)
         return Choice(self.scheme, form, self.accuracy_level) if self.bits else None
 
 
@@ -104,6 +109,10 @@ class Options:
                 raise RecipeError("no candidates", where=f"{where}: {name}", hint=hint)
             for i, candidate in enumerate(getattr(self, name)):
                 candidate.check(f"{where}: {name}[{i}]")
+                if candidate.frequent and name != "embedding_candidates":
+                    hint = "leave it out, or move the candidate to embedding_candidates"
+                    what = "only the rows of the vocabulary's tables are tokens in the order of their frequency"
+                    raise RecipeError(what, where=f"{where}: {name}[{i}]: frequent", hint=hint)
 
 
 def apply(model: ir.Model, options: Options, context: Context) -> None:
@@ -124,4 +133,6 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:
 
 def _slot(weight: Weight, candidates: tuple[Storage, ...]) -> Slot:
     choices = dict.fromkeys(candidate.choice() for candidate in candidates)
+    for choice in filter(None, choices):
+        require_rows(weight, choice.form, "auto: embedding_candidates")
     return Slot(weight, tuple(choices))

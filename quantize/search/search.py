@@ -213,4 +213,7 @@ def _describe(choice: Choice | None) -> str:
     if choice is None:
         return "float"
     form = choice.form
-    return f"{choice.scheme} {form.bits} bits, block {form.block}{'' if form.symmetric else ', zero points'}"
+    bits = f"{form.bits} bits"
+    if form.frequent:
+        bits += f" in the first {form.frequent:,} rows, {form.tiers[1].bits} in the others"
+    return f"{choice.scheme} {bits}, block {form.block}{'' if form.symmetric else ', zero points'}"
