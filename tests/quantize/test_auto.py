@@ -68,6 +68,24 @@ def test_bytes_are_kept_and_more_of_them_are_used_for_fidelity(context: Context)
     canonical_json(found[0][1])
 
 
+def test_more_bits_for_frequent_tokens_are_bought_where_the_bytes_allow_it(
+    context: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = [{"bits": 4}, {"bits": 6, "frequent": 32}]
+    others = {"candidates": [{"bits": 8}], "position_candidates": [{"bits": 0}]}
+    found = [auto(context, max_bytes=size, embedding_candidates=tables, **others) for size in (90_000, 96_000)]
+    chosen = [plan["tensors"]["wte.weight"] for _, plan in found]
+    assert [(tensor["bits"], tensor["frequent"]) for tensor in chosen] == [(4, 0), (6, 32)]
+    for graph, plan in found:
+        assert len(graph) == plan["bytes"]
+        assert plan["mean_kld"] == pytest.approx(judged(context, graph), rel=1e-6)
+        sizes = {t.name: len(t.raw_data) for t in onnx.load_from_string(graph).graph.initializer}
+        stored = sum(size for name, size in sizes.items() if name.startswith("wte.weight."))
+        assert stored == plan["tensors"]["wte.weight"]["bytes"]
+    assert found[0][1]["mean_kld"] > 1.5 * found[1][1]["mean_kld"]
+    assert "gptq 6 bits in the first 32 rows, 4 in the others, block 32" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("figure", ["mean_kld", "p999_kld"])
 def test_a_bound_on_divergence_holds_for_the_real_graph_and_costs_few_bytes(context: Context, figure: str) -> None:
     _, middle = auto(context, max_bytes=66_000)
