@@ -24,7 +24,10 @@ class Tables:
         self._makers = {name: node for node in graph.node for name in node.output}
         self._bytes = {tensor.name: len(tensor.raw_data) or _elements(tensor.dims) for tensor in graph.initializer}
         self._codes = frozenset(t.name for t in graph.initializer if t.data_type in INTEGERS)
-        self._least = dims.vocabulary * dims.hidden * LARGE
+        # Codes in blocks may be those of a few rows only, which have more bits than the others.
+        rows = {t.name: t.dims[0] for t in graph.initializer if t.name in self._codes and len(t.dims) == 3}
+        self._least = {name: count * dims.hidden * LARGE for name, count in rows.items()}
+        self._whole = dims.vocabulary * dims.hidden * LARGE
         lookups = [
             node
             for node in graph.node
@@ -38,7 +41,7 @@ class Tables:
 
     def _large(self, names: Iterable[str]) -> frozenset[str]:
         origins = {self._origin(name) for name in names}
-        return frozenset(name for name in origins if self._bytes.get(name, 0) >= self._least)
+        return frozenset(name for name in origins if self._bytes.get(name, 0) >= self._least.get(name, self._whole))
 
     def _origin(self, name: str) -> str:
         """The value that this one is a rearrangement of, or whose codes it makes numbers."""

@@ -7,7 +7,7 @@ computes it, other programs call a node after the module that it comes from.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -146,8 +146,14 @@ class Cuts:
             elif id(node) not in chosen:
                 chosen.add(id(node))
                 waiting += [(entry, index) for entry in node.input if entry]
+        chosen |= {id(self._makers[name]) for name in inputs if self._is_copy(name, inputs)}
         nodes = [node for node in self._model.graph.node if id(node) in chosen]
         return nodes, list(tensors), [name for name in inputs if id(self._makers.get(name)) not in chosen]
+
+    def _is_copy(self, name: str, inputs: Collection[str]) -> bool:
+        """Return whether an input is another one in another type: the two products of 6 bits in a float16 graph."""
+        node = self._makers.get(name)
+        return node is not None and node.op_type == "Cast" and node.input[0] in inputs
 
     def _inputs_behind(self) -> dict[str, frozenset[str]]:
         """Of values that depend on what the graph is fed, on which inputs, or (SHAPE) on the shape of which.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from verify.check import Array
 
 TRUE = "@true"  # what a cut tensor's input is called
 CASTS = ("/float16", "/float32")  # endings of the names that quantize's float16 scheme gives to casts
-PARTS = (".high", ".low")  # endings of the two parts of a 6-bit weight, whose products mean nothing alone
+# What a weight that quantize has stored in parts is called: of 6 bits the two that are added up, of a table whose first
+# rows have more bits its two tiers. The product or lookup of one means nothing alone.
+PART = re.compile(r"\.(high|low)$|\.(frequent|rest)\.(q\d+|scales|zero_points)\b")
 NORMS = ("LayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
 
 
@@ -120,7 +123,7 @@ def anchors(graph: Graph, known: Mapping[str, Any], parameters: Mapping[str, str
 def _roles(node: Any, parameters: Mapping[str, str], embedding: str) -> Iterator[tuple[str, str]]:
     """(tensor, true tensor) that a node's own parameters tell."""
     read = [parameters[name] for name in node.input if name in parameters]
-    if not read or any(name.endswith(PARTS) for name in node.input):
+    if not read or any(map(PART.search, node.input)):
         return
     module = read[0].rpartition(".")[0]
     weight, bias = f"{module}.weight" in read, f"{module}.bias" in read

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from verify.check import Array
-from verify.explain.graph import PARTS, Graph
+from verify.explain.graph import PART, Graph
 
 STEP = 1.0  # root mean square error of a block in steps of its grid; rounding to nearest gives 0.29
 OUTLIER = 4.0  # times the median of the same weight's blocks
@@ -21,7 +21,7 @@ def wrong_blocks(graph: Graph, node: Any, known: Mapping[str, str], parameters: 
     places = (1, 2, 3) if node.op_type == "MatMulNBits" else (0, 2, 3)
     names = [_origin(graph, node.input[i]) if i < len(node.input) and node.input[i] else "" for i in places]
     codes, scales, points = names
-    if codes not in known or codes.endswith(PARTS) or scales not in graph.constants:
+    if codes not in known or PART.search(codes) or scales not in graph.constants:
         return
     have = {attribute.name: attribute.i for attribute in node.attribute}
     steps = graph.array(scales).astype(np.float32)

@@ -92,21 +92,50 @@ def change_outputs(model: onnx.ModelProto, weight: str, change: Callable[[Array]
     """
     if not is_quantized(model, weight):
         write(model, weight, change(read(model, weight).T).T)
-        return
-    for name in parts(model, weight):
-        if not scales or name.endswith(".scales"):
+    elif scales:
+        change_scales(model, weight, change)
+    elif (stems := tiers(model, weight)) != [weight]:
+        _move_rows(model, stems, change)
+    else:
+        for name in parts(model, weight):
             write(model, name, change(read(model, name)))
 
 
 def change_entries(model: onnx.ModelProto, table: str, change: Callable[[Array], Array]) -> None:
     """Apply `change` to a table of which rows are looked up; of a quantized one to its scales."""
-    name = f"{table}.scales" if is_quantized(model, table) else table
-    write(model, name, change(read(model, name)))
+    if is_quantized(model, table):
+        change_scales(model, table, change)
+    else:
+        write(model, table, change(read(model, table)))
 
 
-def codes(model: onnx.ModelProto, weight: str, bits: int) -> str:
-    """The name of a weight's codes of this width."""
-    return tensor(model, f"{weight}.q{bits}").name
+def change_scales(model: onnx.ModelProto, weight: str, change: Callable[[Array], Array]) -> None:
+    """Apply `change` to a quantized weight's scales, those of all rows."""
+    names = [f"{stem}.scales" for stem in tiers(model, weight)]
+    found = [read(model, name) for name in names]
+    ends = np.cumsum([len(value) for value in found])[:-1]
+    for name, value in zip(names, np.split(change(np.concatenate(found)), ends), strict=True):
+        write(model, name, value)
+
+
+def tiers(model: onnx.ModelProto, weight: str) -> list[str]:
+    """Return how the initializers of a quantized weight begin: of a table whose first rows have more bits, of both."""
+    both = [f"{weight}.frequent", f"{weight}.rest"]
+    return both if parts(model, both[0]) else [weight]
+
+
+def _move_rows(model: onnx.ModelProto, stems: list[str], change: Callable[[Array], Array]) -> None:
+    """Give rows other places, each within its tier."""
+    start = 0
+    counts = [len(read(model, f"{stem}.scales")) for stem in stems]
+    order = change(np.arange(sum(counts)))
+    for stem, count in zip(stems, counts, strict=True):
+        own = order[start : start + count] - start
+        if not np.array_equal(np.sort(own), np.arange(count)):
+            raise InapplicableError("rows of different bits cannot change places")
+        for name in parts(model, stem):
+            write(model, name, read(model, name)[own])
+        start += count
 
 
 def operators(model: onnx.ModelProto, kind: str) -> list[onnx.NodeProto]:

@@ -7,10 +7,12 @@ import onnx
 
 from model.landmarks import Landmarks
 from pipeline.variants import model_file
+from verify.check import Array
 from verify.faults.fault import InapplicableError, Subject, fault
 from verify.faults.surgery import (
     Graft,
     attribute,
+    change_scales,
     is_quantized,
     operators,
     parts,
@@ -48,10 +50,12 @@ def one_scale_of_one_block(subject: Subject, magnitude: float) -> None:
 @fault(node=lambda at: at.embedding, variants=BOTH, magnitude=0.02)
 def one_scale_of_a_rare_token(subject: Subject, magnitude: float) -> None:
     """One scale of a token that the text never holds is off."""
-    name = f"{subject.at.embedding}.weight.scales"
-    scales = read(subject.model, name)
-    scales[subject.unseen[0], 0] *= 1 + magnitude
-    write(subject.model, name, scales)
+
+    def change(scales: Array) -> Array:
+        scales[subject.unseen[0], 0] *= 1 + magnitude
+        return scales
+
+    change_scales(subject.model, f"{subject.at.embedding}.weight", change)
 
 
 @fault(node=lambda at: at.layer(3).down, variants=BOTH, magnitude=0.002)
