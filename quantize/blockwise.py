@@ -130,7 +130,7 @@ def require_rows(weight: Weight, form: Form, where: str) -> None:
     rows = weight.shape[0]
     if form.frequent >= rows:
         hint = f"write less than {rows}, or 0 for the same bits in every row"
-        raise RecipeError(f"{form.frequent} of {rows} rows of {weight.name}", where=where, hint=hint)
+        raise RecipeError(f"{form.frequent} frequent rows, but {weight.name} has {rows}", where=where, hint=hint)
 
 
 def blockwise_schemes() -> tuple[str, ...]:

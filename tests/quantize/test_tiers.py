@@ -167,10 +167,10 @@ def test_tiers_that_cannot_be_are_refused_by_key(settings: dict[str, Any], where
 
 @pytest.mark.parametrize("frequent", [ROWS, ROWS + 1])
 def test_tiers_of_which_one_has_no_rows_are_refused(frequent: int) -> None:
-    with pytest.raises(RecipeError, match=f"{frequent} of {ROWS} rows of table") as refusal:
+    with pytest.raises(RecipeError, match=f"{frequent} frequent rows, but table has {ROWS}") as refusal:
         quantized(table_model(), options(8, frequent), DIMS)
     assert "less than 29" in refusal.value.hint
-    with pytest.raises(RecipeError, match="rows of table"):
+    with pytest.raises(RecipeError, match="but table has"):
         auto.apply(
             ir.from_proto(table_model()),
             auto.Options(max_bytes=9999, embedding_candidates=(auto.Storage(8, frequent=frequent),)),
