@@ -14,6 +14,8 @@ FILES = {
     "uint8": "model_uint8.onnx",
     "q4": "model_q4.onnx",
     "q4f16": "model_q4f16.onnx",
+    "q2": "model_q2.onnx",
+    "q2f16": "model_q2f16.onnx",
     "bnb4": "model_bnb4.onnx",
 }
 

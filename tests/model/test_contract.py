@@ -59,6 +59,8 @@ def test_file_names_are_those_that_transformers_js_asks_for() -> None:
         "uint8": "onnx/model_uint8.onnx",
         "q4": "onnx/model_q4.onnx",
         "q4f16": "onnx/model_q4f16.onnx",
+        "q2": "onnx/model_q2.onnx",
+        "q2f16": "onnx/model_q2f16.onnx",
         "bnb4": "onnx/model_bnb4.onnx",
     }
 

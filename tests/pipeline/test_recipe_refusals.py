@@ -102,7 +102,7 @@ ROWS = [
     ("tied = true", "tied = 1", "expected bool, found int 1", ": source: expect: tied", "of type bool"),
     # variants
     ("fp16 = { steps", "fp61 = { steps", "'fp61' is not a variant", ": variants", "did you mean 'fp16'?"),
-    ("fp16 = { steps", "fp32 = { steps", "'fp32' is not a variant", ": variants", "known: bnb4, fp16, int8, q4, "),
+    ("fp16 = { steps", "fp32 = { steps", "'fp32' is not a variant", ": variants", "known: bnb4, fp16, int8, q2, "),
     ("fp16 = { steps", "fp16 = { stesp", "unknown key 'stesp'", ": variants.fp16", "did you mean 'steps'?"),
     ('fp16 = { steps = [{ scheme = "float16" }] }', "fp16 = {}", "missing key 'steps'", ": variants.fp16", "add steps"),
     (

@@ -25,6 +25,8 @@ WIDTHS: Mapping[str, str] = {
     "uint8": EIGHT,
     "q4": FOUR,
     "q4f16": BOTH,
+    "q2": FOUR,
+    "q2f16": BOTH,
     "bnb4": FOUR,
 }
 LOGITS, CACHE = "logits_range", "cache_range"  # units of a bound: keys of [tolerances]
