@@ -32,12 +32,11 @@ def main(argv: Sequence[str] | None) -> int:
         raise RecipeError("nothing would be compared", where="FILE.onnx, --chunk, --chunks", hint=hint)
     tokenizer = arguments.tokenizer or arguments.files[0].parent.parent / "tokenizer.json"
 
-    from benchmarks.divergence.run import compare, table  # after parsing, so that --help is instant
-    from quantize.calibration_texts import token_ids
+    from benchmarks.divergence.run import compare, table, token_ids  # after parsing, so that --help is instant
 
     texts = {}
     for path in arguments.text:
-        ids = token_ids([path], tokenizer)
+        ids = token_ids(path, tokenizer)
         if len(ids) < arguments.chunk:
             hint = f"write --chunk {len(ids)} or less, or name a longer text"
             raise InputError(f"{len(ids)} tokens, a chunk is {arguments.chunk}", where=path, hint=hint)
