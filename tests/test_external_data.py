@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from huggingface_hub import snapshot_download
 
+from pipeline.recipe.recipe import read_recipe
 from pipeline.variants import FILES, own_files
 from tests.conftest import ROOT, Stage
 from tests.hub.access import WRITE
@@ -56,9 +57,10 @@ def test_it_is_published_downloaded_and_run(hub: LocalHub, stage: Stage, built: 
     stage("verify", built / "embedded.toml", "--build", home)
     stage("publish", built / "embedded.toml", "--build", home, "--push", **network)
     tree = Path(snapshot_download(NAME, local_dir=tmp_path / "got", endpoint=hub.endpoint, token=WRITE))
-    assert all((tree / name).is_file() for variant in FILES for name in own_files(variant))
+    variants = read_recipe(built / "embedded.toml").files
+    assert all((tree / name).is_file() for variant in variants for name in own_files(variant))
     told = json.loads((tree / "config.json").read_text())["transformers.js_config"]["use_external_data_format"]
-    assert told == dict.fromkeys(FILES.values(), True)
+    assert told == dict.fromkeys((FILES[variant] for variant in variants), True)
     assert json.loads((tree / "page.json").read_text())["variants"] == []
     assert f"{sum((tree / name).stat().st_size for name in own_files('q8')):,}" in (tree / "README.md").read_text()
     reference = Reference(ROOT / "recipes" / "embedded", allow_pickle=False)

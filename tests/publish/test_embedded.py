@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from huggingface_hub import snapshot_download
 
-from pipeline.variants import FILES, model_file
+from pipeline.recipe.recipe import read_recipe
+from pipeline.variants import model_file
 from tests.conftest import ROOT, Stage
 from tests.hub.access import WRITE
 from tests.support import asking, rehearsing
@@ -56,5 +57,5 @@ def test_embedded_model_is_published_downloaded_and_run(
     found = Path(snapshot_download(NAME, local_dir=tmp_path / "got", endpoint=hub.endpoint, token=WRITE))
     names = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
     assert [name for name in names if (tree / name).read_bytes() != (found / name).read_bytes()] == []
-    assert {model_file(variant) for variant in FILES} < set(names)
+    assert {model_file(variant) for variant in read_recipe(recipe).files} < set(names)
     run(found)

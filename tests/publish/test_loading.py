@@ -49,7 +49,8 @@ def test_every_file_has_what_was_measured_on_its_form(published: Publishable, ta
     assert rows["fp32"] == ("1.21.1 or later, not 1.29.0", "4.0.1 or later")
     assert rows["q8"] == ("1.22.0 or later", "4.0.1 or later")
     assert rows["q4"] == (UNKNOWN, UNKNOWN)
-    assert list(rows) == list(FILES)
+    assert list(rows) == [name for name in FILES if name in published.variants]
+    assert len(rows) == 8
     assert (found.newest, found.dates) == (("1.29.0", "4.0.1"), ("2026-01-02",))
 
 

@@ -19,6 +19,7 @@ from verify.report.prompts import about, asked, kld_text
 from verify.report.sentence import against, sentence
 
 SHOWN = 5  # prompts; the report has them all
+WIDE = 9  # columns beyond which a table has less space between them, or 80 characters would break its words
 STATES = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}
 
 
@@ -82,7 +83,7 @@ def _checks(report: Mapping[str, Any]) -> Table:
 
 
 def _table(heads: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=len(heads) > WIDE)
     for place, head in enumerate(heads):
         table.add_column(escape(head), justify="right" if place else "left", overflow="fold")
     return table
