@@ -14,6 +14,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from model.session import open_session
+from pipeline.canonical import file_digest
 from pipeline.recipe.recipe import LARGEST_FILE
 from pipeline.variants import data_file
 
@@ -42,6 +43,11 @@ def size(model: ir.Model) -> int:
     values = model.graph.initializers.values()
     beside = (value.const_value.nbytes for value in values if isinstance(value.const_value, ir.ExternalTensor))
     return int(ir.to_proto(model).ByteSize()) + sum(beside)
+
+
+def digests(graph: Path) -> list[str]:
+    """Return the digests of a graph's file and of what lies beside it."""
+    return [file_digest(path) for path in (graph, data_file(graph)) if path.is_file()]
 
 
 def open_model(model: ir.Model) -> onnxruntime.InferenceSession:

@@ -81,7 +81,7 @@ class Calibration:
             raise RecipeError(
                 f"chunks of {self.chunk} tokens are longer than the model reads", where="calibration: chunk", hint=hint
             )
-        own = math.ceil(count * self.sampled)
+        own = self._share(count)
         chunks = [self._read(part, count - own)] if own < count else []
         return np.concatenate([*chunks, *([self._written(part, own)] if own else [])])
 
@@ -96,14 +96,23 @@ class Calibration:
     @cached_property
     def _own(self) -> Ids:
         """All chunks that the model writes, int64 [chunks, chunk]."""
-        rows = sum(math.ceil(count * self.sampled) for count in (self.chunks, *COUNTS.values()))
-        begin = first_token(self.tokenizer.parent)
-        return sampled(self.graph, begin, Draws(rows, self.chunk, self.seed), self.work)
+        begin = first_token(self.tokenizer.parent, self.dims.vocabulary)
+        draws = Draws(sum(self._shares.values()), self.chunk, self.seed)
+        return sampled(self.graph, begin, draws, self.work)
+
+    @cached_property
+    def _shares(self) -> dict[str, int]:
+        """Return how many chunks of each part the model writes, in the parts' order."""
+        return {part: self._share(count) for part, count in {"fit": self.chunks, **COUNTS}.items()}
+
+    def _share(self, count: int) -> int:
+        """Return how many of so many chunks the model writes."""
+        return math.ceil(count * self.sampled)
 
     def _written(self, part: str, count: int) -> Ids:
         """Chunks of the model's own: no part has one of another's."""
-        sizes = [math.ceil(size * self.sampled) for size in (self.chunks, *COUNTS.values())]
-        start = sum(sizes[: list(PARTS).index(part)])
+        shares = list(self._shares.values())
+        start = sum(shares[: list(self._shares).index(part)])
         return self._own[start : start + count]
 
     def _read(self, part: str, count: int) -> Ids:

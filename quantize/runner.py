@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
 from model.external_data import open_model
@@ -17,6 +18,12 @@ from quantize.numerics.blocks import Floats
 
 Ids = npt.NDArray[np.int64]
 CACHE = "past_key_values."
+
+
+def empty_cache(session: onnxruntime.InferenceSession, rows: int) -> dict[str, Floats]:
+    """The cache inputs of a graph that has read nothing, float32 [rows, heads, 0, head_dim], by name."""
+    ports = (port for port in session.get_inputs() if port.name.startswith(CACHE))
+    return {port.name: np.zeros((rows, port.shape[1], 0, port.shape[3]), np.float32) for port in ports}
 
 
 class GraphRunner:
@@ -37,10 +44,7 @@ class GraphRunner:
         whole = ids[None]
         feeds: dict[str, Any] = {"input_ids": whole, "attention_mask": np.ones_like(whole)}
         feeds["position_ids"] = np.arange(len(ids), dtype=np.int64)[None]
-        for port in self.session.get_inputs():
-            if port.name.startswith(CACHE):
-                feeds[port.name] = np.zeros((1, port.shape[1], 0, port.shape[3]), np.float32)
-        feeds |= {LOGITS_TO_KEEP: np.array(keep, np.int64), **(weights or {})}
+        feeds |= {**empty_cache(self.session, 1), LOGITS_TO_KEEP: np.array(keep, np.int64), **(weights or {})}
         found: list[Floats] = self.session.run(
             list(outputs), {name: feeds[name] for name in feeds.keys() & self.inputs}
         )

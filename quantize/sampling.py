@@ -16,14 +16,13 @@ import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
+from model import external_data, generation
 from model.session import open_session
 from pipeline.canonical import digest, file_digest, read_json
 from pipeline.errors import InputError
-from pipeline.variants import data_file
 from quantize.numerics.blocks import Floats
-from quantize.runner import CACHE, Ids
+from quantize.runner import Ids, empty_cache
 
-GENERATION = "generation_config.json"
 ROWS = 16  # texts written side by side: their caches are in memory twice
 
 
@@ -36,20 +35,20 @@ class Draws:
     seed: int
 
 
-def first_token(model: Path) -> int:
+def first_token(model: Path, vocabulary: int) -> int:
     """The token that texts begin with: the model's for beginnings, or else that of a text's end, which one follows.
 
     InputError when the model's directory names neither.
     """
-    settings = read_json(model / GENERATION)
-    named = settings.get("bos_token_id")
-    if named is None:
-        named = settings.get("eos_token_id")
-    first = named[0] if isinstance(named, list) and named else named
-    if not isinstance(first, int):
+    path = model / generation.FILE
+    settings = read_json(path)
+    named = [
+        token for key in ("bos_token_id", "eos_token_id") for token in generation.ids(settings.get(key), vocabulary)
+    ]
+    if not named:
         hint = "leave sampled out of [calibration], or name bos_token_id in the source's generation_config.json"
-        raise InputError("no token to begin a text with", where=model / GENERATION, hint=hint)
-    return first
+        raise InputError("no token to begin a text with", where=path, hint=hint)
+    return named[0]
 
 
 def sampled(graph: Path, begin: int, draws: Draws, work: Path | None) -> Ids:
@@ -58,7 +57,7 @@ def sampled(graph: Path, begin: int, draws: Draws, work: Path | None) -> Ids:
     Found in `work` where an earlier run has left them. The same on every run on one kind of processor: another's
     rounding moves a probability in its last bits, and now and then a token with it.
     """
-    key = {"graph": _identity(graph), "begin": begin, **asdict(draws), "code": file_digest(Path(__file__))}
+    key = {"graph": external_data.digests(graph), "begin": begin, **asdict(draws), "code": file_digest(Path(__file__))}
     name = digest({**key, "onnxruntime": importlib.metadata.version("onnxruntime")})
     kept = None if work is None else work / f"sampled-{name[:16]}.npy"
     if kept is not None and kept.is_file():
@@ -74,11 +73,6 @@ def sampled(graph: Path, begin: int, draws: Draws, work: Path | None) -> Ids:
     return texts
 
 
-def _identity(graph: Path) -> list[str]:
-    """Digests of a graph and of the weights beside it."""
-    return [file_digest(path) for path in (graph, data_file(graph)) if path.is_file()]
-
-
 def _written(graph: Path, begin: int, draws: Draws) -> Ids:
     session = open_session(graph)
     generator = np.random.default_rng(draws.seed)
@@ -87,17 +81,12 @@ def _written(graph: Path, begin: int, draws: Draws) -> Ids:
     with tqdm(total=total, desc="sample", unit="token", file=sys.stderr, leave=False, disable=None) as progress:
         for start in range(0, draws.rows, ROWS):
             group = texts[start : start + ROWS]
-            feeds = _nothing_read(session, len(group))
+            cache: dict[str, Any] = empty_cache(session, len(group))
             for at in range(1, draws.length):
-                logits, feeds = _next(session, group[:, :at], feeds)
+                logits, cache = _next(session, group[:, :at], cache)
                 group[:, at] = _drawn(logits, generator.random(len(group)))
                 progress.update()
     return texts
-
-
-def _nothing_read(session: onnxruntime.InferenceSession, rows: int) -> dict[str, Any]:
-    ports = (port for port in session.get_inputs() if port.name.startswith(CACHE))
-    return {port.name: np.zeros((rows, port.shape[1], 0, port.shape[3]), np.float32) for port in ports}
 
 
 def _next(session: onnxruntime.InferenceSession, ids: Ids, cache: dict[str, Any]) -> tuple[Floats, dict[str, Any]]:

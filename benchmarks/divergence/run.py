@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from benchmarks import onnx_session, report
 from benchmarks.engine import Array, Runner
-from benchmarks.graphs import unusable
+from benchmarks.graphs import shown, unusable
 from benchmarks.progress import progress
 from model.divergence import divergences
 from pipeline.errors import InputError
@@ -60,7 +60,7 @@ def table(compared: Sequence[Compared]) -> str:
     rows = []
     for entry in compared:
         figures = [f"{kld.mean():.2e}, {np.quantile(kld, 0.999):.1e}" for kld in entry.klds.values()]
-        rows.append(["/".join(entry.path.parts[-4:]), f"{entry.path.stat().st_size:,}", *figures])
+        rows.append([shown(entry.path), f"{entry.path.stat().st_size:,}", *figures])
     return "\n".join(report.table(heads, rows))
 
 

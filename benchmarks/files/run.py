@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.engines.ours import SESSION
-from benchmarks.graphs import unusable
+from benchmarks.graphs import shown, unusable
 from benchmarks.progress import progress
 from benchmarks.remote import Remote, RemoteError, settle
 from benchmarks.scenario import Scenario
@@ -63,7 +63,7 @@ def compare(paths: Sequence[Path], rounds: int, threads: int, scenarios: Sequenc
 def table(timed: Sequence[Timed], scenarios: Sequence[Scenario]) -> str:
     """Return Markdown: milliseconds a pass and the speed over the first file's, medians; range of the ratios."""
     first, *others = timed
-    heads = ["pass", f"{_name(first)}, ms", *(f"{_name(entry)}: speed over the first's" for entry in others)]
+    heads = ["pass", f"{shown(first.path)}, ms", *(f"{shown(entry.path)}: speed over the first's" for entry in others)]
     rows = []
     for scenario in scenarios:
         base = first.seconds[scenario.name]
@@ -74,10 +74,6 @@ def table(timed: Sequence[Timed], scenarios: Sequence[Scenario]) -> str:
             row.append(f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
         rows.append(row)
     return "\n".join(report.table(heads, rows))
-
-
-def _name(entry: Timed) -> str:
-    return "/".join(entry.path.parts[-4:])
 
 
 def _call(remote: Remote, path: Path, method: str, *arguments: object) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from model import external_data
 from pipeline.canonical import digest, file_digest
 from pipeline.plugins import ROOT
 from pipeline.recipe.calibration import text_digest
@@ -159,7 +160,7 @@ def _base(context: Context) -> str:
     return digest(
         {
             "code": [file_digest(path) for path in (*code, *schemes)],
-            "graph": file_digest(context.graph),
+            "graph": external_data.digests(context.graph),
             "text": text_digest(calibration.paths),
             "chunks": [calibration.chunk, calibration.chunks, CHUNKS],
             "sampled": calibration.record,

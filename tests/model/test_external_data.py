@@ -73,3 +73,15 @@ def test_config_tells_of_each_graph_and_of_all_in_one_directory(defaults: dict[s
     merged = transformersjs_config.merged(own)
     assert merged.get("transformers.js_config", {}).get("use_external_data_format", {}) == dict.fromkeys(beside, True)
     assert transformersjs_config.without_data(merged) == plain
+
+
+def test_weights_beside_a_graph_are_part_of_what_tells_it_apart(tmp_path: Path) -> None:
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(b"graph")
+    alone = external_data.digests(graph)
+    data_file(graph).write_bytes(b"weights")
+    beside = external_data.digests(graph)
+    data_file(graph).write_bytes(b"others")
+    assert (len(alone), len(beside)) == (1, 2)
+    assert beside[0] == alone[0]
+    assert external_data.digests(graph) != beside

@@ -70,10 +70,10 @@ def test_texts_begin_with_the_token_of_a_beginning_or_of_an_end(tmp_path: Path) 
         ({"bos_token_id": 0, "eos_token_id": 2}, 0),
     ):
         generation(tmp_path, **settings)
-        assert first_token(tmp_path) == first
+        assert first_token(tmp_path, 10) == first
     generation(tmp_path, eos_token_id=None)
     with pytest.raises(InputError, match="no token to begin a text with"):
-        first_token(tmp_path)
+        first_token(tmp_path, 10)
 
 
 def test_a_share_of_every_part_is_the_model_s_own(tmp_path: Path) -> None:
