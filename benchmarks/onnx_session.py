@@ -12,7 +12,8 @@ from onnxruntime import OrtValue
 
 from benchmarks.engine import Array, Runner
 from model.contract import LOGITS_TO_KEEP
-from model.session import open_session, options
+from model.session import open_session, options, run_into
+from pipeline.variants import base
 
 CACHE_IN, CACHE_OUT = "past_key_values.", "present."
 SHRINK = "memory.enable_memory_arena_shrinkage"
@@ -20,9 +21,9 @@ SHRINK = "memory.enable_memory_arena_shrinkage"
 Cache = dict[str, Any]  # OrtValue by cache input: float [batch, heads, past, head_dim]
 
 
-def load(path: Path, name: str, threads: int) -> Runner:  # noqa: ARG001  # every session's `load` has one signature
+def load(path: Path, name: str, threads: int) -> Runner:
     """The graph in a session."""
-    return OnnxRunner(path, threads)
+    return InPlaceRunner(path, threads) if name != base(name) else OnnxRunner(path, threads)
 
 
 class OnnxRunner:
@@ -40,18 +41,18 @@ class OnnxRunner:
 
     def prefill(self, ids: Array, *, every: bool) -> float:
         """Includes making the inputs; the last position's logits only, where the graph offers that."""
-        cache = self._empty(len(ids))
+        cache = self._empty(len(ids), ids.shape[1])
         begin = time.perf_counter()
         self._run(ids, 0, cache, every=every)
         return time.perf_counter() - begin
 
     def decode(self, prompt: Array, batch: int, steps: int) -> float:
         """Includes making each step's inputs and numpy's argmax."""
-        logits, cache = self._run(prompt[None], 0, self._empty(1), every=False)
+        past = len(prompt)
+        logits, cache = self._run(prompt[None], 0, self._empty(1, past + steps), every=False)
         tokens = np.repeat(_choose(logits), batch, axis=0)
         if batch > 1:
             cache = {name: _value(np.repeat(value.numpy(), batch, axis=0)) for name, value in cache.items()}
-        past = len(prompt)
         begin = time.perf_counter()
         for length in range(past, past + steps):
             logits, cache = self._run(tokens, length, cache, every=False)
@@ -60,16 +61,24 @@ class OnnxRunner:
 
     def logits(self, ids: Array) -> Array:
         """Logits float32 [length, vocabulary] of int64 ids [length]."""
-        logits, _ = self._run(ids[None], 0, self._empty(1), every=True)
+        logits, _ = self._run(ids[None], 0, self._empty(1, len(ids)), every=True)
         return np.asarray(logits.numpy()[0], dtype=np.float32)
 
     def rest(self) -> None:
         """One token through the graph, after which the arena gives back what larger runs have made it reserve."""
         options = onnxruntime.RunOptions()
         options.add_run_config_entry(SHRINK, "cpu:0")
-        self._run(np.zeros((1, 1), np.int64), 0, self._empty(1), every=False, options=options)
+        self._run(np.zeros((1, 1), np.int64), 0, self._empty(1, 1), every=False, options=options)
 
     def _run(self, ids: Array, past: int, cache: Cache, *, every: bool, options: Any = None) -> tuple[Any, Cache]:
+        feeds = self._feeds(ids, past, every=every) | cache
+        results = self._session.run_with_ort_values(self._outputs, feeds, options)
+        named = dict(zip(self._outputs, results, strict=True))
+        logits = named.pop("logits")
+        return logits, {name.replace(CACHE_OUT, CACHE_IN): value for name, value in named.items()}
+
+    def _feeds(self, ids: Array, past: int, *, every: bool) -> dict[str, Any]:
+        """All inputs but the cache."""
         batch, length = ids.shape
         positions = np.broadcast_to(np.arange(past, past + length), (batch, length))
         arrays = {
@@ -78,22 +87,35 @@ class OnnxRunner:
             "position_ids": positions,
         }
         feeds = {name: _value(array) for name, array in arrays.items() if name in self._inputs}
-        feeds |= cache
-        if not every:
-            feeds |= self._keep_one
-        results = self._session.run_with_ort_values(self._outputs, feeds, options)
-        named = dict(zip(self._outputs, results, strict=True))
-        logits = named.pop("logits")
-        return logits, {name.replace(CACHE_OUT, CACHE_IN): value for name, value in named.items()}
+        return feeds if every else feeds | self._keep_one
 
-    def _empty(self, batch: int) -> Cache:
+    def _empty(self, batch: int, capacity: int) -> Cache:  # noqa: ARG002  # how long a buffer in place must be
+        return self._cache(batch, 0)
+
+    def _cache(self, batch: int, length: int) -> Cache:
         cache = {}
         for name, port in self._inputs.items():
             if name.startswith(CACHE_IN):
                 _, heads, _, width = port.shape
                 dtype = np.float16 if port.type == "tensor(float16)" else np.float32
-                cache[name] = _value(np.zeros((batch, heads, 0, width), dtype))
+                cache[name] = _value(np.zeros((batch, heads, length, width), dtype))
         return cache
+
+
+class InPlaceRunner(OnnxRunner):
+    """The same for a graph in place: past and present are one buffer, as long as the task needs."""
+
+    def _run(self, ids: Array, past: int, cache: Cache, *, every: bool, options: Any = None) -> tuple[Any, Cache]:
+        feeds = self._feeds(ids, past, every=every) | cache
+        batch, length = ids.shape
+        vocabulary = self._session.get_outputs()[0].shape[-1]
+        logits = _value(np.empty((batch, length if every else 1, vocabulary), np.float32))
+        results = {"logits": logits, **{name.replace(CACHE_IN, CACHE_OUT): value for name, value in cache.items()}}
+        run_into(self._session, feeds, results, options)
+        return logits, cache
+
+    def _empty(self, batch: int, capacity: int) -> Cache:
+        return self._cache(batch, capacity)
 
 
 def _value(array: Array) -> Any:

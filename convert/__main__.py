@@ -100,7 +100,7 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path, warnings: list[
 
     from convert import contract_check, generation, repository
     from convert.graph_source import CheckedSource
-    from model import external_data, transformersjs_config
+    from model import external_data, in_place, transformersjs_config
     from model.settings import configuration
 
     pickled, padded = recipe.source.allow_pickle, recipe.source.padded_vocabulary
@@ -118,6 +118,8 @@ def _model(recipe: Recipe, origin: store.Artifact, target: Path, warnings: list[
         beside = variants.data_file(graph).exists()
         complete = transformersjs_config.with_data(complete, graph.name, beside=beside)
         repository.write(origin.path, staged, complete, dims, allow_padded_vocabulary=padded)
+        if "fp32" in recipe.in_place:
+            in_place.add(staged, "fp32", dims)
         return store.seal(staged, target, wanted.with_facts({WARNINGS: [*warnings]} if warnings else {}))
 
 

@@ -22,8 +22,9 @@ DTYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
 class Builder:
     """A graph being written. A node has the name of its first output."""
 
-    def __init__(self) -> None:
-        self._tape = Tape()
+    def __init__(self, graph: ir.Graph | None = None) -> None:
+        """Begin a new graph, or go on at the end of one that is there."""
+        self._tape = Tape(graph)
         self._constants: dict[str, ir.Value] = {}
 
     def port(self, port: Port) -> ir.Value:

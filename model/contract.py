@@ -16,6 +16,7 @@ BATCH = "batch_size"  # Transformers.js builds the empty cache from this very na
 SEQUENCE = "sequence_length"
 PAST = "past_sequence_length"
 TOTAL = "past_sequence_length + sequence_length"
+IN_PLACE = {"cache": "in place"}  # what a file's metadata says if past and present may be bound to one buffer
 LOGITS_TO_KEEP = "num_logits_to_keep"  # Transformers.js knows this name too, should it ever see it
 
 

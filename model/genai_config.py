@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.contract import Dimensions
-from pipeline.variants import model_file
+from pipeline.variants import base, model_file
 
 FILE = "genai_config.json"
 
@@ -44,12 +44,17 @@ def config(dims: Dimensions, tokens: Mapping[str, Any], variant: str) -> dict[st
         name: tokens[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if tokens.get(name) is not None
     }
     model = {"type": "decoder", "context_length": dims.context, "vocab_size": dims.vocabulary, "decoder": decoder}
-    # The cache is returned grown, as every loader expects, not written in place.
-    search = {"do_sample": False, "max_length": dims.context, "num_beams": 1, "past_present_share_buffer": False}
+    search = {"do_sample": False, "max_length": dims.context, "num_beams": 1, **_cache(variant)}
     return {"model": {**model, **known}, "search": search}
 
 
 def renamed(content: Mapping[str, Any], variant: str) -> dict[str, Any]:
-    """The same content for another variant's file."""
+    """The same content for another variant's file, or for its graph in place."""
     model = content["model"]
-    return {**content, "model": {**model, "decoder": {**model["decoder"], "filename": model_file(variant)}}}
+    named = {**model, "decoder": {**model["decoder"], "filename": model_file(variant)}}
+    return {**content, "model": named, "search": {**content["search"], **_cache(variant)}}
+
+
+def _cache(name: str) -> dict[str, bool]:
+    """Return whether past and present are one buffer; of the loaders' own graph the cache is returned grown."""
+    return {"past_present_share_buffer": base(name) != name}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import onnxruntime
+from onnxruntime import OrtValue
+from onnxruntime.capi.onnxruntime_pybind11_state import OrtValueVector
 
 ERRORS = 3  # onnxruntime warns of inputs that have defaults and of kernels that it does not choose: both are meant
 # Waiting threads would burn the cores that others are measured on.
@@ -34,3 +37,26 @@ def options(level: str | None = None, threads: int | None = None) -> onnxruntime
 def open_session(model: Path | bytes, chosen: onnxruntime.SessionOptions | None = None) -> onnxruntime.InferenceSession:
     """Open a file or a serialized model; raises what onnxruntime raises for one that it cannot load."""
     return onnxruntime.InferenceSession(model, chosen or options(), providers=["CPUExecutionProvider"])
+
+
+def run_into(
+    session: onnxruntime.InferenceSession,
+    feeds: Mapping[str, OrtValue],
+    results: Mapping[str, OrtValue],
+    how: onnxruntime.RunOptions | None = None,
+) -> None:
+    """Run a session that writes results, by the outputs' names, into these values; one may be an input too.
+
+    Not an IOBinding: it takes no input that has a default. Raises what onnxruntime raises.
+    """
+    device = onnxruntime.OrtDevice.make("cpu", 0)._get_c_device()  # noqa: SLF001  # this call takes what they wrap
+    given, made = (_vector(values.values()) for values in (feeds, results))
+    names, devices = list(results), [device] * len(results)
+    session.run_with_ortvaluevector(how or onnxruntime.RunOptions(), list(feeds), given, names, made, devices)
+
+
+def _vector(values: Iterable[OrtValue]) -> OrtValueVector:
+    found = OrtValueVector()
+    for value in values:
+        found.push_back(value._ortvalue)  # noqa: SLF001
+    return found

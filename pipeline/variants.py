@@ -18,9 +18,8 @@ FILES = {
     "q2f16": "model_q2f16.onnx",
     "bnb4": "model_bnb4.onnx",
 }
-
-
 DATA = "_data"  # what the name of a graph's external data ends in
+IN_PLACE = "_in_place"  # what the names of graphs end in whose cache may stay in place
 
 
 def data_file(graph: Path) -> Path:
@@ -28,11 +27,27 @@ def data_file(graph: Path) -> Path:
     return graph.with_name(graph.name + DATA)
 
 
-def own_files(variant: str) -> tuple[str, str]:
-    """Paths of a variant's graph and of its external data, which only a large one has."""
-    return model_file(variant), model_file(variant) + DATA
+def own_files(variant: str) -> tuple[str, ...]:
+    """Paths of a variant's graph, of its external data, which only a large one has, and of its graph in place."""
+    return model_file(variant), model_file(variant) + DATA, model_file(in_place(variant))
 
 
-def model_file(variant: str) -> str:
-    """Path of a variant's graph inside its artifact and inside the Hub repository."""
-    return f"onnx/{FILES[variant]}"
+def read_files(name: str) -> tuple[str, ...]:
+    """Paths of what a session of one graph reads: a graph in place reads its variant's file too."""
+    return tuple(dict.fromkeys((model_file(name), model_file(base(name)), model_file(base(name)) + DATA)))
+
+
+def in_place(variant: str) -> str:
+    """Return the name of a variant's second graph, whose cache may stay in place (model/in_place.py)."""
+    return variant + IN_PLACE
+
+
+def base(name: str) -> str:
+    """Return the variant whose weights a graph of this name has: its own name, but for one in place."""
+    return name.removesuffix(IN_PLACE)
+
+
+def model_file(name: str) -> str:
+    """Path of a variant's graph, or of its graph in place, inside its artifact and inside the Hub repository."""
+    stem = FILES[base(name)].removesuffix(".onnx")
+    return f"onnx/{stem}{IN_PLACE if name.endswith(IN_PLACE) else ''}.onnx"

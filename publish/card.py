@@ -15,7 +15,7 @@ from model import releases
 from pipeline.canonical import file_digest, parse_json
 from pipeline.errors import InputError
 from pipeline.recipe.publication import REPOSITORY
-from pipeline.variants import FILES, model_file, own_files
+from pipeline.variants import FILES, in_place, model_file, read_files
 from publish import converter, webgpu
 from publish.loading import loading
 from publish.markdown import without_html
@@ -73,6 +73,8 @@ def render(published: Publishable) -> str:
         converter_name=converter.NAME,
         rows=rows,
         shown={variant: _favourite(rows, variant) for variant in ("fp32", "q8", "q4")},
+        in_place=[model_file(in_place(variant)) for variant in published.recipe.in_place],
+        in_place_weights=model_file(next(iter(published.recipe.in_place), "fp32")),
         wasm=published.recipe.defaults.get("wasm"),
         webgpu=published.recipe.defaults.get("webgpu"),
         on_webgpu=[variant for variant in published.variants if variant in judged],
@@ -92,7 +94,7 @@ def render(published: Publishable) -> str:
 
 def _row(published: Publishable, variant: str, timed: Timing | None) -> VariantRow:
     file = model_file(variant)
-    size = sum(entry.size for entry in published.files if entry.path in own_files(variant))
+    size = sum(entry.size for entry in published.files if entry.path in read_files(variant))
     parameters = published.variants[variant].facts["dimensions"]["parameters"]
     found = {
         name: _measured(published.report, variant, name)

@@ -16,12 +16,14 @@ from pipeline.command import invocation
 from pipeline.errors import ArtifactError, InputError
 from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
-from pipeline.variants import model_file, own_files
+from pipeline.variants import base, model_file, read_files
 from publish import webgpu
 from publish.tree import REPORT, Publishable
 
-CHECKS = "verify/checks"
-OWN_TWIN = "twin"  # JUDGES of a check that holds a file beside the built variant: never asked of built variants
+CHECKS, RUNTIMES = "verify/checks", "verify/runtimes"
+TWIN = (
+    "twin"  # JUDGES of a check that holds a file beside a variant's graph: asked of a graph in place, or a foreign one
+)
 OTHER_FILE = "onnx"  # origin of a source that is an ONNX file (verify --reference)
 SHOWN = 5  # failures that a refusal names
 
@@ -128,15 +130,18 @@ def _not_passed(recipe: Recipe, report: Mapping[str, Any], variants: Mapping[str
     lacking = not_run(report)
     if lacking:
         return f"a required check or runtime did not run: {'; '.join(lacking)}"
-    required = _required(recipe)
+    required, beside = _required(recipe)
     judged = {entry["variant"]: (entry["bytes"], entry["sha256"]) for entry in report["candidates"]}
-    for name, artifact in variants.items():
-        graph = next(entry for entry in artifact.manifest.files if entry.path == model_file(name))
-        size = sum(entry.size for entry in artifact.manifest.files if entry.path in own_files(name))
+    graphs = [(name, artifact) for variant, artifact in variants.items() for name in recipe.graphs(variant)]
+    for name, artifact in graphs:
+        files = {entry.path: entry for entry in artifact.manifest.files}
+        graph = files[model_file(name)]
+        size = sum(files[path].size for path in read_files(name) if path in files)
         if judged.pop(name, None) != (size, graph.sha256):
             return f"the report is about other bytes than {graph.path}"
         own = [result for result in report["results"] if result["variant"] == name]
-        complaint = _not_run_on(required, name, own, _excused(report, name))
+        concerned = required if name == base(name) else [*filter(_asked_in_place, required), *beside]
+        complaint = _not_run_on(concerned, name, own, _excused(report, name))
         if complaint is not None:
             return complaint
     if judged:
@@ -161,10 +166,17 @@ def _excused(report: Mapping[str, Any], variant: str) -> set[str]:
     return {what for what, _, which in entries if which == variant}
 
 
-def _required(recipe: Recipe) -> list[str]:
-    """Return the checks and runtimes that every variant must have a result of."""
-    checks = [name for name in recipe.verify.checks if plugins.constant(CHECKS, name, "JUDGES", str) != OWN_TWIN]
-    return [*checks, *recipe.verify.runtimes.require, *(recipe.publish.require if recipe.publish else ())]
+def _required(recipe: Recipe) -> tuple[list[str], list[str]]:
+    """Return the checks and runtimes that every graph must have a result of; the checks that only one in place has."""
+    beside = [name for name in recipe.verify.checks if plugins.constant(CHECKS, name, "JUDGES", str) == TWIN]
+    checks = [name for name in recipe.verify.checks if name not in beside]
+    return [*checks, *recipe.verify.runtimes.require, *(recipe.publish.require if recipe.publish else ())], beside
+
+
+def _asked_in_place(entry: str) -> bool:
+    """Return whether a check, or a runtime or configuration of one, is asked about graphs in place."""
+    runtime = entry.partition(", ")[0]
+    return runtime not in plugins.names(RUNTIMES) or plugins.constant(RUNTIMES, runtime, "IN_PLACE", bool)
 
 
 def _which(result: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from model import external_data, genai_config, transformersjs_config
+from model import external_data, genai_config, in_place, transformersjs_config
 from model.contract import Dimensions
 from pipeline.artifact.manifest import Manifest
 from pipeline.artifact.store import Artifact, open_artifact, seal, staging, up_to_date
@@ -21,7 +21,7 @@ from pipeline.errors import ArtifactError, RecipeError
 from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
-from pipeline.variants import data_file, model_file, own_files
+from pipeline.variants import data_file, model_file, own_files, read_files
 from quantize.calibration import SAMPLED, TOKENIZER, Calibration
 from quantize.rewrite.graph import clean, load, ports
 from quantize.scheme import PLAN, Context, Step, read_step
@@ -50,11 +50,12 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
             say(f"{name}: unchanged, skipped")
         else:
             try:
-                make_variant(plans[name], base, replace(context, facts={}), target, wanted)
+                second = name in recipe.in_place
+                make_variant(plans[name], base, replace(context, facts={}), target, wanted, second=second)
             except RecipeError as error:  # of two variants with one scheme, this one's
                 where = f"{recipe.path}: variants.{name}: {error.where}"
                 raise RecipeError(error.what, where=where, hint=error.hint) from error
-            size = sum(path.stat().st_size for file in own_files(name) if (path := target / file).is_file())
+            size = sum(path.stat().st_size for file in read_files(name) if (path := target / file).is_file())
             say(f"{name}: {size:,} bytes, {size / dims.parameters:.3f} bytes per parameter")
         yield target
 
@@ -65,10 +66,13 @@ def plan(recipe: Recipe, name: str) -> tuple[Step, ...]:
     return tuple(read_step(step, f"{where}[{i}]") for i, step in enumerate(recipe.variants[name].steps))
 
 
-def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target: Path, manifest: Manifest) -> Artifact:
+def make_variant(  # noqa: PLR0913
+    steps: Sequence[Step], base: Artifact, context: Context, target: Path, manifest: Manifest, *, second: bool
+) -> Artifact:
     """Apply the steps to the fp32 graph and write the artifact, all other files copied; two of them name the graph.
 
-    What the steps have to say (context.facts) goes into the manifest's facts.
+    `second`: write a graph in place beside the variant's own. What the steps have to say (context.facts) goes into the
+    manifest's facts.
     """
     source = model_file(BASE)
     model = load(base.path / source)
@@ -88,6 +92,8 @@ def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target
             if entry.path not in own_files(BASE):
                 shutil.copyfile(base.path / entry.path, staged / entry.path)
         _rename(staged, target.name)
+        if second:
+            in_place.add(staged, target.name, context.dims)
         return seal(staged, target, manifest.with_facts(context.facts))
 
 

@@ -39,6 +39,7 @@ class Target:
     variant: str
     path: Path
     twin: Path | None = None  # what the recipe makes in its place, where that is built and the file is a foreign one
+    own_twin: bool = False  # its digest has said that it is what the recipe makes: no file is needed beside it
     twin_level: str | None = None  # that the twin runs at, where it is the levels that are compared
     data: tuple[Path, ...] = ()  # files that hold numbers of the graph
     cached: Cached | None = None  # for a graph that leaves them open, as loaders take them from config.json
@@ -138,7 +139,10 @@ class Examination:
         return [self._conclude(key[0], key[1], own, known.setdefault(key[1], {})) for key, own in evidence.items()]
 
     def _concerns(self, check: str, slot: Slot) -> bool:
-        return self.modules[check].PER_LEVEL or slot[1] == self.recipe.verify.levels[-1]
+        module, (target, level) = self.modules[check], slot
+        if module.JUDGES == "twin" and target.own_twin:
+            return False
+        return module.PER_LEVEL or level == self.recipe.verify.levels[-1]
 
     def prepare(self, scratch: Path) -> list[Saved]:
         """All cases, saved below `scratch` once, so that `judge` can be called for many files."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
     """
     origin, artifacts = lineage.open_built(recipe, chosen, home)
     known = recipe.files
-    programs = planned.plan(recipe, [*artifacts], bounded=_bounded(manner))
+    targets = [t for variant, artifact in artifacts.items() for t in _own(recipe, variant, artifact)]
+    programs = planned.plan(recipe, [target.variant for target in targets], bounded=_bounded(manner))
     asked = programs if manner.runtimes else ()
     place = {**environment(manner.emulator), "runtimes": planned.versions(asked)}
     parents = {"source": origin.digest, **{variant: artifact.digest for variant, artifact in artifacts.items()}}
@@ -67,15 +68,19 @@ def built(recipe: Recipe, chosen: Sequence[str] | None, home: Path, manner: Mann
         "environment": place,
         "notices": lineage.warnings(artifacts),
     }
-    targets = [
-        _target(variant, artifact.path / variants.model_file(variant)) for variant, artifact in artifacts.items()
-    ]
-    checks = [name for name in recipe.verify.checks if not needs_twin(name)]  # its digest says that it is its own twin
+    checks = [name for name in recipe.verify.checks if not needs_twin(name) or not all(t.own_twin for t in targets)]
     order = Order(origin.path, targets, checks, target, manner, past, asked)
     made, artifact = judge(recipe, order, {**header, "parents": parents}, wanted)
     if past is not None:
         _remember(home, made, artifact)
     return made, target
+
+
+def _own(recipe: Recipe, variant: str, artifact: store.Artifact) -> Iterator[Target]:
+    """The variant's graph; and if it has one in place, that beside the first, which must give the same results."""
+    first, *second = (_target(name, artifact.path / variants.model_file(name)) for name in recipe.graphs(variant))
+    yield replace(first, own_twin=True)
+    yield from (replace(target, twin=first.path) for target in second)
 
 
 def _target(variant: str, path: Path) -> Target:

@@ -92,5 +92,4 @@ def judge(recipe: Recipe, check: str, variant: str, measure: Measure, *, allowan
 
 
 def _bounded(recipe: Recipe, check: str, figure: str, variant: str) -> bool:
-    tolerance = recipe.tolerances.get(check, {}).get(figure)
-    return tolerance is not None and variant in tolerance.limits
+    return recipe.stated_limit(check, figure, variant) is not None

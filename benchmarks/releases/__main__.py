@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None) -> int:
     from verify.environment import environment
 
     site = engine.open_site(recipe, arguments.build)
-    lacking = [name for name in recipe.files if name not in ours.names(site)]
+    lacking = [name for name in recipe.files if name not in ours.variants(site)]
     if arguments.keep and lacking:
         hint = command.invocation("quantize", recipe.path, arguments.build)
         raise RecipeError(f"not built: {', '.join(lacking)}", where="--keep", hint=f"run: {hint}")
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None) -> int:
     cache = (arguments.cache or arguments.build / "releases").resolve()
     releases = [release for release in RELEASES if (release.group, release.version) in chosen]
     entries = measure(recipe, site, [one for release in releases for one in loaders(release, prepare(release, cache))])
-    files = {name: ours.place(site, name).path for name in ours.names(site)}
+    files = {name: ours.place(site, name).path for name in ours.variants(site)}
     forms = {name: form_of(path) for name, path in files.items()}
     found = Table(
         name=recipe.name,

@@ -78,7 +78,7 @@ def readable(message: str, repository: Path) -> str:
 
 def measure(recipe: Recipe, site: Site, loaders: Sequence[Loader]) -> list[Entry]:
     """Return the entries of all variants built, in the order of the loaders."""
-    variants = ours.names(site)
+    variants = ours.variants(site)
     targets = [Target(name, ours.place(site, name).path) for name in variants]
     asked = _asked(recipe, site)
     with tempfile.TemporaryDirectory() as scratch:

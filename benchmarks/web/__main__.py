@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None) -> int:
     web = Web(arguments.wasm, arguments.threads, bounds)
     web.check()
     site = engine.open_site(recipe, arguments.build)
-    known = [*(("ours", name) for name in ours.names(site)), *(("stock", name) for name in STOCK)]
+    known = [*(("ours", name) for name in ours.variants(site)), *(("stock", name) for name in STOCK)]
     results = measure(site, engine.choose(known, arguments.only), web, arguments.rounds)
     place = {**environment(arguments.threads), "engine": results.environment}
     print(report.write(replace(results, environment=place), site.directory))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.calibration import CalibrationText, read_calibration, text_digest
 from pipeline.recipe.publication import Publish, read_publish
 from pipeline.recipe.runtimes import Runtimes, read_runtimes
+from pipeline.recipe.steps import Variant, calibrated, read_in_place, read_variants
 from pipeline.recipe.tolerances import Basis, Limit, Tolerance, read_basis, read_tolerances
 from pipeline.typed import A_TABLE, build, convert, did_you_mean
-from pipeline.variants import FILES, GRAPHS
+from pipeline.variants import GRAPHS, base, in_place
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 LEVELS = ("disable_all", "enable_all")
 LARGEST_FILE = 2_000_000_000  # bytes of weights: an ONNX file, names and nodes included, has at most 2^31 - 1
-SCHEMES = "quantize/schemes"
 # What Transformers.js calls the devices that it runs on.
 DEVICES = ("cpu", "cuda", "dml", "wasm", "webgpu", "webnn", "webnn-cpu", "webnn-gpu", "webnn-npu")
 
@@ -56,13 +56,6 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """Quantization steps applied in order; each is a table with `scheme` and that scheme's options."""
-
-    steps: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True)
 class Verify:
     """State how variants are judged; a key named like a check holds that check's settings."""
 
@@ -82,7 +75,8 @@ class Recipe:
     """One model's recipe. `tolerances` is keyed by check, then figure.
 
     `defaults` names the variant that Transformers.js loads on a device when its user names none. Of a graph whose
-    weights have more bytes than `external_data_above`, they are stored beside it, in FILE_data.
+    weights have more bytes than `external_data_above`, they are stored beside it, in FILE_data. Variants named by
+    `in_place` get a second graph, whose cache may stay in place.
     """
 
     path: Path
@@ -98,11 +92,16 @@ class Recipe:
     publish: Publish | None = None
     defaults: Mapping[str, str] = field(default_factory=dict)
     basis: Basis = field(default_factory=Basis)
+    in_place: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of all ONNX files: fp32, and the variants in the recipe's order."""
+        """The names of all artifacts with ONNX files: fp32, and the variants in the recipe's order."""
         return ("fp32", *self.variants)
+
+    def graphs(self, variant: str) -> tuple[str, ...]:
+        """The names of the ONNX files of one variant: its own, and with a suffix its graph in place."""
+        return (variant, in_place(variant)) if variant in self.in_place else (variant,)
 
     @property
     def text_path(self) -> Path:
@@ -128,16 +127,19 @@ class Recipe:
         padded = self.source.padded_vocabulary
         own = {"architecture": self.architecture, "graph": self.graph, "padded_vocabulary": padded}
         beside = {"external_data_above": self.external_data_above}
-        return digest({**own, **beside, "defaults": dict(self.defaults)})
+        return digest({**own, **beside, **self._in_place("fp32"), "defaults": dict(self.defaults)})
 
     def variant_digest(self, name: str) -> str:
         """Digest of what decides a variant, given fp32: the calibration too, text included, where a scheme uses it."""
-        steps = self.variants[name].steps
-        if self.calibration is None or not _calibrated(steps):
-            return digest(steps)
-        return digest(
-            {"steps": steps, "calibration": self.calibration.decisive, "text": text_digest(self.calibration_paths)}
-        )
+        steps, second = self.variants[name].steps, self._in_place(name)
+        if self.calibration is None or not calibrated(steps):
+            return digest({"steps": steps, **second} if second else steps)
+        text = text_digest(self.calibration_paths)
+        return digest({"steps": steps, **second, "calibration": self.calibration.decisive, "text": text})
+
+    def _in_place(self, variant: str) -> dict[str, bool]:
+        """What a digest says of a variant's graph in place: nothing where it has none."""
+        return {"in_place": True} if variant in self.in_place else {}
 
     @property
     def verdict_digest(self) -> str:
@@ -150,13 +152,22 @@ class Recipe:
         return digest([repr(self.verify), repr(self.tolerances), repr(self.basis), text])
 
     def limit(self, check: str, figure: str, variant: str) -> Limit:
-        """The limit of a figure; RecipeError when the recipe sets none, because an unjudged figure passes nothing."""
-        tolerance = self.tolerances.get(check, {}).get(figure)
-        if tolerance is None or variant not in tolerance.limits:
+        """The limit of a figure, a graph in place's own or its variant's.
+
+        RecipeError when the recipe sets none, because an unjudged figure passes nothing.
+        """
+        found = self.stated_limit(check, figure, variant)
+        if found is None:
             where = f"{self.path}: tolerances.{check}.{figure}"
             hint = f"add {variant} = {{ max = ..., measured = ... }} and a reason"
             raise RecipeError(f"no tolerance for variant {variant!r}", where=where, hint=hint)
-        return tolerance.limits[variant]
+        return found
+
+    def stated_limit(self, check: str, figure: str, variant: str) -> Limit | None:
+        """The same, or None."""
+        tolerance = self.tolerances.get(check, {}).get(figure)
+        limits = {} if tolerance is None else tolerance.limits
+        return limits.get(variant, limits.get(base(variant)))
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -176,6 +187,7 @@ def read_recipe(path: Path) -> Recipe:
         "source",
         "calibration",
         "variants",
+        "in_place",
         "defaults",
         "verify",
         "tolerances",
@@ -199,17 +211,18 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"no graph {graph!r}", where=f"{where}: graph", hint=did_you_mean(graph, GRAPHS))
     above = _above(table.get("external_data_above", LARGEST_FILE), f"{where}: external_data_above")
     source = build(Source, table["source"], where=f"{where}: source")
-    variants = _variants(table["variants"], f"{where}: variants")
+    variants = read_variants(table["variants"], f"{where}: variants")
     verify = _verify(table["verify"], f"{where}: verify")
     _check_context(verify.context, source.expect.context, f"{where}: verify.context")
+    seconds = read_in_place(table.get("in_place", []), ("fp32", *variants), f"{where}: in_place")
     stated = table.get("tolerances", {})
-    tolerances = read_tolerances(stated, variants, f"{where}: tolerances")
+    tolerances = read_tolerances(stated, (*variants, *map(in_place, seconds)), f"{where}: tolerances")
     basis = read_basis(stated, f"{where}: tolerances")
     calibration = read_calibration(table["calibration"], f"{where}: calibration") if "calibration" in table else None
     publish = read_publish(table["publish"], f"{where}: publish") if "publish" in table else None
     defaults = _defaults(table.get("defaults", {}), ("fp32", *variants), f"{where}: defaults")
     given = (path, name, architecture, source, variants, verify, tolerances, graph, above)
-    return Recipe(*given, calibration, publish, defaults, basis)
+    return Recipe(*given, calibration, publish, defaults, basis, seconds)
 
 
 def _above(value: object, where: str) -> int:
@@ -236,51 +249,6 @@ def _defaults(table: object, variants: Sequence[str], where: str) -> Mapping[str
             hint = did_you_mean(variant, variants)
             raise RecipeError(f"{variant!r} is not made by this recipe", where=f"{where}.{device}", hint=hint)
     return defaults
-
-
-def _calibrated(steps: Iterable[Mapping[str, Any]]) -> bool:
-    """Return whether a scheme named anywhere in the steps says that it can use calibration."""
-    schemes = set(_texts(steps)).intersection(plugins.names(SCHEMES))
-    return any(plugins.constant(SCHEMES, name, "CALIBRATED", bool) for name in sorted(schemes))
-
-
-def _texts(value: object) -> Iterator[str]:
-    """Every text in nested tables and lists: a scheme may be named by a step, an override or a list of candidates."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
-
-
-def _variants(table: object, where: str) -> Mapping[str, Variant]:
-    variants: Mapping[str, Variant] = convert(Mapping[str, Variant], table, where=where)
-    for name, variant in variants.items():
-        if name not in FILES or name == "fp32":
-            known = [key for key in FILES if key != "fp32"]
-            raise RecipeError(f"{name!r} is not a variant", where=where, hint=did_you_mean(name, known))
-        if not variant.steps:
-            raise RecipeError("no steps", where=f"{where}.{name}", hint='add steps = [{ scheme = "..." }]')
-        for i, step in enumerate(variant.steps):
-            at = f"{where}.{name}.steps[{i}]"
-            if not isinstance(step, Mapping) or not isinstance(step.get("scheme"), str):
-                raise RecipeError("a step needs a scheme", where=at, hint='write { scheme = "...", ... }')
-            plugins.require(SCHEMES, step["scheme"], where=at)
-            _check_digestible(step, at)
-    return variants
-
-
-def _check_digestible(step: Mapping[str, Any], where: str) -> None:
-    """RecipeError for what TOML has and JSON, by which variants are told apart, has not: dates, NaN, infinity."""
-    for key, value in step.items():
-        try:
-            digest(value)
-        except (TypeError, ValueError) as error:
-            hint = "write a finite number, a text, true, false, a list or a table"
-            raise RecipeError(f"{value!r} is no option's value", where=f"{where}: {key}", hint=hint) from error
 
 
 def _verify(table: object, where: str) -> Verify:

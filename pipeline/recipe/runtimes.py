@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import plugins
 from pipeline.errors import RecipeError
 from pipeline.typed import A_TABLE, build, did_you_mean
-from pipeline.variants import FILES
+from pipeline.variants import FILES, base
 
 FOLDER = "verify/runtimes"
 POSITIVE = "write prompts = [...], and 1 or more for lengths, batch, new_tokens, timeout_s and memory_gb"
@@ -146,7 +146,7 @@ def _check_fewer(runtimes: Runtimes, where: str) -> None:
     for entry in runtimes.fewer:
         plugins.require(FOLDER, entry.runtime, where=where)
         for variant in entry.variants:
-            if variant not in FILES:
+            if base(variant) not in FILES:
                 raise RecipeError(f"{variant!r} is not a variant", where=where, hint=did_you_mean(variant, FILES))
         if min(entry.longest, entry.padded, entry.texts) < 0:
             raise RecipeError("a negative number", where=where, hint="write 0 where none is to be read")

@@ -113,16 +113,18 @@ def test_the_profiler_refuses_what_is_no_decoder(stage: Stage) -> None:
     assert "cannot run it" in stage("benchmarks.operators", EMBEDDED, code=3).stderr
 
 
-def test_a_session_decodes_what_its_full_pass_says(build: Path) -> None:
-    path = build / "embedded" / "fp32" / model_file("fp32")
-    runner = onnx_session.OnnxRunner(path, 1)
+@pytest.mark.parametrize("name", ["fp32", "fp32_in_place"])
+def test_a_session_decodes_what_its_full_pass_says(build: Path, name: str) -> None:
+    path = build / "embedded" / "fp32" / model_file(name)
+    runner = onnx_session.load(path, name, 1)
+    assert isinstance(runner, onnx_session.OnnxRunner)
     ids = np.arange(20, 40)
     full = runner.logits(ids)
-    _, cache = runner._run(ids[None, :-1], 0, runner._empty(1), every=False)
+    _, cache = runner._run(ids[None, :-1], 0, runner._empty(1, 20), every=False)
     logits, _ = runner._run(ids[None, -1:], 19, cache, every=False)
     np.testing.assert_allclose(logits.numpy()[0, -1], full[-1], atol=1e-4)
     assert logits.shape() == [1, 1, full.shape[-1]]
-    only, _ = runner._run(np.stack([ids, ids]), 0, runner._empty(2), every=False)
+    only, _ = runner._run(np.stack([ids, ids]), 0, runner._empty(2, 20), every=False)
     np.testing.assert_allclose(only.numpy()[1, -1], full[-1], atol=1e-4)
     assert only.shape()[1] == (1 if runner._keep_one else len(ids))
     assert runner.decode(ids, 3, 2) > 0

@@ -36,7 +36,10 @@ ROWS = [
         'name = "tiny"\nx = 1\n',
         "unknown key 'x'",
         "",
-        "known: architecture, calibration, defaults, external_data_above, graph, name, publish, source, tolerances",
+        (
+            "known: architecture, calibration, defaults, external_data_above, graph, in_place, name, publish, source, "
+            "tolerances"
+        ),
     ),
     (
         'name = "tiny"\n',
@@ -58,6 +61,13 @@ ROWS = [
         "no device 'wsam'",
         ": defaults",
         "did you mean 'wasm'?",
+    ),
+    (
+        'name = "tiny"\n',
+        'name = "tiny"\nin_place = ["q4f61"]\n',
+        "'q4f61' is not made by this recipe",
+        ": in_place",
+        "did you mean 'q4f16'?",
     ),
     (
         'name = "tiny"\n',

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,18 @@ def test_snippet_for_onnxruntime_runs(snippets: dict[str, str], hub_cache: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("onnxruntime_genai") is None, reason="onnxruntime-genai is missing: make setup")
+def test_snippet_for_genai_runs_in_place(
+    snippets: dict[str, str], hub_cache: Path, tree: Path, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "snippet.py").write_text(snippets["A cache that stays in place"])
+    told = json.loads((tree / "genai_config.json").read_text())
+    assert told["model"]["decoder"]["filename"] == model_file("fp32_in_place")
+    assert told["search"]["past_present_share_buffer"]
+    written = run([sys.executable, "snippet.py"], {"HF_HOME": str(hub_cache)}, tmp_path)
+    assert written.startswith(expected)
+
+
 def test_snippet_for_transformers_js_runs(snippets: dict[str, str], tree: Path, expected: str, tmp_path: Path) -> None:
     modules = next((path for name in NODE_MODULES if (path := ROOT / name / "@huggingface").is_dir()), None)
     node = shutil.which("node")

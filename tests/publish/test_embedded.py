@@ -28,6 +28,7 @@ def run(tree: Path) -> None:
     programs: dict[str, tuple[str, dict[str, Any]]] = {
         "optimum": ("fp32", {}),
         "transformersjs": ("q8", {}),
+        "genai": ("q4_in_place", {}),
         "browser": ("int8", {"builds": ["plain"], "threads": [2], "webgpu": []}),  # tests/verify asks the others
     }
     for runtime, (variant, settings) in programs.items():
@@ -57,5 +58,6 @@ def test_embedded_model_is_published_downloaded_and_run(
     found = Path(snapshot_download(NAME, local_dir=tmp_path / "got", endpoint=hub.endpoint, token=WRITE))
     names = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
     assert [name for name in names if (tree / name).read_bytes() != (found / name).read_bytes()] == []
-    assert {model_file(variant) for variant in read_recipe(recipe).files} < set(names)
+    own = read_recipe(recipe)
+    assert {model_file(name) for variant in own.files for name in own.graphs(variant)} < set(names)
     run(found)

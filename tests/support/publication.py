@@ -42,7 +42,7 @@ def assembled(home: Path, tree: Path) -> Publishable:
     """Copy variants, report and page of build/<name> into `tree`; what the card and the provenance are written from."""
     names = [path.name for path in home.iterdir() if (path / "onnx").is_dir()]
     manifests = {name: manifest(home / name) for name in sorted(names, key=lambda name: name != "fp32")}
-    for name in manifests:
+    for name in reversed(manifests):  # what all have: that of fp32, as publish has it
         shutil.copytree(home / name, tree, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
     (tree / "report").mkdir()
     (tree / "report" / "report.json").write_text(json.dumps(report(manifests)))

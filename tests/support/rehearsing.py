@@ -25,7 +25,7 @@ from pipeline.artifact import store
 from pipeline.artifact.manifest import Manifest
 from pipeline.canonical import code_digest, file_digest
 from pipeline.recipe.recipe import Recipe, read_recipe
-from pipeline.variants import model_file
+from pipeline.variants import model_file, read_files
 from publish.__main__ import main
 from publish.hub import PATIENCE
 from tests.conftest import ROOT
@@ -73,6 +73,7 @@ class Build:
     home: Path
     contents: Mapping[str, bytes] = field(default_factory=dict)
     shared: Mapping[str, bytes] = field(default_factory=dict)
+    in_place: tuple[str, ...] = ()  # variants with a second graph
 
     @property
     def recipe(self) -> Recipe:
@@ -85,7 +86,8 @@ class Build:
         self.contents, self.shared = contents, shared or shared_files()
         steps = "".join(f'[[variants.{name}.steps]]\nscheme = "rtn"\n' for name in contents if name != "fp32")
         self.home.mkdir(parents=True, exist_ok=True)
-        (self.home / "small.toml").write_text(RECIPE + (steps or "[variants]\n"))
+        second = f"in_place = {json.dumps(self.in_place)}\n"
+        (self.home / "small.toml").write_text(second + RECIPE + (steps or "[variants]\n"))
         (self.home / "text.txt").write_text("some text")
         card = b"---\nlicense: mit\nlanguage: [en]\n---\n\n# Small\n"
         files = {"README.md": card, "config.json": b"{}"}
@@ -98,10 +100,15 @@ class Build:
         self.report({name: artifact.digest for name, artifact in made.items()})
 
     def variant(self, name: str, recipe: str, parents: Mapping[str, str]) -> store.Artifact:
-        return self.seal(name, recipe, parents, {**self.shared, model_file(name): graph(self.contents[name])})
+        graphs = {model_file(graph_name): graph(self.contents[name]) for graph_name in self.recipe.graphs(name)}
+        return self.seal(name, recipe, parents, {**self.shared, **graphs})
 
     def report(self, parents: Mapping[str, str], code: str = VERIFY, **changes: Any) -> None:
-        files = {name: self.home / "small" / name / model_file(name) for name in self.contents}
+        files = {
+            name: [self.home / "small" / variant / file for file in read_files(name)]
+            for variant in self.contents
+            for name in self.recipe.graphs(variant)
+        }
         document = {
             "schema": 1,
             "verdict": "passed",
@@ -111,8 +118,13 @@ class Build:
             "not_run": [],
             "environment": {"python": "3.11", "platform": "Linux", "processor": "any", "packages": {}},
             "candidates": [
-                {"variant": name, "file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
-                for name, path in files.items()
+                {
+                    "variant": name,
+                    "file": paths[0].name,
+                    "bytes": sum(path.stat().st_size for path in paths if path.exists()),
+                    "sha256": file_digest(paths[0]),
+                }
+                for name, paths in files.items()
             ],
             "seed": 0,
             "text": {"sha256": "0" * 64, "tokens": 2},

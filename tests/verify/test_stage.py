@@ -49,12 +49,12 @@ def test_all_variants_pass_and_the_report_is_the_same_every_time(own: Path, stag
     schema = json.loads((ROOT / "verify" / "report" / "report.schema.json").read_text())
     jsonschema.Draft202012Validator(schema, format_checker=None).validate(report)
     assert [entry["variant"] for entry in report["candidates"]] == [
-        "fp32", "fp16", "q8", "int8", "uint8", "q4", "q4f16", "bnb4",
+        "fp32", "fp32_in_place", "fp16", "q8", "int8", "uint8", "q4", "q4_in_place", "q4f16", "bnb4",
     ]  # fmt: skip
     assert all(m["compared"] > 0 for r in report["results"] for m in r["measures"])
     assert [entry["variant"] for entry in report["layers"]["variants"]] == [c["variant"] for c in report["candidates"]]
     modules = [row for entry in report["layers"]["variants"] for row in entry["modules"]]
-    assert len(modules) == 8 * (1 + 2 * 6 + 2)
+    assert len(modules) == 10 * (1 + 2 * 6 + 2)
     assert all(row["reason"] is None and max(row["error"], row["own"]) < 0.2 for row in modules)
     assert str(own) not in "".join(path.read_text() for path in home.iterdir())
     assert not [line for line in report["notices"] if "bounds were derived for" in line]

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.canonical import toml_text
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.tolerances import Basis, Limit, Tolerance
+from pipeline.variants import base
 from verify.bounds.derive import derive, rounded_up
 from verify.bounds.notices import ranges
 from verify.interop.figures import FIGURES
@@ -45,7 +46,7 @@ def tables(reports: Sequence[Mapping[str, Any]], recipe: Recipe, factor: float) 
 
 
 def tolerances(
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[dict[str, Any]],
     recipe: Recipe,
     factor: float,
     places: Mapping[Key, Sequence[str]] = MappingProxyType({}),
@@ -59,7 +60,7 @@ def tolerances(
     measured where. A figure that the recipe has no tolerance for gets an empty reason, which a recipe must not have: a
     person writes it. `asked` (check, figure) are stated without an entry too, where they can be derived.
     """
-    measured = {_key(entry): entry for entry in entries}
+    measured = {_key(entry): entry for entry in worst(_bounding(entry, recipe) for entry in entries)}
     names = [(check, figure) for check, figures in recipe.tolerances.items() for figure in figures]
     derived, variants, lines = derive(recipe), recipe.files, []
     derivable = [key for key in asked if key in derived]
@@ -69,7 +70,7 @@ def tolerances(
         if own is not None:
             reason, bounds = own.reason(reason, variants), dict(own.bounds)
         lines += [f"[tolerances.{check}.{figure}]", f"reason = {toml_text(reason)}"]
-        for variant in variants:
+        for variant in dict.fromkeys([*variants, *tolerance.limits]):
             key = check, figure, variant
             limit, entry = tolerance.limits.get(variant), measured.get(key)
             if limit is not None or entry is not None or variant in bounds:
@@ -77,6 +78,13 @@ def tolerances(
                 lines.append("; ".join([line, *places.get(key, ())]))
         lines.append("")
     return "\n".join(lines)
+
+
+def _bounding(entry: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """An entry of a graph in place as one of its variant, whose bounds hold for it where it has none of its own."""
+    own = recipe.tolerances.get(entry["check"], {}).get(entry["measure"])
+    stated = own is not None and entry["variant"] in own.limits
+    return entry if stated else {**entry, "variant": base(entry["variant"])}
 
 
 def _key(entry: Mapping[str, Any]) -> Key:

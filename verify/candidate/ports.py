@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from model import contract
 from model.contract import Dimensions, Port
-from verify.candidate.session import CACHE_IN
+from verify.candidate.in_place import CACHE_IN
 
 STRICT: Final = "strict"
 USABLE: Final = "usable"

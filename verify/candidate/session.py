@@ -14,10 +14,11 @@ import onnxruntime
 
 from model.contract import LOGITS_TO_KEEP
 from model.session import NO_SPINNING, data_in, open_session, options
+from verify.candidate import in_place
+from verify.candidate.in_place import CACHE_IN, CACHE_OUT
 from verify.candidate.unrounded import has_float16, unrounded
 from verify.check import Array
 
-CACHE_IN, CACHE_OUT = "past_key_values.", "present."
 Cached = tuple[int, int]  # heads of keys and values, and the width of one
 
 
@@ -52,6 +53,10 @@ class Candidate:
         if self._session is None:
             self._session = self.open(self.path if self._content is None else self._content)
         return self._session
+
+    @functools.cached_property
+    def _in_place(self) -> bool:
+        return in_place.offered(self.session)
 
     def open(self, model: Path | bytes) -> onnxruntime.InferenceSession:
         """A session of a file, or of a serialized model, with this candidate's options."""
@@ -108,7 +113,10 @@ class Candidate:
         feeds = {name: np.ascontiguousarray(value) for name, value in feeds.items() if name in declared}
         if keep and self.offers_last_logits:
             feeds[LOGITS_TO_KEEP] = np.array(keep, np.int64)
-        results = dict(zip(names, self.session.run(names, feeds), strict=True))
+        if self._in_place:
+            results = in_place.run(self.session, names, feeds)
+        else:
+            results = dict(zip(names, self.session.run(names, feeds), strict=True))
         present = {n.removeprefix(CACHE_OUT): value for n, value in results.items() if n.startswith(CACHE_OUT)}
         return Output(np.asarray(results["logits"], dtype=np.float32), present)
 

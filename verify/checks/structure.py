@@ -11,7 +11,7 @@ import numpy as np
 
 from model import contract
 from model.contract import Dimensions
-from pipeline.variants import data_file
+from pipeline.variants import base, data_file
 from verify.candidate import operators, ports, topology
 from verify.candidate.embedding import Tables
 from verify.candidate.session import Candidate
@@ -36,7 +36,7 @@ RULES = {
     "operators": "every operator exists in its domain at the opset that the model imports",
     "contract": "names, types and axes of inputs and outputs are the loaders'",
     "versions": "opset, IR version and operator domains are ones that released runtimes load",
-    "external_data": "weights outside the file lie beside it in FILE_data, where every loader looks for them",
+    "external_data": "weights outside the file lie in FILE_data, where loaders look, or in the variant's own file",
     "finite": "no weight is NaN or infinite",
     "embedding": "lookup and head share one table (each has its own if the source's head is not tied)",
     "logits_on_demand": "the optional input that asks for the last logits only is offered",
@@ -86,7 +86,11 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     violations["versions"] = _versions(model)
     tensors = list(parsing.tensors(model))
     home, data = candidate.path.parent, external.files(model, candidate.path.parent)
-    strange = [path for path in data if path != data_file(candidate.path)]
+    second = base(candidate.path.stem)
+    usual = {data_file(candidate.path)}
+    if second != candidate.path.stem:  # a graph in place reads its variant's file, and what that reads
+        usual = {first := candidate.path.with_stem(second), data_file(first)}
+    strange = [path for path in data if path not in usual]
     violations["external_data"] = [f"weights lie in {path.relative_to(home)}" for path in strange]
     violations["finite"] = [f"{name} holds NaN or infinity" for name, tensor in tensors if not _finite(tensor, home)]
     if violations["wiring"]:  # what is joined wrongly cannot be followed

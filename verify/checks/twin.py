@@ -3,8 +3,8 @@
 Against the reference a quantized file may err by its quantization, and a fault smaller than that hides in it. Against
 the built variant only rounding may differ. Products that round their activations to int8 turn a difference in the last
 bit into one that is half of the quantization's: such files are run a second time without that rounding. A built variant
-is its own twin: its digest has already said that it is what the recipe made. So this check runs on foreign files only,
-and only where such a variant lies in the build directory.
+is its own twin: its digest has already said that it is what the recipe made. So this check runs on foreign files, where
+such a variant lies in the build directory, and on a variant's graph in place, whose twin is the variant's other graph.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ import onnx
 from model.contract import LOGITS_TO_KEEP
 from model.session import data_in, open_session, options
 from model.truth import Call, Truth
-from verify.candidate.session import CACHE_IN, CACHE_OUT, empty
+from verify.candidate.in_place import CACHE_IN, CACHE_OUT
+from verify.candidate.session import empty
 from verify.candidate.untrusted import external
 from verify.check import Array
 from verify.explain.graph import TRUE, Graph, anchors, cut, laid_open, parameters_of

@@ -15,6 +15,7 @@ from pipeline import command
 from pipeline.errors import CHECK_FAILED, PASSED, RecipeError
 from pipeline.recipe.recipe import Recipe, read_recipe
 from pipeline.typed import did_you_mean
+from pipeline.variants import base
 
 SEEDS = 20
 
@@ -40,10 +41,10 @@ def main(argv: Sequence[str] | None) -> int:
         raise RecipeError("--explain with --processor", where="--explain", hint=hint)
     os.environ["HF_HUB_OFFLINE"] = "1"
 
-    from verify.faults.fault import VARIANTS, catalogue  # after parsing, so that --help is instant
+    from verify.faults.fault import IN_PLACE, VARIANTS, catalogue  # after parsing, so that --help is instant
 
-    faults = catalogue()
-    known = [variant for variant in VARIANTS if variant in recipe.files]
+    faults, made = catalogue(), [graph for variant in recipe.files for graph in recipe.graphs(variant)]
+    known = [variant for variant in (*VARIANTS, *IN_PLACE) if variant in made]
     variants = _chosen(arguments.variant, known, "--variant")
     names = sample(_chosen(arguments.only, list(faults), "--only"), arguments.sample)
     return _run(recipe, arguments, variants, {name: faults[name] for name in names})
@@ -75,7 +76,7 @@ def _run(recipe: Recipe, arguments: Namespace, variants: Sequence[str], faults: 
     emulator = None if arguments.processor is None else present(arguments.processor)
     home: Path = arguments.build / recipe.name
     target = home / ("faults" if emulator is None else f"faults-{emulator.name}")
-    origin, _ = lineage.open_built(recipe, list(variants), home)
+    origin, _ = lineage.open_built(recipe, [base(variant) for variant in variants], home)
     modules = run_checks.plan(recipe, recipe.verify.checks)
     verdict.require_tolerances(recipe, modules, list(variants))
 

@@ -58,7 +58,7 @@ class Ground:
 
     def clean(self, variant: str) -> Path:
         """The graph of a variant as it was made."""
-        return self.home / variant / variants.model_file(variant)
+        return self.home / variants.base(variant) / variants.model_file(variant)
 
     def plant(self, entry: Fault, variant: str, magnitude: float | None, place: Path) -> Path:
         """A copy with the fault, below `place`: the graph, or for a fault in the lineage the copied build/<name>.
@@ -74,7 +74,7 @@ class Ground:
             return place
         graph = place / variants.model_file(variant)
         leave_out = shutil.ignore_patterns("*.onnx", "manifest.json")
-        shutil.copytree(self.home / variant, place, ignore=leave_out)
+        shutil.copytree(self.home / variants.base(variant), place, ignore=leave_out)
         model = onnx.ModelProto() if entry.place == FILES else onnx.load(self.clean(variant))
         before = model.SerializeToString(deterministic=True)
         entry.plant(self._subject(variant, model, place), magnitude)

@@ -14,9 +14,11 @@ from model.architecture import Architecture
 from model.contract import Dimensions
 from model.landmarks import Landmarks
 from pipeline import plugins
+from pipeline.variants import in_place
 
 FOLDER = "verify/faults/families"
 VARIANTS = ("fp32", "fp16", "q8", "q4")
+IN_PLACE = (in_place("fp32"), in_place("q4"))  # their graphs with a cache in place, which have faults of their own
 EVERY = "every"  # of Fault.runtime: each runtime must catch it, besides the checks
 GRAPH, FILES, BUILD = "graph", "files", "build"  # where a fault is planted
 Role = Callable[[Landmarks], str | None]  # what a part of the model is called; None where the model has no such part

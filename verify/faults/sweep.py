@@ -173,8 +173,9 @@ def _moved(bench: Bench, pool: Pool, variants: Sequence[str]) -> list[Clean]:
 
 def _asked(bench: Bench, pool: Pool, variants: Sequence[str]) -> list[Clean]:
     """The variants as they were made, by every runtime that is asked about faults."""
-    names = [] if bench.asking is None else list(bench.asking.runtimes)
-    jobs = list(product(variants, names))
+    runtimes = {} if bench.asking is None else bench.asking.runtimes
+    targets = _targets(bench, variants)
+    jobs = [(target.variant, name) for name, runtime in runtimes.items() for target in runtime.asked(targets)]
 
     def one(_: Worker, job: tuple[str, str]) -> Clean:
         variant, runtime = job

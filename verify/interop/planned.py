@@ -12,6 +12,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.runtimes import Runtimes
 from pipeline.typed import build, did_you_mean
+from pipeline.variants import base
 from verify.interop.figures import FIGURES
 from verify.interop.lengths import name_of
 from verify.interop.questions import Questions
@@ -46,6 +47,10 @@ class Planned:
     required: Callable[
         [str | None], bool
     ]  # of a configuration (None: of the runtime as a whole): whether the recipe requires it
+
+    def asked(self, targets: Sequence[Target]) -> list[Target]:
+        """Return the files that it is asked about: all, or those whose cache is returned grown."""
+        return [t for t in targets if self.module.IN_PLACE or t.variant == base(t.variant)]
 
 
 def plan(recipe: Recipe, variants: Sequence[str], *, bounded: bool = True) -> tuple[Planned, ...]:
@@ -124,9 +129,9 @@ def not_run(
     ready = [runtime for runtime in runtimes if runtime.missing is None]
     yield from (_missing(runtime, lacks) for runtime in runtimes if (lacks := runtime.missing) is not None)
     for runtime in ready:
-        yield from (*_absent(runtime), *_unsupported(runtime, targets))
+        yield from (*_absent(runtime), *_unsupported(runtime, runtime.asked(targets)))
     for runtime in ready:
-        yield from _fewer(runtime, table, targets, questions)
+        yield from _fewer(runtime, table, runtime.asked(targets), questions)
 
 
 def _missing(runtime: Planned, lacks: Missing, configuration: str | None = None) -> NotRun:

@@ -76,7 +76,7 @@ def ask(
     table, outcome = recipe.verify.runtimes, Outcome()
     ready = [runtime for runtime in runtimes if runtime.missing is None]
     outcome.not_run += not_run(runtimes, table, targets, questions)
-    count = len(ready) * len(targets)
+    count = sum(len(runtime.asked(targets)) for runtime in ready)
     nested = threading.current_thread() is not threading.main_thread()  # verify.faults' threads: it shows its own
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -137,7 +137,7 @@ class _Inquiry:
         asked = self.questions.asked()
         with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, self._bounds) as ask:
             repository = assemble(self.targets, Path(scratch) / "model")
-            for target in self.targets:
+            for target in runtime.asked(self.targets):
                 if self.stopped.is_set():
                     return
                 self.progress.set_description_str(f"{runtime.name}: {target.variant}", refresh=False)

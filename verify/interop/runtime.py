@@ -107,6 +107,8 @@ class Runtime(Protocol):
     PARTS: tuple[str, ...]  # which of the questions it answers, each compared in verify/interop/comparator.py
     UNREADABLE: str | None  # a regular expression of characters that its interface cannot take: it answers None there
 
+    IN_PLACE: bool  # whether it is asked about graphs in place too: it binds one buffer to past and present
+
     def missing(self, settings: Any) -> Missing | None:
         """Return what is not installed, or None."""
 

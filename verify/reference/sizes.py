@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from model.contract import Dimensions
-from verify.candidate.session import CACHE_IN
+from verify.candidate.in_place import CACHE_IN
 
 WORDS = {"layers": "layers", "kv_heads": "heads of keys and values", "head_dim": "numbers in a head"}
 

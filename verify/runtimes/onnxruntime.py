@@ -26,6 +26,7 @@ from verify.sandbox.isolated import isolated
 
 PARTS = ("passes", "spread", "lengths")
 UNREADABLE = None
+IN_PLACE = True
 LEVELS = ("disable_all", "basic", "extended", "all")
 
 

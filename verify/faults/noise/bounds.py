@@ -45,7 +45,7 @@ def measure(bench: Bench, pool: Pool, variants: Sequence[str], seeds: int) -> li
         if seed is not None:
             return bench.judge_moved(worker, variant, seed)
         clean = bench.ground.clean(variant)
-        return across.judge(worker, Target(variant, clean, clean, first), bench.of(TWIN))
+        return across.judge(worker, Target(variant, clean, clean, twin_level=first), bench.of(TWIN))
 
     jobs = [(variant, seed) for variant in variants for seed in (*range(seeds), None)]
     told = tqdm(pool.map(one, jobs), total=len(jobs), desc="noise", unit=" copies", mininterval=interval())
