@@ -138,7 +138,7 @@ class Recipe:
         return digest({"steps": steps, **second, "calibration": self.calibration.decisive, "text": text})
 
     def _in_place(self, variant: str) -> dict[str, bool]:
-        """What a digest says of a variant's graph in place: nothing where it has none."""
+        """Return what a digest says of a variant's graph in place: nothing where it has none."""
         return {"in_place": True} if variant in self.in_place else {}
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -63,13 +62,15 @@ class Ground:
     def plant(self, entry: Fault, variant: str, magnitude: float | None, place: Path) -> Path:
         """A copy with the fault, below `place`: the graph, or for a fault in the lineage the copied build/<name>.
 
+        Copies, not second names of the same files: onnx reads no external data that has several.
+
         Raises InapplicableError when there is nothing to plant it in, or when planting it changes nothing.
         """
         shutil.rmtree(place, ignore_errors=True)
         if entry.place == BUILD:
             names = dict.fromkeys(["source", "fp32", variant])
             for name in names:
-                shutil.copytree(self.home / name, place / name, copy_function=_link)
+                shutil.copytree(self.home / name, place / name)
             entry.plant(self._subject(variant, onnx.ModelProto(), place), magnitude)
             return place
         graph = place / variants.model_file(variant)
@@ -80,7 +81,7 @@ class Ground:
         entry.plant(self._subject(variant, model, place), magnitude)
         after = model.SerializeToString(deterministic=True)
         if entry.place == FILES:
-            _link(self.clean(variant), graph)
+            shutil.copyfile(self.clean(variant), graph)
         elif before == after:
             raise InapplicableError("harmless: not a bit of the graph changes")
         else:
@@ -143,12 +144,3 @@ def failures(results: Sequence[Result]) -> dict[str, str]:
         text = result.failure or ", ".join(f"{judged.measure.name} {judged.measure.value:.3g}" for judged in bad)
         found.setdefault(result.check, f"{text} at {result.level}")
     return found
-
-
-def _link(source: Any, target: Any) -> Any:
-    """A second name for a file that nobody writes to; a copy where the file system has none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-    return target
