@@ -62,7 +62,7 @@ class OnnxRunner:
     def logits(self, ids: Array) -> Array:
         """Logits float32 [length, vocabulary] of int64 ids [length]."""
         logits, _ = self._run(ids[None], 0, self._empty(1, len(ids)), every=True)
-        return np.asarray(logits.numpy()[0], dtype=np.float32)
+        return np.array(logits.numpy()[0], dtype=np.float32)  # a copy: the array may be gone with its value
 
     def rest(self) -> None:
         """One token through the graph, after which the arena gives back what larger runs have made it reserve."""
