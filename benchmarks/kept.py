@@ -17,6 +17,7 @@ from benchmarks.results import Fidelity
 from pipeline.canonical import digest, file_digest, read_json
 from pipeline.errors import InputError
 from pipeline.typed import build
+from pipeline.variants import read_with
 
 FILE = "fidelity.json"
 
@@ -30,8 +31,11 @@ class Kept:
 
     def key(self, configuration: str, path: Path) -> str:
         """Return what a configuration's figures are kept by: the digest of its files' bytes and of all else."""
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        content = {file.name if file == path else str(file.relative_to(path)): file_digest(file) for file in files}
+        if path.is_file():
+            content = {file.name: file_digest(file) for file in read_with(path) if file.is_file()}
+        else:
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            content = {str(file.relative_to(path)): file_digest(file) for file in files}
         return digest({**self._decides, "configuration": configuration, "files": content})
 
     def find(self, key: str) -> Fidelity | None:

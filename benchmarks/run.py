@@ -173,9 +173,12 @@ class Sitting:
         """Gather each one's partial results; one chunk is on disk at a time."""
         with tempfile.TemporaryDirectory(dir=self.site.directory) as scratch:
             for number in progress("fidelity", range(chunks if unknown else 0)):
+                left = [one for one in unknown if one in self.alive]
+                if not left:
+                    return
                 case = Path(scratch) / "case"
                 self._consult(judge, "case", number, case)
-                for measured in [one for one in unknown if one in self.alive]:
+                for measured in left:
                     answer = self._ask(measured, "judge", case, timeout_s=WARM_S)
                     if answer is not None:
                         measured.partials.append(answer[0])

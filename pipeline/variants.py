@@ -37,6 +37,12 @@ def read_files(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((model_file(name), model_file(base(name)), model_file(base(name)) + DATA)))
 
 
+def read_with(graph: Path) -> tuple[Path, ...]:
+    """Return a graph's file, and where else what a session of it reads may lie."""
+    first = graph.with_stem(base(graph.stem))
+    return tuple(dict.fromkeys((graph, first, data_file(first))))
+
+
 def in_place(variant: str) -> str:
     """Return the name of a variant's second graph, whose cache may stay in place (model/in_place.py)."""
     return variant + IN_PLACE

@@ -11,7 +11,7 @@ import numpy as np
 
 from model import contract
 from model.contract import Dimensions
-from pipeline.variants import base, data_file
+from pipeline.variants import read_with
 from verify.candidate import operators, ports, topology
 from verify.candidate.embedding import Tables
 from verify.candidate.session import Candidate
@@ -86,11 +86,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     violations["versions"] = _versions(model)
     tensors = list(parsing.tensors(model))
     home, data = candidate.path.parent, external.files(model, candidate.path.parent)
-    second = base(candidate.path.stem)
-    usual = {data_file(candidate.path)}
-    if second != candidate.path.stem:  # a graph in place reads its variant's file, and what that reads
-        usual = {first := candidate.path.with_stem(second), data_file(first)}
-    strange = [path for path in data if path not in usual]
+    strange = [path for path in data if path not in read_with(candidate.path)]
     violations["external_data"] = [f"weights lie in {path.relative_to(home)}" for path in strange]
     violations["finite"] = [f"{name} holds NaN or infinity" for name, tensor in tensors if not _finite(tensor, home)]
     if violations["wiring"]:  # what is joined wrongly cannot be followed
