@@ -279,6 +279,13 @@ def test_snippet_for_genai_runs_in_place(
     assert written.startswith(expected)
 
 
+def test_snippet_for_a_session_in_place_runs(
+    snippets: dict[str, str], hub_cache: Path, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "snippet.py").write_text(snippets["The same in ONNX Runtime"])
+    assert run([sys.executable, "snippet.py"], {"HF_HOME": str(hub_cache)}, tmp_path) == expected
+
+
 def test_snippet_for_transformers_js_runs(snippets: dict[str, str], tree: Path, expected: str, tmp_path: Path) -> None:
     modules = next((path for name in NODE_MODULES if (path := ROOT / name / "@huggingface").is_dir()), None)
     node = shutil.which("node")
