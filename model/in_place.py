@@ -156,7 +156,7 @@ def _node(
         queries: list[ir.Value | None] = [
             _flat(builder, value, f"in_place.{layer}.{part}") for part, value in parts.items()
         ]
-    else:  # one tensor of all three, as GPT-2 has it: it is read as it is
+    else:  # one tensor of all three: it is read as it is
         name = f"in_place.{layer}.joint"
         wide = attention.query.producer()
         cast = wide is not None and wide.op_type == "Cast"
@@ -200,11 +200,14 @@ def _replace(attention: Attention, outputs: Sequence[ir.Value]) -> None:
 
 
 def _refer(model: ir.Model, graph: Path) -> None:
-    """Leave the weights where they lie: in the finished file, or beside it."""
+    """Leave the weights where they lie: in the finished file, or all in the one beside it."""
+    weights = model.graph.initializers
+    if any(isinstance(value.const_value, ir.ExternalTensor) for value in weights.values()):
+        return  # what is not in that file is small, and comes along
     known = stored_bytes.places(graph)
-    for name, value in model.graph.initializers.items():
+    for name, value in weights.items():
         tensor = value.const_value
-        if tensor is None or isinstance(tensor, ir.ExternalTensor) or tensor.nbytes < SMALLEST or name not in known:
+        if tensor is None or tensor.nbytes < SMALLEST or name not in known:
             continue
         offset, length = known[name]
         value.const_value = ir.ExternalTensor(

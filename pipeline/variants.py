@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 GRAPHS = ("fused", "standard")  # operators of onnxruntime, one node per idea; or operators of ONNX only
@@ -27,14 +28,20 @@ def data_file(graph: Path) -> Path:
     return graph.with_name(graph.name + DATA)
 
 
-def own_files(variant: str) -> tuple[str, ...]:
-    """Paths of a variant's graph, of its external data, which only a large one has, and of its graph in place."""
-    return model_file(variant), model_file(variant) + DATA, model_file(in_place(variant))
+def own_files(variant: str) -> tuple[str, str]:
+    """Paths of a variant's graph and of its external data, which only a large one has."""
+    return model_file(variant), model_file(variant) + DATA
 
 
-def read_files(name: str) -> tuple[str, ...]:
-    """Paths of what a session of one graph reads: a graph in place reads its variant's file too."""
-    return tuple(dict.fromkeys((model_file(name), model_file(base(name)), model_file(base(name)) + DATA)))
+def made_files(variant: str) -> tuple[str, str, str]:
+    """The same, and the path of its graph in place, which only those have that the recipe names."""
+    return (*own_files(variant), model_file(in_place(variant)))
+
+
+def read_files(name: str, there: Container[str]) -> tuple[str, ...]:
+    """Paths of what a session of one graph reads, given those that are there: in place, its variant's weights."""
+    graph, data = own_files(base(name))
+    return tuple(dict.fromkeys((model_file(name), data if data in there else graph)))
 
 
 def read_with(graph: Path) -> tuple[Path, ...]:

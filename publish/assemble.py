@@ -16,7 +16,7 @@ from pipeline.command import say
 from pipeline.errors import ArtifactError
 from pipeline.plugins import code_of
 from pipeline.recipe.recipe import read_recipe
-from pipeline.variants import own_files
+from pipeline.variants import made_files
 from publish import browser, card, provenance, secrets
 from publish.tree import CARD, PROVENANCE, REPORT, Publishable, changed, known
 
@@ -77,7 +77,7 @@ def _sources(published: Publishable) -> dict[str, tuple[Path, str | None]]:
         manifest = published.variants[variant]
         listed = {entry.path: entry.sha256 for entry in manifest.files}
         where = published.home / variant
-        for name in own_files(variant):
+        for name in made_files(variant):
             if name in listed:
                 found[name] = where / name, listed.pop(name)
         if shared is not None and listed.keys() != shared:

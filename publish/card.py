@@ -94,7 +94,8 @@ def render(published: Publishable) -> str:
 
 def _row(published: Publishable, variant: str, timed: Timing | None) -> VariantRow:
     file = model_file(variant)
-    size = sum(entry.size for entry in published.files if entry.path in read_files(variant))
+    sizes = {entry.path: entry.size for entry in published.files}
+    size = sum(sizes[path] for path in read_files(variant, sizes))
     parameters = published.variants[variant].facts["dimensions"]["parameters"]
     found = {
         name: _measured(published.report, variant, name)

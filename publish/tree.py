@@ -13,7 +13,7 @@ from pipeline.artifact.manifest import FILE_NAME as MANIFEST
 from pipeline.artifact.manifest import FileEntry, Manifest
 from pipeline.errors import ArtifactError
 from pipeline.recipe.recipe import Recipe
-from pipeline.variants import FILES, own_files
+from pipeline.variants import FILES, made_files
 
 CARD = "README.md"
 PROVENANCE = "provenance.json"
@@ -69,7 +69,7 @@ LAYOUT = (
     SIGNATURE,
     MANIFEST,
     f"{REPORT}/report.*",
-    *(file for variant in FILES for file in own_files(variant)),
+    *(file for variant in FILES for file in made_files(variant)),
     "LICENSE*",
     "added_tokens.json",
     "chat_template.jinja",

@@ -21,7 +21,7 @@ from pipeline.errors import ArtifactError, RecipeError
 from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
-from pipeline.variants import data_file, model_file, own_files, read_files
+from pipeline.variants import data_file, made_files, model_file, own_files
 from quantize.calibration import SAMPLED, TOKENIZER, Calibration
 from quantize.rewrite.graph import clean, load, ports
 from quantize.scheme import PLAN, Context, Step, read_step
@@ -55,7 +55,7 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
             except RecipeError as error:  # of two variants with one scheme, this one's
                 where = f"{recipe.path}: variants.{name}: {error.where}"
                 raise RecipeError(error.what, where=where, hint=error.hint) from error
-            size = sum(path.stat().st_size for file in read_files(name) if (path := target / file).is_file())
+            size = sum(path.stat().st_size for file in own_files(name) if (path := target / file).is_file())
             say(f"{name}: {size:,} bytes, {size / dims.parameters:.3f} bytes per parameter")
         yield target
 
@@ -89,7 +89,7 @@ def make_variant(  # noqa: PLR0913
         graph.parent.mkdir()
         external_data.save(model, graph, context.external_data_above)
         for entry in base.manifest.files:
-            if entry.path not in own_files(BASE):
+            if entry.path not in made_files(BASE):
                 shutil.copyfile(base.path / entry.path, staged / entry.path)
         _rename(staged, target.name)
         if second:

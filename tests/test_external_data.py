@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import snapshot_download
 
 from pipeline.recipe.recipe import read_recipe
-from pipeline.variants import FILES, own_files
+from pipeline.variants import FILES, model_file, own_files
 from tests.conftest import ROOT, Stage
 from tests.hub.access import WRITE
 from tests.support import asking, rehearsing
@@ -59,6 +59,7 @@ def test_it_is_published_downloaded_and_run(hub: LocalHub, stage: Stage, built: 
     tree = Path(snapshot_download(NAME, local_dir=tmp_path / "got", endpoint=hub.endpoint, token=WRITE))
     variants = read_recipe(built / "embedded.toml").files
     assert all((tree / name).is_file() for variant in variants for name in own_files(variant))
+    assert (tree / model_file("q4_in_place")).stat().st_size < 99_000  # it reads model_q4.onnx_data
     told = json.loads((tree / "config.json").read_text())["transformers.js_config"]["use_external_data_format"]
     assert told == dict.fromkeys((FILES[variant] for variant in variants), True)
     assert json.loads((tree / "page.json").read_text())["variants"] == []

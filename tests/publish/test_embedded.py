@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import snapshot_download
 
 from pipeline.recipe.recipe import read_recipe
-from pipeline.variants import model_file
+from pipeline.variants import base, model_file
 from tests.conftest import ROOT, Stage
 from tests.hub.access import WRITE
 from tests.support import asking, rehearsing
@@ -33,7 +33,8 @@ def run(tree: Path) -> None:
     }
     for runtime, (variant, settings) in programs.items():
         recipe = asking.shorter(runtime, **settings)
-        found = asking.outcome(recipe, reference, [Target(variant, tree / model_file(variant))])
+        weights = (tree / model_file(base(variant)),)
+        found = asking.outcome(recipe, reference, [Target(variant, tree / model_file(variant), data=weights)])
         assert (asking.failures(found), found.not_run) == ([], [])
         assert {(result.variant, result.runtime) for result in found.results} == {(variant, runtime)}
 

@@ -25,7 +25,8 @@ def recipe(directory: Path) -> Path:
     )
     for name in ("fp16", "q8", "uint8", "q4", "q4f16", "bnb4"):
         text = re.sub(rf"^\[\[variants\.{name}\.steps\]\]\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
-        text = re.sub(rf"^{name} = \{{.*\n", "", text, flags=re.MULTILINE)
+        text = re.sub(rf"^{name}(_in_place)? = \{{.*\n", "", text, flags=re.MULTILINE)
+    text = text.replace('in_place = ["fp32", "q4"]', 'in_place = ["fp32"]')
     path.write_text(text)
     return path
 

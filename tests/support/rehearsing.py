@@ -105,7 +105,7 @@ class Build:
 
     def report(self, parents: Mapping[str, str], code: str = VERIFY, **changes: Any) -> None:
         files = {
-            name: [self.home / "small" / variant / file for file in read_files(name)]
+            name: [self.home / "small" / variant / file for file in read_files(name, ())]
             for variant in self.contents
             for name in self.recipe.graphs(variant)
         }
@@ -121,7 +121,7 @@ class Build:
                 {
                     "variant": name,
                     "file": paths[0].name,
-                    "bytes": sum(path.stat().st_size for path in paths if path.exists()),
+                    "bytes": sum(path.stat().st_size for path in paths),
                     "sha256": file_digest(paths[0]),
                 }
                 for name, paths in files.items()

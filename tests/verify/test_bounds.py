@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.recipe.recipe import Recipe, read_recipe
 from pipeline.recipe.tolerances import Basis
+from pipeline.variants import model_file
 from tests.conftest import EMBEDDED, ROOT
 from tests.support import report_document as made
 from verify.bounds import rounding
@@ -170,8 +171,7 @@ def test_formats_follow_from_a_recipes_steps() -> None:
 
 def test_formats_are_those_of_the_built_graphs(build: Path) -> None:
     for name, found in formats_of(read_recipe(EMBEDDED)).items():
-        (path,) = (build / "embedded" / name).glob("onnx/*.onnx")
-        graph = onnx.load(path).graph
+        graph = onnx.load(build / "embedded" / name / model_file(name)).graph
         levels = {
             "logits" in node.output[0]: attribute.i > 1
             for node in graph.node

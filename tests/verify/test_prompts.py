@@ -118,7 +118,9 @@ def test_the_report_shows_the_prompts_and_counts_them_nowhere_else(build: Path, 
     table = report["prompts"]
     assert (table["file"], table["sha256"], table["count"]) == ("own.txt", file_digest(path), 2)
     assert [(r["variant"], r["check"]) for r in table["results"]] == [
-        (variant, check) for check in ("logits", "divergence", "generation") for variant in ("fp32", "q4")
+        (variant, check)
+        for check in ("logits", "divergence", "generation")
+        for variant in ("fp32", "fp32_in_place", "q4", "q4_in_place")
     ]
     assert report["reproduce"]["commands"][-1].endswith(" --prompts own.txt")
     assert any("shown only" in line and "divergence.mean_kld" in line for line in report["notices"])

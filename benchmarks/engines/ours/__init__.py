@@ -32,6 +32,6 @@ def place(site: Site, name: str) -> Place:
     variant = base(name)
     made_by = invocation("convert" if variant == "fp32" else "quantize", site.recipe, site.home.parent)
     artifact = open_artifact(site.home / variant, made_by=made_by)
-    files = [artifact.path / file for file in read_files(name)]
-    size = sum(path.stat().st_size for path in files if path.exists())
-    return Place(files[0], size, size)
+    sizes = {entry.path: entry.size for entry in artifact.manifest.files}
+    size = sum(sizes[path] for path in read_files(name, sizes))
+    return Place(artifact.path / model_file(name), size, size)
