@@ -38,7 +38,7 @@ class Target:
 
     variant: str
     path: Path
-    twin: Path | None = None  # what the recipe makes in its place, where that is built and the file is a foreign one
+    twin: Path | None = None  # of a foreign file what the recipe makes in its place; of one in place the other graph
     own_twin: bool = False  # its digest has said that it is what the recipe makes: no file is needed beside it
     twin_level: str | None = None  # that the twin runs at, where it is the levels that are compared
     data: tuple[Path, ...] = ()  # files that hold numbers of the graph
