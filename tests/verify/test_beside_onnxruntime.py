@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from pipeline.recipe.recipe import read_recipe
-from pipeline.recipe.runtimes import Extent
+from pipeline.recipe.runtimes import Extent, Runtimes
 from pipeline.variants import model_file
 from tests.conftest import EMBEDDED
 from verify.candidate.session import Candidate
@@ -61,6 +63,18 @@ def test_a_file_that_rounds_is_asked_about_without_and_differs_as_float32_does(
     assert unrounded.measure(own, plain, "any", Extent()).value < bound
     as_it_runs = answers(target.path, task.questions["lengths"])  # it rounds, which no bound of float32 stands
     assert unrounded.measure(own, as_it_runs, "any", Extent()).value > bound
+
+
+def test_a_variant_and_its_graph_in_place_are_both_asked_without_roundings(build: Path, tmp_path: Path) -> None:
+    graphs = [build / "embedded" / "q4" / model_file(name) for name in ("q4", "q4_in_place")]
+    targets = [Target("q4", graphs[0]), Target("q4_in_place", graphs[1], data=(graphs[0],))]
+    questions: Any = SimpleNamespace(lengths=ASKED)
+    inquiry = run_runtimes._Inquiry(targets, questions, Runtimes(), tqdm(disable=True), tmp_path)
+    bound = read_recipe(EMBEDDED).limit(unrounded.CHECK, unrounded.FIGURE, "q4").bound
+    for name, own in inquiry._unrounded().items():
+        assert own.repository is not None
+        found = answers(own.repository / model_file(name), ASKED.asked()[:1])
+        assert unrounded.measure(own, found, "any", Extent()).value < bound, name
 
 
 def test_onnxruntimes_own_failure_is_the_runtimes(build: Path, tmp_path: Path) -> None:
