@@ -11,19 +11,18 @@ import onnxruntime
 from onnxruntime import OrtValue
 
 from benchmarks.engine import Array, Runner
-from model.contract import LOGITS_TO_KEEP
-from model.session import open_session, options, run_into
-from pipeline.variants import base
+from model.contract import CACHE_IN, CACHE_OUT, LOGITS_TO_KEEP
+from model.session import open_session, options, run_into, stays_in_place
 
-CACHE_IN, CACHE_OUT = "past_key_values.", "present."
 SHRINK = "memory.enable_memory_arena_shrinkage"
 
 Cache = dict[str, Any]  # OrtValue by cache input: float [batch, heads, past, head_dim]
 
 
-def load(path: Path, name: str, threads: int) -> Runner:
-    """The graph in a session."""
-    return InPlaceRunner(path, threads) if name != base(name) else OnnxRunner(path, threads)
+def load(path: Path, name: str, threads: int) -> Runner:  # noqa: ARG001  # every session's `load` has one signature
+    """The graph in a session; one whose cache may stay in place is run so."""
+    session = open_session(path, options(threads=threads))
+    return InPlaceRunner(session) if stays_in_place(session) else OnnxRunner(session)
 
 
 class OnnxRunner:
@@ -32,8 +31,8 @@ class OnnxRunner:
     Caches stay inside onnxruntime: the OrtValues of one call are the next call's inputs, without copies.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self._session = open_session(path, options(threads=threads))
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
         self._inputs = {port.name: port for port in self._session.get_inputs()}
         self._outputs = [port.name for port in self._session.get_outputs()]
         optional = {port.name for port in self._session.get_overridable_initializers()}

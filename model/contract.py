@@ -16,6 +16,7 @@ BATCH = "batch_size"  # Transformers.js builds the empty cache from this very na
 SEQUENCE = "sequence_length"
 PAST = "past_sequence_length"
 TOTAL = "past_sequence_length + sequence_length"
+CACHE_IN, CACHE_OUT = "past_key_values.", "present."  # what names of the cache's ports begin with
 IN_PLACE = {"cache": "in place"}  # what a file's metadata says if past and present may be bound to one buffer
 LOGITS_TO_KEEP = "num_logits_to_keep"  # Transformers.js knows this name too, should it ever see it
 
@@ -58,7 +59,7 @@ def inputs(dims: Dimensions) -> tuple[Port, ...]:
         Port("input_ids", "int64", (BATCH, SEQUENCE)),
         Port("attention_mask", "int64", (BATCH, TOTAL)),
         Port("position_ids", "int64", (BATCH, SEQUENCE)),
-        *_cache("past_key_values", dims, PAST),
+        *_cache(CACHE_IN, dims, PAST),
     )
 
 
@@ -69,11 +70,11 @@ def optional_inputs() -> tuple[Port, ...]:
 
 def outputs(dims: Dimensions) -> tuple[Port, ...]:
     """The graph's outputs: logits over the vocabulary, and the cache grown by this call."""
-    return (Port("logits", "float32", (BATCH, SEQUENCE, dims.vocabulary)), *_cache("present", dims, TOTAL))
+    return (Port("logits", "float32", (BATCH, SEQUENCE, dims.vocabulary)), *_cache(CACHE_OUT, dims, TOTAL))
 
 
 def _cache(prefix: str, dims: Dimensions, length: str) -> tuple[Port, ...]:
     axes = (BATCH, dims.kv_heads, length, dims.head_dim)
     return tuple(
-        Port(f"{prefix}.{layer}.{part}", "float32", axes) for layer in range(dims.layers) for part in ("key", "value")
+        Port(f"{prefix}{layer}.{part}", "float32", axes) for layer in range(dims.layers) for part in ("key", "value")
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.contract import Dimensions
-from pipeline.variants import base, model_file
+from pipeline.variants import is_in_place, model_file
 
 FILE = "genai_config.json"
 
@@ -57,4 +57,4 @@ def renamed(content: Mapping[str, Any], variant: str) -> dict[str, Any]:
 
 def _cache(name: str) -> dict[str, bool]:
     """Return whether past and present are one buffer; of the loaders' own graph the cache is returned grown."""
-    return {"past_present_share_buffer": base(name) != name}
+    return {"past_present_share_buffer": is_in_place(name)}

@@ -9,6 +9,8 @@ import onnxruntime
 from onnxruntime import OrtValue
 from onnxruntime.capi.onnxruntime_pybind11_state import OrtValueVector
 
+from model.contract import IN_PLACE
+
 ERRORS = 3  # onnxruntime warns of inputs that have defaults and of kernels that it does not choose: both are meant
 # Waiting threads would burn the cores that others are measured on.
 NO_SPINNING = ("session.intra_op.allow_spinning", "0")
@@ -37,6 +39,12 @@ def options(level: str | None = None, threads: int | None = None) -> onnxruntime
 def open_session(model: Path | bytes, chosen: onnxruntime.SessionOptions | None = None) -> onnxruntime.InferenceSession:
     """Open a file or a serialized model; raises what onnxruntime raises for one that it cannot load."""
     return onnxruntime.InferenceSession(model, chosen or options(), providers=["CPUExecutionProvider"])
+
+
+def stays_in_place(session: onnxruntime.InferenceSession) -> bool:
+    """Return whether the graph's file says that its cache may, as model/in_place.py writes it."""
+    told = session.get_modelmeta().custom_metadata_map
+    return all(told.get(key) == value for key, value in IN_PLACE.items())
 
 
 def run_into(

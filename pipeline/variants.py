@@ -55,6 +55,11 @@ def in_place(variant: str) -> str:
     return variant + IN_PLACE
 
 
+def is_in_place(name: str) -> bool:
+    """Return whether this names a graph in place."""
+    return name.endswith(IN_PLACE)
+
+
 def base(name: str) -> str:
     """Return the variant whose weights a graph of this name has: its own name, but for one in place."""
     return name.removesuffix(IN_PLACE)
@@ -63,4 +68,4 @@ def base(name: str) -> str:
 def model_file(name: str) -> str:
     """Path of a variant's graph, or of its graph in place, inside its artifact and inside the Hub repository."""
     stem = FILES[base(name)].removesuffix(".onnx")
-    return f"onnx/{stem}{IN_PLACE if name.endswith(IN_PLACE) else ''}.onnx"
+    return f"onnx/{stem}{IN_PLACE if is_in_place(name) else ''}.onnx"

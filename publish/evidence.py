@@ -16,7 +16,7 @@ from pipeline.command import invocation
 from pipeline.errors import ArtifactError, InputError
 from pipeline.plugins import code_of
 from pipeline.recipe.recipe import Recipe
-from pipeline.variants import base, model_file, read_files
+from pipeline.variants import is_in_place, model_file, read_files
 from publish import webgpu
 from publish.tree import REPORT, Publishable
 
@@ -130,7 +130,7 @@ def _not_passed(recipe: Recipe, report: Mapping[str, Any], variants: Mapping[str
     lacking = not_run(report)
     if lacking:
         return f"a required check or runtime did not run: {'; '.join(lacking)}"
-    required, beside = _required(recipe)
+    required = {second: _required(recipe, in_place=second) for second in (False, True)}
     judged = {entry["variant"]: (entry["bytes"], entry["sha256"]) for entry in report["candidates"]}
     graphs = [(name, artifact) for variant, artifact in variants.items() for name in recipe.graphs(variant)]
     for name, artifact in graphs:
@@ -140,8 +140,7 @@ def _not_passed(recipe: Recipe, report: Mapping[str, Any], variants: Mapping[str
         if judged.pop(name, None) != (size, graph.sha256):
             return f"the report is about other bytes than {graph.path}"
         own = [result for result in report["results"] if result["variant"] == name]
-        concerned = required if name == base(name) else [*filter(_asked_in_place, required), *beside]
-        complaint = _not_run_on(concerned, name, own, _excused(report, name))
+        complaint = _not_run_on(required[is_in_place(name)], name, own, _excused(report, name))
         if complaint is not None:
             return complaint
     if judged:
@@ -166,11 +165,13 @@ def _excused(report: Mapping[str, Any], variant: str) -> set[str]:
     return {what for what, _, which in entries if which == variant}
 
 
-def _required(recipe: Recipe) -> tuple[list[str], list[str]]:
-    """Return the checks and runtimes that every graph must have a result of; the checks that only one in place has."""
-    beside = [name for name in recipe.verify.checks if plugins.constant(CHECKS, name, "JUDGES", str) == TWIN]
-    checks = [name for name in recipe.verify.checks if name not in beside]
-    return [*checks, *recipe.verify.runtimes.require, *(recipe.publish.require if recipe.publish else ())], beside
+def _required(recipe: Recipe, *, in_place: bool) -> list[str]:
+    """Return the checks and runtimes that a variant's own graph, or its graph in place, must have a result of."""
+    checks = recipe.verify.checks
+    stated = [*recipe.verify.runtimes.require, *(recipe.publish.require if recipe.publish else ())]
+    if in_place:
+        return [*checks, *filter(_asked_in_place, stated)]
+    return [*(name for name in checks if plugins.constant(CHECKS, name, "JUDGES", str) != TWIN), *stated]
 
 
 def _asked_in_place(entry: str) -> bool:

@@ -11,18 +11,17 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime
 
-from model.contract import LOGITS_TO_KEEP
+from model.contract import CACHE_IN, LOGITS_TO_KEEP
 from model.external_data import open_model
 from model.session import open_session
 from quantize.numerics.blocks import Floats
 
 Ids = npt.NDArray[np.int64]
-CACHE = "past_key_values."
 
 
 def empty_cache(session: onnxruntime.InferenceSession, rows: int) -> dict[str, Floats]:
     """The cache inputs of a graph that has read nothing, float32 [rows, heads, 0, head_dim], by name."""
-    ports = (port for port in session.get_inputs() if port.name.startswith(CACHE))
+    ports = (port for port in session.get_inputs() if port.name.startswith(CACHE_IN))
     return {port.name: np.zeros((rows, port.shape[1], 0, port.shape[3]), np.float32) for port in ports}
 
 

@@ -30,6 +30,7 @@ class Context:
     calibration: Calibration | None  # None when the recipe has no [calibration]
     work: Path  # directory for measurements that a later run continues from
     external_data_above: int  # bytes of weights beyond which they lie beside the graph
+    in_place: tuple[str, ...] = ()  # variants that get a second graph, whose cache may stay in place
     facts: dict[str, Any] = field(default_factory=dict)  # for the manifest
     solved: dict[tuple[Any, ...], Blocks] = field(
         default_factory=dict

@@ -42,7 +42,9 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
     base = _open_base(recipe, build_dir)
     dims = build(Dimensions, base.manifest.facts.get("dimensions"), where=f"{base.path}: facts", error=ArtifactError)
     graph, work = base.path / model_file(BASE), build_dir / recipe.name / WORK
-    context = Context(dims, graph, _calibration(recipe, base, dims, work), work, recipe.external_data_above)
+    context = Context(
+        dims, graph, _calibration(recipe, base, dims, work), work, recipe.external_data_above, recipe.in_place
+    )
     for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
         target = build_dir / recipe.name / name
         wanted = _manifest(recipe, name, base.manifest, base.digest)
@@ -50,8 +52,7 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
             say(f"{name}: unchanged, skipped")
         else:
             try:
-                second = name in recipe.in_place
-                make_variant(plans[name], base, replace(context, facts={}), target, wanted, second=second)
+                make_variant(plans[name], base, replace(context, facts={}), target, wanted)
             except RecipeError as error:  # of two variants with one scheme, this one's
                 where = f"{recipe.path}: variants.{name}: {error.where}"
                 raise RecipeError(error.what, where=where, hint=error.hint) from error
@@ -66,13 +67,10 @@ def plan(recipe: Recipe, name: str) -> tuple[Step, ...]:
     return tuple(read_step(step, f"{where}[{i}]") for i, step in enumerate(recipe.variants[name].steps))
 
 
-def make_variant(  # noqa: PLR0913
-    steps: Sequence[Step], base: Artifact, context: Context, target: Path, manifest: Manifest, *, second: bool
-) -> Artifact:
+def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target: Path, manifest: Manifest) -> Artifact:
     """Apply the steps to the fp32 graph and write the artifact, all other files copied; two of them name the graph.
 
-    `second`: write a graph in place beside the variant's own. What the steps have to say (context.facts) goes into the
-    manifest's facts.
+    What the steps have to say (context.facts) goes into the manifest's facts.
     """
     source = model_file(BASE)
     model = load(base.path / source)
@@ -92,7 +90,7 @@ def make_variant(  # noqa: PLR0913
             if entry.path not in made_files(BASE):
                 shutil.copyfile(base.path / entry.path, staged / entry.path)
         _rename(staged, target.name)
-        if second:
+        if target.name in context.in_place:
             in_place.add(staged, target.name, context.dims)
         return seal(staged, target, manifest.with_facts(context.facts))
 

@@ -22,7 +22,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 
 from benchmarks import report
 from benchmarks.graphs import unusable
-from model.contract import LOGITS_TO_KEEP
+from model.contract import CACHE_IN, LOGITS_TO_KEEP
 from model.session import open_session, options
 
 KERNEL = "_kernel_time"
@@ -100,7 +100,7 @@ def _feeds(session: Any, work: Pass) -> dict[str, np.ndarray[Any, Any]]:
     random = np.random.default_rng(0)
     feeds: dict[str, np.ndarray[Any, Any]] = {}
     for port in session.get_inputs():
-        if port.name.startswith("past_key_values."):
+        if port.name.startswith(CACHE_IN):
             _, heads, _, width = port.shape
             feeds[port.name] = random.standard_normal((1, heads, work.past, width)).astype(np.float32)
     total = work.past + work.tokens

@@ -16,27 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import external_data, in_place, stored_bytes
-from model.session import open_session, options
+from model.session import open_session, options, stays_in_place
 from pipeline.errors import InputError
 from quantize.rewrite.graph import clean
 from quantize.schemes import float16, rtn
 from tests.conftest import EMBEDDED
 from tests.support import stock_export
-from tests.support.random_decoder import PLANS, Source, batches, random_decoder, run
+from tests.support.random_decoder import LLAMA, PLANS, Source, batches, random_decoder, run
 from tests.support.tiny_graph import context
-from verify.candidate.in_place import offered
 from verify.candidate.in_place import run as run_in_place
 
-LLAMA = {
-    "model_type": "llama",
-    "vocab_size": 90,
-    "hidden_size": 32,
-    "intermediate_size": 72,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-}
 GPT2 = {"model_type": "gpt2", "vocab_size": 90, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
 NEOX = {**LLAMA, "model_type": "gpt_neox", "rotary_pct": 0.25, "use_parallel_residual": True}
 MODELS: dict[str, dict[str, Any]] = {
@@ -85,8 +74,8 @@ def hold(source: Source, graph: Path, second: Path, allowed: float) -> None:
     for level in ("disable_all", "enable_all"):
         first = open_session(graph, options(level, threads=1))
         session = open_session(second, options(level, threads=1))
-        assert offered(session)
-        assert not offered(first)
+        assert stays_in_place(session)
+        assert not stays_in_place(first)
         for ids, mask, positions in batches():
             for plan in PLANS:
                 asked = (source.dims, ids, mask, positions, plan)

@@ -16,17 +16,10 @@ from model.builder import Builder
 from model.contract import Port
 from model.session import open_session
 from pipeline.errors import InputError
-from tests.support.random_decoder import hold, random_decoder
+from tests.support.random_decoder import LLAMA, hold, random_decoder
 
 SIZES = {
-    "model_type": "llama",
-    "vocab_size": 90,
-    "hidden_size": 32,
-    "intermediate_size": 72,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
+    **LLAMA,
     "tie_word_embeddings": True,
     "eos_token_id": [89, 88],
     "bos_token_id": 89,

@@ -279,6 +279,7 @@ def test_snippet_for_genai_runs_in_place(
     assert written.startswith(expected)
 
 
+@pytest.mark.slow
 def test_snippet_for_a_session_in_place_runs(
     snippets: dict[str, str], hub_cache: Path, expected: str, tmp_path: Path
 ) -> None:
@@ -286,6 +287,7 @@ def test_snippet_for_a_session_in_place_runs(
     assert run([sys.executable, "snippet.py"], {"HF_HOME": str(hub_cache)}, tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_snippet_for_transformers_js_runs(snippets: dict[str, str], tree: Path, expected: str, tmp_path: Path) -> None:
     modules = next((path for name in NODE_MODULES if (path := ROOT / name / "@huggingface").is_dir()), None)
     node = shutil.which("node")

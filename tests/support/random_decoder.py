@@ -19,6 +19,16 @@ from model.session import open_session, options
 from verify.candidate.session import positions_of
 
 LENGTH = 19
+LLAMA = {  # two layers, two heads of queries for each of keys
+    "model_type": "llama",
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "intermediate_size": 72,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnxruntime import InferenceSession, OrtValue
 
-from model.contract import IN_PLACE, LOGITS_TO_KEEP
+from model.contract import CACHE_IN, CACHE_OUT, LOGITS_TO_KEEP
 from model.session import run_into
 from verify.check import Array
 
-CACHE_IN, CACHE_OUT, LOGITS = "past_key_values.", "present.", "logits"
+LOGITS = "logits"
 SPARE = 3  # slots
-
-
-def offered(session: InferenceSession) -> bool:
-    """Return whether the graph's file says so of itself, as model/in_place.py writes it."""
-    told = session.get_modelmeta().custom_metadata_map
-    return all(told.get(key) == value for key, value in IN_PLACE.items())
 
 
 def run(session: InferenceSession, names: Sequence[str], feeds: Mapping[str, Array]) -> dict[str, Array]:

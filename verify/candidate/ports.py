@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from model import contract
 from model.contract import Dimensions, Port
-from verify.candidate.in_place import CACHE_IN
 
 STRICT: Final = "strict"
 USABLE: Final = "usable"
@@ -66,7 +65,7 @@ def _serves(have: Port, port: Port) -> bool:
     """Return whether what loaders feed to a port, or read from it, fits. A size may be left open, never fixed."""
     if have.dtype != port.dtype and not {have.dtype, port.dtype} <= WIDTHS:
         return False
-    if port.name.startswith(CACHE_IN) and have.axes[:1] != (contract.BATCH,):
+    if port.name.startswith(contract.CACHE_IN) and have.axes[:1] != (contract.BATCH,):
         return False
     return len(have.axes) == len(port.axes) and all(
         isinstance(own, str) or own == stated for own, stated in zip(have.axes, port.axes, strict=True)

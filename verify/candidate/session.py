@@ -12,10 +12,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from model.contract import LOGITS_TO_KEEP
-from model.session import NO_SPINNING, data_in, open_session, options
+from model.contract import CACHE_IN, CACHE_OUT, LOGITS_TO_KEEP
+from model.session import NO_SPINNING, data_in, open_session, options, stays_in_place
 from verify.candidate import in_place
-from verify.candidate.in_place import CACHE_IN, CACHE_OUT
 from verify.candidate.unrounded import has_float16, unrounded
 from verify.check import Array
 
@@ -56,7 +55,7 @@ class Candidate:
 
     @functools.cached_property
     def _in_place(self) -> bool:
-        return in_place.offered(self.session)
+        return stays_in_place(self.session)
 
     def open(self, model: Path | bytes) -> onnxruntime.InferenceSession:
         """A session of a file, or of a serialized model, with this candidate's options."""

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from model.contract import LOGITS_TO_KEEP
+from model.contract import CACHE_IN, CACHE_OUT, LOGITS_TO_KEEP
 from model.session import data_in, open_session, options
 from model.truth import Call, Truth
-from verify.candidate.in_place import CACHE_IN, CACHE_OUT
 from verify.candidate.session import empty
 from verify.candidate.untrusted import external
 from verify.check import Array

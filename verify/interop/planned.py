@@ -12,7 +12,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.runtimes import Runtimes
 from pipeline.typed import build, did_you_mean
-from pipeline.variants import base
+from pipeline.variants import is_in_place
 from verify.interop.figures import FIGURES
 from verify.interop.lengths import name_of
 from verify.interop.questions import Questions
@@ -50,7 +50,7 @@ class Planned:
 
     def asked(self, targets: Sequence[Target]) -> list[Target]:
         """Return the files that it is asked about: all, or those whose cache is returned grown."""
-        return [t for t in targets if self.module.IN_PLACE or t.variant == base(t.variant)]
+        return [t for t in targets if self.module.IN_PLACE or not is_in_place(t.variant)]
 
 
 def plan(recipe: Recipe, variants: Sequence[str], *, bounded: bool = True) -> tuple[Planned, ...]:

@@ -18,7 +18,7 @@ from model import transformersjs_config
 from pipeline.canonical import read_json, write_json
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.runtimes import Extent, Runtimes
-from pipeline.variants import base, model_file
+from pipeline.variants import is_in_place, model_file
 from verify.check import Measure
 from verify.checks.tokenizer import beside
 from verify.interop import unrounded
@@ -131,8 +131,8 @@ class _Inquiry:
     def _unrounded(self) -> Mapping[str, Unrounded]:
         self.progress.set_description_str("without roundings: onnxruntime", refresh=False)
         # Apart: a graph in place reads the numbers of its variant's file as that is, not of the copy without roundings.
-        second = [target for target in self.targets if target.variant != base(target.variant)]
-        first = [target for target in self.targets if target not in second]
+        second = [target for target in self.targets if is_in_place(target.variant)]
+        first = [target for target in self.targets if not is_in_place(target.variant)]
         found = dict[str, Unrounded]()
         for name, targets in {"unrounded": first, "unrounded-in-place": second}.items():
             repository = assemble(targets, self.scratch / name)

@@ -8,8 +8,7 @@ from typing import Any
 
 import onnx
 
-from model.contract import Dimensions
-from verify.candidate.in_place import CACHE_IN
+from model.contract import CACHE_IN, Dimensions
 
 WORDS = {"layers": "layers", "kv_heads": "heads of keys and values", "head_dim": "numbers in a head"}
 
