@@ -41,7 +41,7 @@ NODE     = verify/runtimes/transformersjs verify/runtimes/browser publish/page
 # A value as one word of the shell, whatever it holds.
 quoted   = '$(subst ','\'',$(1))'
 explain  = $(if $(filter-out 0 no false,$(EXPLAIN)),--explain)
-processor = $(if $(PROCESSOR),--processor '$(PROCESSOR)')
+processor = $(processor)
 prompts  = $(if $(PROMPTS),--prompts $(call quoted,$(PROMPTS)))
 variants = $(foreach name,$(VARIANT),--variant '$(name)')
 
@@ -65,7 +65,8 @@ help: ## print this list
 	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", parts of bench-cost, releases, or faults to plant (everything)'
 	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
 	@echo '  SEEDS=N       how many copies of each variant noise measures (10), how many clean runs of each faults judges (20)'
-	@echo '  PROCESSOR=SET verify and faults run the candidates on an emulated processor, such as AVX2 or SSE4.2 (qemu-user)'
+	@echo '  PROCESSOR=SET verify and faults run the candidates on an emulated processor, such as AVX2 or SSE4.2 (qemu-user);'
+	@echo '                bench measures as on a processor without AVX-512 (AVX2)'
 	@echo '  PROMPTS=FILE  verify asks about these too: your own prompts, one a line (.txt), or JSON lines (.jsonl)'
 	@echo '  SAMPLE=N      faults plants only N of the catalogue, at their default magnitudes'
 	@echo '  DATA=DIR      where the data of benchmarks-accuracy, or the advisories, lie; LIMIT=N: the first N items of each'
@@ -114,7 +115,7 @@ noise: setup ## measure what the check `twin` must allow, and print the recipe's
 	$(BIN)/python -m verify.faults.noise $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(variants) $(if $(SEEDS),--seeds '$(SEEDS)')
 
 bench: setup ## measure engines side by side on what was built; after `make peers`, other projects' too
-	$(BIN)/python -m benchmarks $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0 no false,$(QUICK)),--quick)
+	$(BIN)/python -m benchmarks $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0 no false,$(QUICK)),--quick) $(processor)
 
 bench-cost: setup ## measure what convert, quantize and verify cost themselves
 	$(BIN)/python -m benchmarks.cost $(call quoted,$(RECIPE)) --build $(call quoted,$(BUILD)) $(if $(ONLY),--only $(ONLY))

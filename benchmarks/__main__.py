@@ -32,20 +32,15 @@ def main(argv: Sequence[str] | None) -> int:
         "--only", nargs="+", action="extend", metavar="NAME", help="only these, such as ours llamacpp/Q8_0"
     )
     parser.add_argument("--text", type=Path, metavar="FILE", help="judge fidelity on this text, not the recipe's")
+    parser.add_argument("--processor", choices=("AVX2",), help="measure as on a processor without AVX-512")
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         raise RecipeError(f"{arguments.rounds} rounds measure nothing", where="--rounds", hint="write 1 or more")
-    recipe = read_recipe(arguments.recipe)
-    if arguments.text is not None:
-        if not arguments.text.is_file():
-            raise RecipeError("not a file", where=f"--text {arguments.text}", hint="name a UTF-8 text file")
-        recipe = replace(recipe, verify=replace(recipe.verify, text=str(arguments.text.resolve())))
-    if not recipe.text_path.is_file():
-        hint = "set verify.text to a UTF-8 text file, relative to the recipe"
-        raise RecipeError("not a file", where=recipe.text_path, hint=hint)
+    recipe = _with_text(read_recipe(arguments.recipe), arguments.text)
     os.environ["HF_HUB_OFFLINE"] = "1"  # every file is here; a look-up would only wait
 
     from benchmarks import engine, plots, report  # after parsing, so that --help is instant
+    from benchmarks.avx2 import SETS, without_avx512
     from benchmarks.environment import environment
     from benchmarks.kept import Kept
     from benchmarks.run import Sitting
@@ -64,14 +59,32 @@ def main(argv: Sequence[str] | None) -> int:
     if not scenarios:
         hint = "measure a model with a longer context, or the passes alone: python -m benchmarks.operators FILE.onnx"
         raise InputError(f"a context of {site.dims.context} is too short", where=site.source, hint=hint)
+    python = without_avx512(arguments.build) if arguments.processor else None
     about = {**environment(threads), "text": recipe.text_path.name}
+    if arguments.processor:
+        about |= {"processor": f"{about['processor']}, restricted to {arguments.processor}", "instruction_sets": SETS}
     kept = Kept(site.directory, _decides(recipe, site, about))
-    results = Sitting(recipe, site, scenarios, threads, arguments.rounds, kept, not arguments.quick).run(chosen)
+    sitting = Sitting(recipe, site, scenarios, threads, arguments.rounds, kept, not arguments.quick, python)
+    results = sitting.run(chosen)
     results = replace(results, environment=about)
-    path = report.write(results, site.directory)
-    plots.draw(results, site.directory)
+    target = site.directory / (arguments.processor or "").lower()
+    target.mkdir(exist_ok=True)
+    path = report.write(results, target)
+    plots.draw(results, target)
     print(path)
     return PASSED
+
+
+def _with_text(recipe: Recipe, text: Path | None) -> Recipe:
+    """The recipe, with the text that fidelity is judged on; RecipeError."""
+    if text is not None:
+        if not text.is_file():
+            raise RecipeError("not a file", where=f"--text {text}", hint="name a UTF-8 text file")
+        recipe = replace(recipe, verify=replace(recipe.verify, text=str(text.resolve())))
+    if not recipe.text_path.is_file():
+        hint = "set verify.text to a UTF-8 text file, relative to the recipe"
+        raise RecipeError("not a file", where=recipe.text_path, hint=hint)
+    return recipe
 
 
 def _decides(recipe: Recipe, site: Site, about: Mapping[str, Any]) -> dict[str, Any]:

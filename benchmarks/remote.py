@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verify.sandbox import limits
-from verify.sandbox.spawned import NoAnswerError, Spawned, answer_all, describe
+from verify.sandbox.spawned import NoAnswerError, Python, Spawned, answer_all, describe
 
 QUIET_S = 0.02  # an idle process must use no processor time for so long
 PATIENCE_S = 2.0  # spinning threads of every engine here go to sleep within a fraction of it
@@ -25,9 +25,13 @@ class Remote(Spawned):
     """Makes `factory(*arguments)` in a spawned process and calls its methods there. `factory` must be importable.
 
     Whatever the process prints goes to the file `log`: libraries are talkative, and stdout is for the result's path.
+    `python` is another than this one, such as one whose libraries see no AVX-512.
     """
 
-    def __init__(self, log: Path, factory: Callable[..., object], *arguments: object) -> None:
+    def __init__(
+        self, log: Path, factory: Callable[..., object], *arguments: object, python: Python | None = None
+    ) -> None:
+        self._python = python
         log.parent.mkdir(parents=True, exist_ok=True)
         # Kept, so that a call after the process's end fails: a new process would be measured without a warm-up.
         self._connection = self._spawn(_serve, log, factory, arguments)

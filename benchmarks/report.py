@@ -43,6 +43,7 @@ def markdown(results: Results) -> str:
         f"({results.bandwidth.low / 1e9:.1f} to {results.bandwidth.high / 1e9:.1f}), products of float32",
         f"{results.arithmetic.median / 1e9:.0f} GFLOP/s ({results.arithmetic.low / 1e9:.0f} to",
         f"{results.arithmetic.high / 1e9:.0f}), measured in every round.",
+        f"Processor: {results.environment['processor']} ({', '.join(results.environment['instruction_sets'])}).",
         "Ratios hold within this run; absolute speeds are this machine's in this hour.",
         "",
     ]

@@ -29,6 +29,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
 from verify.check import Partial
 from verify.checks.divergence import Settings
+from verify.sandbox.spawned import Python
 
 WARM_S = 1800.0  # a compiler may be at work
 TURN_S = 300.0
@@ -67,6 +68,7 @@ class Sitting:
     rounds: int
     kept: Kept
     judging: bool = True  # whether fidelity that is not known is measured
+    python: Python | None = None  # what runs the engines, if not this one
     alive: list[Measured] = field(default_factory=list)
     absent: list[Absent] = field(default_factory=list)
     bandwidth: list[float] = field(default_factory=list)
@@ -126,7 +128,7 @@ class Sitting:
         """Start a configuration's process and load its model there while all others wait."""
         log = self._log(f"{name}-{configuration}")
         arguments = (engine.load(name).SESSION, configuration, place.path, self.threads)
-        remote = stack.enter_context(Remote(log, MeasuredEngine, *arguments))
+        remote = stack.enter_context(Remote(log, MeasuredEngine, *arguments, python=self.python))
         measured = Measured(name, configuration, place, remote)
         self.alive.append(measured)
         if self._ask(measured, "ready", timeout_s=WARM_S) is not None:
