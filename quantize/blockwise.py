@@ -22,6 +22,7 @@ from quantize.rewrite.weights import Weight, Weights, find_weights
 from quantize.scheme import FOLDER, Context, check_choice, module
 
 LEVELS = range(5)
+ROUNDING = 4  # the accuracy_level that rounds activations to int8
 T = TypeVar("T")
 
 
@@ -55,6 +56,9 @@ class BlockwiseOptions:
     `embedding_frequent` above 0: only so many first rows of a vocabulary's table have `embedding_bits`, the others two
     bits fewer. BPE orders its tokens by frequency, so these are the frequent ones.
 
+    `embedding_centred`: the head rounds its input less its mean over the calibration text, and adds to the logits what
+    the mean gives: the same function, with a third less of rounding (quantize/rewrite/products.py).
+
     `accuracy_level` 4 rounds activations to int8, per row and block. Lower levels keep them float, but onnxruntime
     1.31.1 has such kernels on x64 for 4 bits only: at 2 and 8 it widens the whole matrix at every call. With level 4 a
     row's result depends on no other row, to the last bit, up to block 32 at 4 bits and 64 at 8 bits (decision 0004).
@@ -72,6 +76,7 @@ class BlockwiseOptions:
     embedding_symmetric: bool = True
     embedding_accuracy_level: int | None = None  # lm_head's; None is that of the body
     embedding_frequent: int = 0
+    embedding_centred: bool = False
     position_bits: int = 0
     expand: bool = False
     overrides: tuple[Override, ...] = ()
@@ -91,6 +96,10 @@ class BlockwiseOptions:
         if self.embedding_frequent and self.expand:
             hint = "leave out embedding_frequent or expand"
             raise RecipeError("expanded weights have 8 bits", where=f"{where}: embedding_frequent", hint=hint)
+        if self.embedding_centred and self.expand:
+            hint = "leave out embedding_centred or expand"
+            what = "products with expanded weights round no activations"
+            raise RecipeError(what, where=f"{where}: embedding_centred", hint=hint)
         for i, override in enumerate(self.overrides):
             override.check(f"{where}: overrides[{i}]")
             if override.bits is not None:
@@ -104,6 +113,11 @@ class Choice:
     scheme: str
     form: Form
     level: int
+    centred: bool = False  # whether its products round their input less its mean over the calibration text
+
+    def size(self, rows: int, columns: int) -> int:
+        """Bytes that it takes in the file: codes and scales, and what puts the mean back."""
+        return self.form.size(rows, columns) + (4 * (rows + columns) if self.centred else 0)
 
 
 class Blockwise(Protocol):
@@ -147,7 +161,17 @@ def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Cont
         if options.expand:
             dequantize_at_load.expand(model, weight, blocks)
         else:
-            place(model, weight, blocks, choice.level)
+            place(model, weight, blocks, choice.level, centre(weight, choice, context))
+
+
+def centre(weight: Weight, choice: Choice, context: Context) -> Floats | None:
+    """Return what a weight's products take off their input before they round it, float32 [K]; None for nothing."""
+    return context.calibrated(choice.scheme).moments[weight.stem].mean if choice.centred else None
+
+
+def rounds_centred(weight: Weight, level: int, *, asked: bool) -> bool:
+    """Return whether a table's products round their input, and are asked to do so less its mean."""
+    return asked and weight.table and bool(weight.products) and level == ROUNDING
 
 
 def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOptions | None = None) -> Blocks:
@@ -203,8 +227,9 @@ def choose(weights: Weights, scheme: str, options: BlockwiseOptions) -> list[tup
             form = Form(wanted, _or(other.block, block), _or(other.symmetric, symmetric), frequent)
             check_frequent(frequent, wanted, weight.name)  # an override may have changed the bits
             require_rows(weight, form, "embedding_frequent")
-            choice = Choice(_or(other.scheme, scheme), form, _or(other.accuracy_level, accuracy))
-            chosen.append((weight, choice))
+            used = _or(other.accuracy_level, accuracy)
+            centred = rounds_centred(weight, used, asked=options.embedding_centred)
+            chosen.append((weight, Choice(_or(other.scheme, scheme), form, used, centred)))
     return chosen
 
 

@@ -39,6 +39,7 @@ class Moments:
     """Means over tokens for the input x of a product, and what else reads the weight."""
 
     second: Floats  # of x x^T, float32 [K, K]
+    mean: Floats  # of x, float32 [K]
     lookups: bool  # whether the weight is also a table that rows are picked from
     peaks: Mapping[int, Floats] = field(default_factory=dict)  # of max(x^2) over each block, [K / block], by block size
 
@@ -164,8 +165,8 @@ def _add(sums: dict[str, list[Floats]], inputs: Mapping[str, Floats]) -> None:
 
 
 def _means(rows: Floats) -> list[Floats]:
-    """Of one chunk's inputs [tokens, K]: the second moments, and for each block size the mean squared peaks."""
-    found = [rows.T @ rows / np.float32(len(rows))]
+    """Of one chunk's inputs [tokens, K]: second and first moments, and for each block size the mean squared peaks."""
+    found = [rows.T @ rows / np.float32(len(rows)), rows.mean(axis=0)]
     peaks, finer = rows, 1
     for block in SIZES:
         peaks, finer = loops.peaks(peaks, block // finer), block
@@ -175,8 +176,8 @@ def _means(rows: Floats) -> list[Floats]:
 
 def _moments(sums: list[list[Floats]], chunks: int, *, lookups: bool) -> Moments:
     """Means from the sums over chunks, of all the products that read one weight."""
-    second, *peaks = (sum(parts[1:], parts[0]) / np.float32(chunks) for parts in zip(*sums, strict=True))
-    return Moments(second, lookups, dict(zip(SIZES, peaks, strict=True)))
+    second, mean, *peaks = (sum(parts[1:], parts[0]) / np.float32(chunks) for parts in zip(*sums, strict=True))
+    return Moments(second, mean, lookups, dict(zip(SIZES, peaks, strict=True)))
 
 
 def _inputs(weight: Weight) -> list[ir.Value]:

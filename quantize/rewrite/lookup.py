@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from quantize.numerics.blocks import Blocks
+from quantize.numerics.blocks import Blocks, Floats
 from quantize.rewrite.products import Operation, Spot, Stored, Tier, initializer, insert, replace_node, store, times
 from quantize.rewrite.weights import Lookup, Weight
 
 
-def place(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> None:
+def place(model: ir.Model, weight: Weight, blocks: Blocks, level: int, centre: Floats | None = None) -> None:
     """Replace every use of a weight, products and lookups alike, by its one quantized form; see `rewrite.store`."""
-    tiers = store(model, weight, blocks, level)
+    tiers = store(model, weight, blocks, level, centre)
     for lookup in weight.lookups:
         look_up(model, lookup, tiers)
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pipeline.errors import InputError
-from quantize.numerics.blocks import Blocks, Part, parts
+from quantize.numerics.blocks import Blocks, Floats, Part, dequantize, parts
 from quantize.rewrite.weights import DOMAIN, Weight, tensor_of
 
 DOMAIN_VERSION = 1
@@ -43,9 +43,11 @@ class Stored:
 class Tier:
     """Rows of a weight that are stored alike; most weights are one tier."""
 
+    stem: str  # of its initializers' names
     label: str
     blocks: Blocks
     parts: Sequence[Stored]
+    offset: Floats | None  # what is added to products of an input less its centre, float32 [N]
 
 
 @dataclass(frozen=True)
@@ -69,25 +71,29 @@ class Spot:
         return initializer(self.model, f"number.{value:g}", np.array(value, np.float32))
 
 
-def store(model: ir.Model, weight: Weight, blocks: Blocks, level: int) -> list[Tier]:
+def store(model: ir.Model, weight: Weight, blocks: Blocks, level: int, centre: Floats | None = None) -> list[Tier]:
     """Replace every product with a weight by one with its quantized form, which is returned for lookups to share.
 
     The initializers are `<name>.q<bits>` uint8 [N, blocks, bytes] (at 6 bits `.q6.high` and `.q6.low`),
     `<name>.scales` float32 [N, blocks] and, unless symmetric, `<name>.zero_points` uint8. Where first rows have more
     bits, there are two of each, `<name>.frequent.*` and `<name>.rest.*`. `level` is the products' accuracy_level: 4
     rounds activations to int8, per row and block; 0 keeps them float.
+
+    With `centre` c, float32 [K], products with W are made of x - c, and get W c as a bias: the same function, but what
+    is rounded is smaller where inputs have a mean. The initializers are `<name>.centre` and `<name>.offset` [N].
     """
     model.opset_imports[DOMAIN] = DOMAIN_VERSION
     labels = TIERS[len(blocks.tiers)]
     tiers = [
-        Tier(label, tier, _store(model, f"{weight.stem}{label}", tier))
+        _tier(model, f"{weight.stem}{label}", label, tier, centre)
         for label, tier in zip(labels, blocks.tiers, strict=True)
     ]
     for node in weight.products:
+        operand = node.inputs[0] if centre is None else _centred(model, node, weight.stem, centre)
         if len(tiers) == 1:
-            _product(model, node, tiers[0], level)
+            _product(model, node, operand, tiers[0], level)
         else:
-            _joined_products(model, node, tiers, level)
+            _joined_products(model, node, operand, tiers, level)
     return tiers
 
 
@@ -131,6 +137,21 @@ def replace_node(old: ir.Node, operation: Operation) -> ir.Node:
     return new
 
 
+def _tier(model: ir.Model, stem: str, label: str, blocks: Blocks, centre: Floats | None) -> Tier:
+    offset = None
+    if (
+        centre is not None
+    ):  # of what is stored, not of the weight that it stands for: else the function would be another
+        offset = (dequantize(blocks) @ centre.astype(np.float64)).astype(np.float32)
+    return Tier(stem, label, blocks, _store(model, stem, blocks), offset)
+
+
+def _centred(model: ir.Model, node: ir.Node, stem: str, centre: Floats) -> ir.Value:
+    """A product's input less its centre."""
+    known = initializer(model, f"{stem}.centre", centre)
+    return insert(node, Operation("Sub", [node.inputs[0], known], domain=""), f"{node.name}/centred")
+
+
 def _store(model: ir.Model, stem: str, blocks: Blocks) -> list[Stored]:
     scales = initializer(model, f"{stem}.scales", blocks.scales)
     found = parts(blocks)
@@ -143,29 +164,34 @@ def _store(model: ir.Model, stem: str, blocks: Blocks) -> list[Stored]:
     return result
 
 
-def _product(model: ir.Model, node: ir.Node, tier: Tier, level: int) -> None:
+def _product(model: ir.Model, node: ir.Node, operand: ir.Value | None, tier: Tier, level: int) -> None:
     """The product with a weight of one tier; a bias that the graph adds after it is taken in."""
     add, bias = _bias(node, len(tier.blocks.scales))
     last = node if add is None else add
     name = str(node.name)
-    new = replace_node(last, _sum(Spot(model, last, name), node.inputs[0], tier, level, bias))
+    new = replace_node(last, _sum(Spot(model, last, name), operand, tier, level, bias))
     new.name = name
     if add is not None:
         _graph(node).remove(node, safe=True)
 
 
-def _joined_products(model: ir.Model, node: ir.Node, tiers: Sequence[Tier], level: int) -> None:
+def _joined_products(
+    model: ir.Model, node: ir.Node, operand: ir.Value | None, tiers: Sequence[Tier], level: int
+) -> None:
     """The products with each tier, one after the other along the last axis. A bias stays where it is added."""
     columns = []
     for tier in tiers:
         own = Spot(model, node, f"{node.name}{tier.label}")
-        columns.append(insert(node, _sum(own, node.inputs[0], tier, level), f"{own.name}/columns"))
+        columns.append(insert(node, _sum(own, operand, tier, level), f"{own.name}/columns"))
     replace_node(node, Operation("Concat", columns, {"axis": -1}, domain=""))
 
 
 def _sum(spot: Spot, operand: ir.Value | None, tier: Tier, level: int, bias: ir.Value | None = None) -> Operation:
     """One MatMulNBits for each part, the bias with the first; more than one are added up."""
     blocks = tier.blocks
+    if tier.offset is not None:
+        own = 0 if bias is None else tensor_of(bias).numpy()
+        bias = initializer(spot.model, f"{tier.stem}.offset", tier.offset + own)
     sizes = {"K": blocks.columns, "N": len(blocks.scales), "block_size": blocks.form.block, "accuracy_level": level}
     terms: list[Operation] = []
     for item in tier.parts:

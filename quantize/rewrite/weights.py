@@ -44,6 +44,7 @@ class Weight:
     products: list[ir.Node] = field(default_factory=list)
     lookups: list[Lookup] = field(default_factory=list)
     twin: bool = False  # whether other nodes read the same initializer the other way round
+    table: bool = False  # whether it has a row for each word of the vocabulary
 
     @property
     def stem(self) -> str:
@@ -89,6 +90,8 @@ def find_weights(model: ir.Model, dims: Dimensions) -> Weights:
         weight.twin = (name, not transposed) in found
     _refuse_leftovers(model, found)
     tables = tuple(weight for weight in found.values() if weight.shape[0] == dims.vocabulary and _of_tokens(weight))
+    for weight in tables:
+        weight.table = True
     others = [weight for weight in found.values() if weight not in tables]
     body = tuple(weight for weight in others if weight.products)
     if not body:

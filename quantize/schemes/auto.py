@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from pipeline.errors import RecipeError
-from quantize.blockwise import LEVELS, Choice, blockwise_schemes, check_frequent, require_rows
+from quantize.blockwise import (
+    LEVELS,
+    Choice,
+    blockwise_schemes,
+    centre,
+    check_frequent,
+    require_rows,
+    rounds_centred,
+)
 from quantize.numerics.blocks import BITS, SIZES, Form
 from quantize.rewrite.lookup import place
 from quantize.rewrite.weights import Weight, find_weights
@@ -48,10 +56,11 @@ class Storage:
             hint = f"write one of {', '.join(blockwise_schemes())}"
             raise RecipeError(f"{self.scheme!r} has no blocks", where=f"{where}: scheme", hint=hint)
 
-    def choice(self) -> Choice | None:
+    def choice(self, weight: Weight, *, centred: bool) -> Choice | None:
         """As the measurements know it."""
         form = Form(self.bits, self.block, self.symmetric, self.frequent)
-        return Choice(self.scheme, form, self.accuracy_level) if self.bits else None
+        own = rounds_centred(weight, self.accuracy_level, asked=centred)
+        return Choice(self.scheme, form, self.accuracy_level, own) if self.bits else None
 
 
 # Blocks for which a row's result depends on no other row, to the last bit (decision 0004). The head is the last
@@ -85,7 +94,7 @@ class Options:
 
     Bytes are those of the graph's file after this step; divergences in nats, on calibration text that nothing else is
     measured on. `candidates` are for linear layers, `embedding_candidates` for the vocabulary's tables,
-    `position_candidates` for other lookup tables.
+    `position_candidates` for other lookup tables. `centred`: the head rounds its input less its mean (blockwise.py).
     """
 
     max_bytes: int | None = None
@@ -94,6 +103,7 @@ class Options:
     candidates: tuple[Storage, ...] = BODY
     embedding_candidates: tuple[Storage, ...] = TABLE
     position_candidates: tuple[Storage, ...] = LOOKUPS
+    centred: bool = False
 
     def check(self, where: str) -> None:
         """Raise RecipeError for no budget or two of different kinds, and for candidates that cannot be."""
@@ -124,15 +134,15 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:
         (weights.tables, options.embedding_candidates),
         (weights.lookups, options.position_candidates),
     )
-    slots = [_slot(weight, candidates) for members, candidates in groups for weight in members]
+    slots = [_slot(weight, candidates, centred=options.centred) for members, candidates in groups for weight in members]
     plan = search(slots, budget, context)
     for weight, choice, blocks in plan.steps:
-        place(model, weight, blocks, choice.level)
+        place(model, weight, blocks, choice.level, centre(weight, choice, context))
     context.facts[PLAN] = plan.facts
 
 
-def _slot(weight: Weight, candidates: tuple[Storage, ...]) -> Slot:
-    choices = dict.fromkeys(candidate.choice() for candidate in candidates)
+def _slot(weight: Weight, candidates: tuple[Storage, ...], *, centred: bool) -> Slot:
+    choices = dict.fromkeys(candidate.choice(weight, centred=centred) for candidate in candidates)
     for choice in filter(None, choices):
         require_rows(weight, choice.form, "auto: embedding_candidates")
     return Slot(weight, tuple(choices))

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from quantize.numerics.blocks import Floats
 from quantize.rewrite.graph import load
 from quantize.rewrite.products import initializer
-from quantize.rewrite.weights import find_weights, tensor_of
+from quantize.rewrite.weights import Weight, find_weights, tensor_of
 from quantize.runner import GraphRunner, Ids
 from quantize.scheme import Context
 
@@ -67,6 +67,13 @@ class Remainders:
         for piece in self.pieces:
             feeds = {**self._arrays, **piece.values, **known}
             yield piece.logits, self.runner.logits(piece.ids, len(piece.ids) // 2, feeds)
+
+    def inputs(self, weight: Weight) -> Iterator[tuple[Floats, Floats]]:
+        """Of each text the unchanged graph's logits, and what the head multiplies with a table: [tokens, K]."""
+        (name,) = {str(node.inputs[0].name) for node in weight.products if node.inputs[0] is not None}
+        for piece in self.pieces:
+            values = piece.values[name]
+            yield piece.logits, values.reshape(-1, values.shape[-1])[-len(piece.logits) :]
 
     def _begin(self, group: Group, varied: Mapping[ir.Node, None]) -> list[ir.Value]:
         """Return the values that do not depend on a group, but on other weights, where they meet what does."""

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from model import external_data
 from pipeline.command import say
 from pipeline.errors import RecipeError
-from quantize.blockwise import Choice, solve
+from quantize.blockwise import Choice, centre, solve
 from quantize.calibration import COUNTS
 from quantize.numerics.blocks import Blocks, Floats
 from quantize.rewrite.graph import clean, load
@@ -77,7 +77,7 @@ class PlanBuilder:
             weights = find_weights(model, self.context.dims)
             places = {w.stem: w for w in (*weights.body, *weights.tables, *weights.lookups)}
             for weight, choice, blocks in self.steps(picks):
-                place(model, places[weight.stem], blocks, choice.level)
+                place(model, places[weight.stem], blocks, choice.level, centre(weight, choice, self.context))
             clean(model)
             self.built[picks] = Built(picks, external_data.size(model), self._judge(model))
         return self.built[picks]
@@ -202,7 +202,9 @@ def _facts(slots: Sequence[Slot], items: Sequence[Sequence[Item]], best: Built) 
     for slot, row, pick in zip(slots, items, best.picks, strict=True):
         choice = slot.choices[pick]
         how = (
-            {"bits": 32} if choice is None else {"scheme": choice.scheme, **asdict(choice.form), "level": choice.level}
+            {"bits": 32}
+            if choice is None
+            else {"scheme": choice.scheme, **asdict(choice.form), "level": choice.level, "centred": choice.centred}
         )
         tensors[slot.weight.stem] = {**how, "bytes": row[pick].bytes, "kld": float(f"{row[pick].kld:.3g}")}
         say(f"  {slot.weight.stem}: {_describe(choice)}, {row[pick].bytes:,} bytes, KLD {row[pick].kld:.1e}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,9 +16,10 @@ from model import external_data
 from pipeline.canonical import digest, file_digest
 from pipeline.plugins import ROOT
 from pipeline.recipe.calibration import text_digest
-from quantize.blockwise import Choice, solve
+from quantize.blockwise import ROUNDING, Choice, centre, solve
 from quantize.calibration import COUNTS
-from quantize.numerics.blocks import Floats, dequantize
+from quantize.numerics.activations import rounding_error
+from quantize.numerics.blocks import Floats, Form, dequantize
 from quantize.rewrite.weights import Weight
 from quantize.scheme import Context
 from quantize.search.allocate import Item
@@ -28,10 +29,10 @@ from quantize.search.remainder import ROWS, Remainders
 
 CHUNKS = COUNTS["measure"]  # of the calibration text's part "measure"; the second half of each is scored
 WHOLE, PRODUCT = "whole", "product"  # every reader of a weight, or its products alone
-ROUNDING = 4  # the accuracy_level that rounds activations to int8
 # The code and libraries that decide a measurement.
 CODE = (
     "model/divergence",
+    "quantize/numerics/activations",
     "quantize/numerics/blocks",
     "quantize/numerics/cores",
     "quantize/numerics/loops",
@@ -89,16 +90,16 @@ class Probe:
         Measured, for a linear layer, for its coarsest choice only: divergence is proportional to the mean squared error
         of the layer's output, tr(E H E^T), to within the noise of measuring it (decision 0008). So the other choices
         follow from their errors, with less noise than from logits of their own. Rounding the input by a variance r_k
-        for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups included; what
-        its input's rounding adds follows from the coarsest choice measured in the product alone.
+        for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups included, and
+        so is what rounding the head's input adds, of which a slope makes less than half (decision 0035).
         """
+        if weight.table and weight.products:
+            return self._measured(weight, choice, WHOLE) + self._rounding(weight, choice)
         if not weight.products:
             return self._measured(weight, choice, WHOLE)
         found, anchor = self._errors(weight, choice), self._errors(weight, coarsest)
         slope = self._measured(weight, coarsest, PRODUCT) / anchor["weight"] if anchor["weight"] else 0.0
-        if not weight.lookups:
-            return slope * (found["weight"] + found["input"])
-        return self._measured(weight, choice, WHOLE) + slope * found["input"]
+        return slope * (found["weight"] + found["input"])
 
     def _errors(self, weight: Weight, choice: Choice) -> dict[str, float]:
         """Squared error of the products' output, summed over it, from the weight's rounding and from its input's."""
@@ -113,11 +114,25 @@ class Probe:
                 "input": 0.0,
             }
             if choice.level == ROUNDING:
-                # An error that all rows of the head share shifts all logits alike, which changes no distribution.
-                rows = matrix - matrix.mean(axis=0) if weight.shape[0] == self.context.dims.vocabulary else matrix
-                known["input"] = float(np.square(rows).sum(axis=0) @ moments.rounding(choice.form.block))
+                known["input"] = float(np.square(matrix).sum(axis=0) @ moments.rounding(choice.form.block))
             self.journal.put(key, known)
         return known
+
+    def _rounding(self, weight: Weight, choice: Choice) -> float:
+        """Mean KL divergence from rounding the head's input as its products will, the weight left as it is."""
+        if choice.level != ROUNDING:
+            return 0.0
+        key = self._key("rounding", weight, replace(choice, scheme="", form=Form(8, choice.form.block, symmetric=True)))
+        known = self.journal.get(key)
+        if known is None:
+            mean, matrix = centre(weight, choice, self.context), weight.matrix()
+            klds = []
+            for logits, inputs in self._remainders.inputs(weight):
+                off = rounding_error(inputs if mean is None else inputs - mean, choice.form.block)
+                klds.append(divergences(logits, logits + off @ matrix.T).mean())
+            known = {"kld": float(np.mean(klds))}
+            self.journal.put(key, known)
+        return known["kld"]
 
     def _measured(self, weight: Weight, choice: Choice, where: str) -> float:
         key = self._key(f"kld {where}", weight, choice)
@@ -149,7 +164,7 @@ class Probe:
 def size(weight: Weight, choice: Choice | None) -> int:
     """Bytes of the weight's initializers."""
     n, k = weight.shape
-    return 4 * n * k if choice is None else choice.form.size(n, k)
+    return 4 * n * k if choice is None else choice.size(n, k)
 
 
 def _base(context: Context) -> str:

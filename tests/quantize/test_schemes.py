@@ -128,14 +128,16 @@ def test_gptq_without_moments_or_with_bad_ones_is_refused() -> None:
         gptq.solve(weights(0), Form(4, 16, symmetric=True))
     with pytest.raises(ValueError, match="NaN"):
         gptq.solve(
-            weights(0), Form(4, 16, symmetric=True), Moments(np.full((40, 40), np.nan, np.float32), lookups=False)
+            weights(0),
+            Form(4, 16, symmetric=True),
+            Moments(np.full((40, 40), np.nan, np.float32), np.zeros(40, np.float32), lookups=False),
         )
 
 
 def test_kquant_weighs_columns_by_their_inputs() -> None:
     matrix, form = weights(2, 30), Form(4, 32, symmetric=False)
     second = np.diag(np.where(np.arange(40) % 2, 100.0, 0.01)).astype(np.float32)
-    known = Moments(second, lookups=False)
+    known = Moments(second, np.zeros(len(second), np.float32), lookups=False)
     with_them, without = (dequantize(kquant.solve(matrix, form, m)) for m in (known, None))
     assert loss(matrix, with_them, second) < 0.9 * loss(matrix, without, second)
 

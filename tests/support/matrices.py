@@ -19,4 +19,5 @@ def moments(seed: int, columns: int = 40, *, lookups: bool = False) -> Moments:
     generator = np.random.default_rng(seed)
     mixing = generator.standard_normal((columns, columns)) * np.linspace(0.1, 2, columns)
     inputs = (generator.standard_normal((4 * columns, columns)) @ mixing + 0.5).astype(np.float32)
-    return Moments((inputs.T @ inputs / len(inputs)).astype(np.float32), lookups)
+    second = (inputs.T @ inputs / len(inputs)).astype(np.float32)
+    return Moments(second, inputs.mean(axis=0).astype(np.float32), lookups)
