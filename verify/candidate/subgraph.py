@@ -28,6 +28,7 @@ QUANTIZED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "MatMulInteger
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 INDICES = ("input_ids", "position_ids")  # the graph's inputs that tables are looked up by
 SHAPE = "shape of "
+UNIT = 1024.0  # what a product that rounds its input less a centre is asked with: its offset's rounding is no weight's
 # What rounds a product's activations belongs to the product, though it is named after the module that makes them.
 ROUNDS_FOR_READER = ("DynamicQuantizeLinear",)
 
@@ -51,6 +52,24 @@ class Cut:
         self.block = max(map(_count, codes)) // _count(whole[0]) if self._expanded else max(sizes, default=BLOCK)
         self._groups = max((entry.dims[1] for entry in codes if len(entry.dims) == 3), default=0)
         self._tensors = [entry for entry in model.graph.initializer if len(entry.dims) == 2]
+        self.centre = self._subtracted(model) if self.quantized else None
+
+    def _subtracted(self, model: onnx.ModelProto) -> Array | None:
+        """What a linear layer takes off its input before it rounds it, float32 [in]; None if it takes nothing off.
+
+        Such a layer is asked about inputs around it, where nothing is rounded, and then that it puts it back.
+        """
+        stored = {entry.name: entry for entry in model.graph.initializer if len(entry.dims) == 1}
+        first = next(iter(self._inputs), None)
+        names = [node.input[1] for node in model.graph.node if node.op_type == "Sub" and node.input[0] == first]
+        found = next((stored[name] for name in names if name in stored), None)
+        if found is None:
+            return None
+        return numpy_helper.to_array(found, str(self._candidate.path.parent)).astype(np.float32)
+
+    def origin(self, width: int) -> Array:
+        """Return the input of a linear layer that the others are asked about around, float32 [1, 1, in]."""
+        return np.zeros((1, 1, width), np.float32) if self.centre is None else self.centre[None, None]
 
     def row_block(self, width: int) -> int:
         """Return how many entries of a table's row share a scale."""
@@ -195,15 +214,19 @@ class Cuts:
 def rows_of(cut: Cut, width: int, *, every: int = 1) -> Iterator[tuple[slice, Array]]:
     """Yield what a linear module makes of an identity matrix, a piece of whole blocks at a time: float32 [rows, out].
 
-    `every` n asks for one row in n.
+    `every` n asks for one row in n. Of one with a centre, its rows alone: a bias is not among them.
     """
+    base = None if cut.centre is None else cut.run(cut.origin(width))
     step = max(256 // cut.block, 1) * cut.block * every
     for start in range(0, width, step):
         piece = slice(start, min(start + step, width), every)
         places = np.arange(width)[piece]
         identity = np.zeros((1, len(places), width), np.float32)
         identity[0, np.arange(len(places)), places] = 1
-        yield piece, cut.run(identity)[0]
+        if base is None:
+            yield piece, cut.run(identity)[0]
+        else:
+            yield piece, (cut.run(cut.origin(width) + UNIT * identity) - base)[0] / np.float32(UNIT)
 
 
 def entries_of(cut: Cut, count: int) -> Iterator[tuple[slice, Array]]:

@@ -112,6 +112,10 @@ def _compare(cut: Cut, module: Module, weight: Array, bias: Array | None) -> dic
             exact = max(exact, 0.0 if cut.quantized else _largest(found - weight[piece], np.abs(weight[piece])))
         return {"value_error": exact, **sums.figures()}
     wanted = np.zeros(weight.shape[1], np.float32) if bias is None else np.asarray(bias)
+    if cut.centre is not None:
+        rows = np.concatenate([found for _, found in rows_of(cut, len(weight))])
+        sums.add(rows, weight)
+        return {"value_error": _offset_error(cut, cut.centre, rows, wanted), **sums.figures()}
     offset = cut.run(np.zeros((1, 1, len(weight)), np.float32))[0, 0]
     exact = _largest(offset - wanted, np.abs(wanted))
     matrix = cut.matrix(weight.shape)
@@ -133,9 +137,23 @@ def _compare_tied(head: Cut, lookup: Cut, module: Module, entries: int) -> dict[
 
     Only one input in SAMPLED is tested: all of them would take a third of this check's time.
     """
-    columns = np.concatenate([found[:, ::SAMPLED] for _, found in entries_of(lookup, entries)])
+    step = SAMPLED if head.centre is None else 1  # what a head puts back is of all its inputs
+    columns = np.concatenate([found[:, ::step] for _, found in entries_of(lookup, entries)])
     rows = np.concatenate([found for _, found in rows_of(head, module.size, every=SAMPLED)])
-    return {"function_error": _largest(rows - columns.T, np.abs(columns).max(axis=1))}
+    error = _largest(rows - columns[:, :: SAMPLED // step].T, np.abs(columns).max(axis=1))
+    if head.centre is not None:
+        error = max(error, _offset_error(head, head.centre, columns.T, np.zeros(entries, np.float32)))
+    return {"function_error": error}
+
+
+def _offset_error(cut: Cut, centre: Array, rows: Array, bias: Array) -> float:
+    """Whether a layer that takes a centre off its input puts back what its rows [in, out] make of it, and its bias.
+
+    Relative to the numbers that are added up.
+    """
+    wanted = centre.astype(np.float64) @ rows + bias
+    found = cut.run(cut.origin(len(centre)))[0, 0]
+    return _largest(found - wanted, np.abs(centre) @ np.abs(rows) + np.abs(bias))
 
 
 class _Sums:

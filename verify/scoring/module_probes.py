@@ -58,7 +58,7 @@ def answers(module: Module, cut: Cut, case: Case) -> Iterator[Array]:
     if module.kind == "function":
         yield cut.run(case.arrays[f"{module.name}.question"][None])
     elif module.kind == "linear":
-        yield cut.run(np.zeros((1, 1, module.size), np.float32))
+        yield cut.run(cut.origin(module.size))
         yield from (found for _, found in rows_of(cut, module.size, every=SAMPLED if module.tied else 1))
     else:
         yield from (found for _, found in entries_of(cut, module.size))

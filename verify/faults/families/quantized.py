@@ -152,6 +152,18 @@ def one_scale_for_all_activations(subject: Subject) -> None:
     rewire(subject.model, subject.at.layer(3).activation, rounded)
 
 
+@fault(node=lambda at: at.embedding, variants=BOTH, magnitude=0.01)
+def centre_of_the_head(subject: Subject, magnitude: float) -> None:
+    """The head takes more off one of its inputs than it puts back."""
+    _change(subject, "centre", 7, magnitude)
+
+
+@fault(node=lambda at: at.embedding, variants=BOTH, magnitude=0.01)
+def offset_of_a_rare_token(subject: Subject, magnitude: float) -> None:
+    """The head puts back too much for one token that the text never holds."""
+    _change(subject, "offset", subject.unseen[0], magnitude)
+
+
 @fault(variants=BOTH)
 def file_of_the_other_variant(subject: Subject) -> None:
     """The file of 4 bits holds the weights of 8, or that of 8 bits those of 4."""
@@ -163,6 +175,20 @@ def file_of_the_other_variant(subject: Subject) -> None:
 def file_of_a_quantized_variant(subject: Subject) -> None:
     """The file of floats holds the weights of 8 bits."""
     subject.model.CopyFrom(onnx.load(subject.clean / "q8" / model_file("q8")))
+
+
+def _change(subject: Subject, part: str, at: int, by: float) -> None:
+    """Add to one number of what the head takes off its input or adds to its logits; of tiers, to that which has it."""
+    stem = f"{subject.at.embedding}.weight"
+    names = [tensor.name for tensor in subject.model.graph.initializer]
+    for name in (name for name in names if name.startswith(stem) and name.endswith(f".{part}")):
+        values = read(subject.model, name)
+        if at < len(values):
+            values[at] += by
+            write(subject.model, name, values)
+            return
+        at -= len(values)
+    raise InapplicableError("the head rounds its input as it is")
 
 
 def _product(model: onnx.ModelProto, codes: str) -> onnx.NodeProto:

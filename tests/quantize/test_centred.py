@@ -1,0 +1,121 @@
+"""A head that rounds its input less a centre: the same function, less rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from model.contract import Dimensions, Port
+from pipeline.errors import RecipeError
+from quantize.numerics.activations import rounding_error
+from quantize.numerics.blocks import Floats, Form, dequantize
+from quantize.rewrite.graph import clean
+from quantize.rewrite.lookup import place
+from quantize.rewrite.weights import find_weights
+from quantize.schemes import auto, rtn
+from tests.support.calibrated import make_context
+from tests.support.tiny_graph import LEVELS, Array, Tiny, assemble, session
+
+ROWS, COLUMNS, FREQUENT = 29, 64, 11
+DIMS = Dimensions(1, COLUMNS, 1, 1, COLUMNS, 4, ROWS, 1, tied=True)
+RANDOM = np.random.default_rng(0)
+TABLE = RANDOM.standard_normal((ROWS, COLUMNS)).astype(np.float32)
+CENTRE = (4 * RANDOM.standard_normal(COLUMNS)).astype(np.float32)
+X = (CENTRE + 0.5 * RANDOM.standard_normal((50, COLUMNS))).astype(np.float32)
+BIAS = np.arange(ROWS, dtype=np.float32)
+FORMS = pytest.mark.parametrize(
+    "form", [Form(8, 32, symmetric=True), Form(6, 32, symmetric=False), Form(8, 32, symmetric=True, frequent=FREQUENT)]
+)
+
+
+def graph(*, bias: bool = False) -> onnx.ModelProto:
+    """A table that is looked up (`rows`) and multiplied with (`logits`), beside a linear layer (`y`)."""
+    made = Tiny(DIMS, [], {})
+    table = made.constant(TABLE, "table")
+    made.op("Gather", table, "input_ids", name="rows")
+    product = made.op("MatMul", "x", made.op("Transpose", table, perm=[1, 0]), **({} if bias else {"name": "logits"}))
+    if bias:
+        made.op("Add", product, BIAS, name="logits")
+    made.op("MatMul", "x", TABLE[:8].T.copy(), name="y")
+    inputs = [Port("input_ids", "int64", ("batch", "length")), Port("x", "float32", ("n", COLUMNS))]
+    shapes = {"rows": ("batch", "length", COLUMNS), "logits": ("n", ROWS), "y": ("n", 8)}
+    return assemble(made, inputs, [Port(name, "float32", shape) for name, shape in shapes.items()])
+
+
+def solved(form: Form) -> Any:
+    first, *rest = [
+        rtn.solve(piece, tier)
+        for piece, tier in zip(
+            (TABLE[: form.frequent], TABLE[form.frequent :]) if form.frequent else (TABLE,), form.tiers, strict=True
+        )
+    ]
+    return first if not rest else type(first)(**{**vars(first), "rest": rest[0]})
+
+
+def logits(
+    form: Form, level: int, centre: Floats | None, *, optimization: str = LEVELS[1], bias: bool = False
+) -> Array:
+    model = ir.from_proto(graph(bias=bias))
+    (weight,) = find_weights(model, DIMS).tables
+    place(model, weight, solved(form), level, centre)
+    clean(model)
+    feeds = {"input_ids": np.zeros((1, 1), np.int64), "x": X}
+    (found,) = session(ir.to_proto(model), optimization).run(["logits"], feeds)
+    return np.asarray(found)
+
+
+@pytest.mark.parametrize("optimization", LEVELS)
+@pytest.mark.parametrize("bias", [False, True])
+@FORMS
+def test_it_is_the_same_function_but_for_the_order_of_sums(form: Form, bias: bool, optimization: str) -> None:
+    wanted = X.astype(np.float64) @ dequantize(solved(form)).T + (BIAS if bias else 0)
+    found = logits(form, 1, CENTRE, optimization=optimization, bias=bias)
+    size = np.abs(X - CENTRE) @ np.abs(TABLE).T + 2 * np.abs(CENTRE) @ np.abs(TABLE).T + BIAS
+    assert (np.abs(found - wanted) / size).max() < 2**-21
+
+
+@FORMS
+def test_it_rounds_less_where_inputs_have_a_mean(form: Form) -> None:
+    wanted = X.astype(np.float64) @ dequantize(solved(form)).T
+    as_it_is, centred = (np.square(logits(form, 4, centre) - wanted).mean() for centre in (None, CENTRE))
+    assert centred < as_it_is / 4
+
+
+@pytest.mark.parametrize("block", [16, 32, 64])
+def test_rounding_is_what_the_product_does(block: int) -> None:
+    """Nothing else is rounded: with 8 bits a table of whole numbers is stored exactly."""
+    form = Form(8, block, symmetric=True)
+    wanted = (X + rounding_error(X, block)).astype(np.float64) @ dequantize(solved(form)).T
+    off = np.abs(logits(form, 4, None) - wanted).max()
+    assert off < np.abs(X.astype(np.float64) @ dequantize(solved(form)).T - wanted).max() / 50
+
+
+def test_auto_centres_the_head_and_no_other_product(tmp_path: Any) -> None:
+    found = {}
+    for centred in (False, True):
+        context = make_context(tmp_path / str(centred), tokens=6000, chunk=32)
+        model = ir.load(context.graph)
+        table = auto.Storage(8)
+        auto.apply(model, auto.Options(max_bytes=100_000, embedding_candidates=(table,), centred=centred), context)
+        found[centred] = sorted(
+            str(name) for name in model.graph.initializers if str(name).endswith((".centre", ".offset"))
+        )
+        chosen = context.facts["plan"]["tensors"]
+        assert {name for name, how in chosen.items() if how.get("centred")} == ({"wte.weight"} if centred else set())
+    assert found == {False: [], True: ["wte.weight.centre", "wte.weight.offset"]}
+
+
+def test_a_head_whose_products_round_nothing_is_left_as_it_is(tmp_path: Any) -> None:
+    context = make_context(tmp_path)
+    model = ir.load(context.graph)
+    rtn.apply(model, rtn.Options(8, accuracy_level=0, embedding_centred=True), context)
+    assert not [name for name in model.graph.initializers if str(name).endswith(".centre")]
+
+
+def test_expanded_weights_have_nothing_to_round() -> None:
+    with pytest.raises(RecipeError, match="round no activations"):
+        rtn.Options(8, expand=True, embedding_centred=True).check("steps[0]")
