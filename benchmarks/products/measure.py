@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -51,10 +52,10 @@ class ProductSessions:
         self._sessions: dict[Form, tuple[Any, int]] = {}
         self._random = np.random.default_rng(0)
 
-    def open(self, k: int, n: int) -> None:
-        """Make the sessions of a weight [k, n] in every form; those of the shape before are closed."""
+    def open(self, k: int, n: int, forms: Sequence[Form]) -> None:
+        """Make the sessions of a weight [k, n] in these forms; those of the shape before are closed."""
         self._sessions.clear()
-        for form in FORMS:
+        for form in forms:
             count = max(1, round(WEIGHTS * 8 / (k * n * form.bits)))
             chosen = options(threads=self._threads)
             self._sessions[form] = open_session(graph(k, n, form, count, self._random), chosen), count

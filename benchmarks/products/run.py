@@ -54,7 +54,7 @@ def measure(
         }
         for shape in shapes:
             for remote in remotes.values():
-                remote.call("open", shape.k, shape.n, timeout_s=ANSWER_S)
+                remote.call("open", shape.k, shape.n, FORMS, timeout_s=ANSWER_S)
             samples: dict[tuple[Form, str, int], list[float]] = {}
             for number in progress(shape.shown, range(rounds)):
                 for form in turns(FORMS, number):

@@ -37,9 +37,11 @@ def graph(*, bias: bool = False) -> onnx.ModelProto:
     made = Tiny(DIMS, [], {})
     table = made.constant(TABLE, "table")
     made.op("Gather", table, "input_ids", name="rows")
-    product = made.op("MatMul", "x", made.op("Transpose", table, perm=[1, 0]), **({} if bias else {"name": "logits"}))
+    turned = made.op("Transpose", table, perm=[1, 0])
     if bias:
-        made.op("Add", product, BIAS, name="logits")
+        made.op("Add", made.op("MatMul", "x", turned), BIAS, name="logits")
+    else:
+        made.op("MatMul", "x", turned, name="logits")
     made.op("MatMul", "x", TABLE[:8].T.copy(), name="y")
     inputs = [Port("input_ids", "int64", ("batch", "length")), Port("x", "float32", ("n", COLUMNS))]
     shapes = {"rows": ("batch", "length", COLUMNS), "logits": ("n", ROWS), "y": ("n", 8)}

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from convert import contract_check
 from model.architectures.gpt2 import config, fused
+from quantize.numerics.blocks import Form
 from quantize.rewrite.graph import clean
 from quantize.rewrite.lookup import place
 from quantize.rewrite.weights import find_weights
@@ -37,7 +38,7 @@ def made(*, tied: bool = True, narrow: bool = False) -> tuple[onnx.ModelProto, n
     model, dims = fused.build(source), source.dims
     contract_check.finish(model, dims, Path("source"))
     for table in find_weights(model, dims).tables:
-        blocks = rtn.solve(table.matrix(), rtn.Form(8, 32, symmetric=True))
+        blocks = rtn.solve(table.matrix(), Form(8, 32, symmetric=True))
         if table.products:
             stored = table.matrix()
         place(model, table, blocks, 4, CENTRE if table.products else None)
