@@ -150,7 +150,9 @@ class Room:
         broke it the geometric mean is tried.
         """
         if self.limit == "bytes":
-            self.size -= size - float(self.budget.max_bytes or 0)
+            over = size - float(self.budget.max_bytes or 0)
+            # A plan may leave room that it is given, so what is too much is taken from its own sum.
+            self.size = spent - over if over > 0 else self.size - over
             return
         if excess <= 1:
             self._kept = max(self._kept, spent)

@@ -22,6 +22,7 @@ from quantize.scheme import Context, read_step
 from quantize.schemes import gptq
 from quantize.schemes.auto import Options, Storage
 from quantize.search import sensitivity
+from quantize.search.search import Budget, Room
 from tests.support.calibrated import calibration_of, make_context
 
 TEXT: dict[str, Any] = {"tokens": 6000, "chunk": 32}
@@ -84,6 +85,16 @@ def test_more_bits_for_frequent_tokens_are_bought_where_the_bytes_allow_it(
         assert stored == plan["tensors"]["wte.weight"]["bytes"]
     assert found[0][1]["mean_kld"] > 1.5 * found[1][1]["mean_kld"]
     assert "gptq 6 bits in the first 32 rows, 4 in the others, block 32" in capsys.readouterr().err
+
+
+def test_what_is_too_much_is_taken_from_the_plan_and_not_from_room_that_it_leaves() -> None:
+    """Else the same plan comes again and again, as if none kept the budget."""
+    room = Room("bytes", Budget(1000, None, None), rest=100)
+    assert room.size == 900
+    room.correct(spent=700, excess=1.01, size=1010)
+    assert room.size == 690
+    room.correct(spent=690, excess=0.99, size=990)
+    assert room.size == 700
 
 
 @pytest.mark.parametrize("figure", ["mean_kld", "p999_kld"])
