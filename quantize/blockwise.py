@@ -61,7 +61,8 @@ class BlockwiseOptions:
 
     `accuracy_level` 4 rounds activations to int8, per row and block. Lower levels keep them float, but onnxruntime
     1.31.1 has such kernels on x64 for 4 bits only: at 2 and 8 it widens the whole matrix at every call. With level 4 a
-    row's result depends on no other row, to the last bit, up to block 32 at 4 bits and 64 at 8 bits (decision 0004).
+    row's result depends on no other row, to the last bit, up to block 64 at 8 bits, and with AVX-512 up to block 32 at
+    4 bits; else the order of its sums does (decision 0036).
     Of `overrides` the first whose glob matches a weight's name holds. With `expand` weights of 8 bits become float32
     again when a session starts (quantize/rewrite/dequantize_at_load.py), blocks may be longer, and `accuracy_level`
     says nothing.

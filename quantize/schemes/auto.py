@@ -63,8 +63,8 @@ class Storage:
         return Choice(self.scheme, form, self.accuracy_level, own) if self.bits else None
 
 
-# Blocks for which a row's result depends on no other row, to the last bit (decision 0004). The head is the last
-# product, where nothing amplifies a last bit, so that its blocks may be longer. Nothing has 2 bits: GPTQ then fits the
+# Blocks for which a row's result depends on no other row, to the last bit, where there is AVX-512 (decision 0036). The
+# head is the last product, where nothing amplifies a last bit, so that its blocks may be longer. Nothing has 2 bits: GPTQ then fits the
 # calibration text so closely that other text fares twenty times worse, and no part of the same text can show it
 # (decision 0008).
 BODY = (
