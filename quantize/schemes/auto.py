@@ -64,9 +64,9 @@ class Storage:
 
 
 # Blocks for which a row's result depends on no other row, to the last bit, where there is AVX-512 (decision 0036). The
-# head is the last product, where nothing amplifies a last bit, so that its blocks may be longer. Nothing has 2 bits: GPTQ then fits the
-# calibration text so closely that other text fares twenty times worse, and no part of the same text can show it
-# (decision 0008).
+# head is the last product, where nothing amplifies a last bit, so that its blocks may be longer. Nothing has 2 bits:
+# GPTQ then fits the calibration text so closely that other text fares twenty times worse, and no part of the same text
+# can show it (decision 0008).
 BODY = (
     Storage(4),
     Storage(4, symmetric=False),
