@@ -19,6 +19,7 @@ from benchmarks.remote import Remote, RemoteError, settle
 from benchmarks.scenario import Scenario
 from benchmarks.schedule import turns
 from benchmarks.subject import MeasuredEngine
+from verify.sandbox.spawned import Python
 
 TURN_S = 300.0
 SCENARIOS = (
@@ -37,10 +38,12 @@ class Timed:
     seconds: dict[str, list[float]]
 
 
-def compare(paths: Sequence[Path], rounds: int, threads: int, scenarios: Sequence[Scenario]) -> list[Timed]:
+def compare(
+    paths: Sequence[Path], rounds: int, threads: int, scenarios: Sequence[Scenario], python: Python | None = None
+) -> list[Timed]:
     """Time every scenario in every round, each round beginning with another file.
 
-    Raises InputError for a file that onnxruntime does not load or run.
+    `python` runs them, if not this one. Raises InputError for a file that onnxruntime does not load or run.
     """
     text = np.zeros(max(scenario.length for scenario in scenarios), np.int64)  # which tokens they are changes no time
     with contextlib.ExitStack() as stack:
@@ -48,7 +51,7 @@ def compare(paths: Sequence[Path], rounds: int, threads: int, scenarios: Sequenc
         remotes: list[Remote] = []
         timed = [Timed(path, {scenario.name: [] for scenario in scenarios}) for path in paths]
         for number, path in enumerate(paths):
-            remote = Remote(logs / f"{number}.txt", MeasuredEngine, SESSION, path.name, path, threads)
+            remote = Remote(logs / f"{number}.txt", MeasuredEngine, SESSION, path.name, path, threads, python=python)
             remotes.append(stack.enter_context(remote))
             _call(remote, path, "load")
         plan = [(number, scenario) for number in range(rounds) for scenario in scenarios]
