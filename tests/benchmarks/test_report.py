@@ -33,7 +33,8 @@ def made_up() -> Results:
         entry("llamacpp/Q4_0", 595, 1e-3, 320),
         entry("ctranslate2/int8", 1000, 6e-4, 100),
     )
-    return Results("x", 1000, 3, 2, SCENARIOS, spread([3e10]), spread([2e11]), entries, (), 0)
+    about = {"processor": "a machine's, restricted to AVX2", "instruction_sets": ["AVX2", "AVX"]}
+    return Results("x", 1000, 3, 2, SCENARIOS, spread([3e10]), spread([2e11]), entries, (), 0, about)
 
 
 def test_the_report_shows_what_is_absent() -> None:
@@ -41,6 +42,10 @@ def test_the_report_shows_what_is_absent() -> None:
     text = markdown(replace(made_up(), absent=absent))
     assert "| ctranslate2/float32 | not installed: ctranslate2 |" in " ".join(text.split())
     assert all(line.count("|") > 2 for line in text.splitlines() if line.startswith("|"))
+
+
+def test_the_report_says_which_processor_the_figures_are_of() -> None:
+    assert "Processor: a machine's, restricted to AVX2 (AVX2, AVX)." in markdown(made_up())
 
 
 def test_results_that_are_not_finite_are_null_in_json() -> None:
