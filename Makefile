@@ -41,7 +41,7 @@ NODE     = verify/runtimes/transformersjs verify/runtimes/browser publish/page
 # A value as one word of the shell, whatever it holds.
 quoted   = '$(subst ','\'',$(1))'
 explain  = $(if $(filter-out 0 no false,$(EXPLAIN)),--explain)
-processor = $(processor)
+processor = $(if $(PROCESSOR),--processor '$(PROCESSOR)')
 prompts  = $(if $(PROMPTS),--prompts $(call quoted,$(PROMPTS)))
 variants = $(foreach name,$(VARIANT),--variant '$(name)')
 

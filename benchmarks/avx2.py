@@ -74,7 +74,7 @@ class Probe:
         return instruction_sets()
 
     def saturates(self) -> bool:
-        """Whether onnxruntime's products of bytes saturate.
+        """Return whether onnxruntime's products of bytes saturate.
 
         AVX2 adds two products of bytes in int16, which overflows; VNNI, with AVX-512 and without, adds in int32.
         onnxruntime names no kernel, but this tells.

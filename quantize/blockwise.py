@@ -154,7 +154,13 @@ def blockwise_schemes() -> tuple[str, ...]:
 
 
 def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Context) -> None:
-    """Quantize every linear layer, and the tables unless their bits are 0, by `scheme` unless overridden."""
+    """Quantize every linear layer, and the tables unless their bits are 0, by `scheme` unless overridden.
+
+    RecipeError for a centred head where the scheme sees no calibration text, and so knows no mean.
+    """
+    if options.embedding_centred and not _import(scheme).CALIBRATED:
+        hint = "leave out embedding_centred, or quantize by gptq, kquant or auto"
+        raise RecipeError(f"{scheme} sees no calibration text", where="embedding_centred", hint=hint)
     weights = find_weights(model, context.dims)
     chosen = choose(weights, scheme, options)
     for weight, choice in tqdm(chosen, desc=scheme, unit="tensor", file=sys.stderr, leave=False, disable=None):

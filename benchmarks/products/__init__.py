@@ -1,1 +1,1 @@
-"""What one product with a weight of codes takes: by shape, bits, block and instruction set."""
+"""Time one product with a weight of codes: by shape, bits, block and instruction set."""

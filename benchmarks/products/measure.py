@@ -25,7 +25,7 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Form:
-    """How a weight is stored, and what its product rounds activations to (`level` 4: int8; 1: nothing)."""
+    """State how a weight is stored, and what its product rounds activations to (`level` 4: int8; 1: nothing)."""
 
     bits: int
     block: int
@@ -74,7 +74,7 @@ class ProductSessions:
         return (time.perf_counter() - begin) / runs / count
 
     def alone(self, form: Form) -> bool:
-        """Whether a row's bits are the same alone and in batches of 2 to 8."""
+        """Return whether a row's bits are the same alone and in batches of 2 to 8."""
         session, _ = self._sessions[form]
         rows = self._rows(session, BATCH)
         single = [session.run(["y0"], {"x": rows[i : i + 1]})[0][0] for i in range(BATCH)]

@@ -8,7 +8,7 @@ from quantize.numerics.blocks import Floats
 
 
 def rounding_error(rows: Floats, block: int) -> Floats:
-    """What rounding adds to float32 `rows` [rows, columns]: code * scale - x, the scale being max |x| / 127 of a block.
+    """Return what rounding adds to float32 `rows` [rows, columns]: code * scale - x, a scale being max |x| / 127.
 
     As onnxruntime's MatMulNBits does it (QuantizeARow_CompInt8 in its MLAS).
     """

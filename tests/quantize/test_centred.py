@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from quantize.numerics.blocks import Floats, Form, dequantize
 from quantize.rewrite.graph import clean
 from quantize.rewrite.lookup import place
 from quantize.rewrite.weights import find_weights
-from quantize.schemes import auto, rtn
+from quantize.schemes import auto, gptq, rtn
 from tests.support.calibrated import make_context
 from tests.support.tiny_graph import LEVELS, Array, Tiny, assemble, session
 
@@ -96,7 +97,7 @@ def test_rounding_is_what_the_product_does(block: int) -> None:
     assert off < np.abs(X.astype(np.float64) @ dequantize(solved(form)).T - wanted).max() / 50
 
 
-def test_auto_centres_the_head_and_no_other_product(tmp_path: Any) -> None:
+def test_auto_centres_the_head_and_no_other_product(tmp_path: Path) -> None:
     found = {}
     for centred in (False, True):
         context = make_context(tmp_path / str(centred), tokens=6000, chunk=32)
@@ -111,11 +112,24 @@ def test_auto_centres_the_head_and_no_other_product(tmp_path: Any) -> None:
     assert found == {False: [], True: ["wte.weight.centre", "wte.weight.offset"]}
 
 
-def test_a_head_whose_products_round_nothing_is_left_as_it_is(tmp_path: Any) -> None:
+def test_a_head_whose_products_round_nothing_is_left_as_it_is(tmp_path: Path) -> None:
     context = make_context(tmp_path)
     model = ir.load(context.graph)
-    rtn.apply(model, rtn.Options(8, accuracy_level=0, embedding_centred=True), context)
+    gptq.apply(model, gptq.Options(8, accuracy_level=0, embedding_centred=True), context)
     assert not [name for name in model.graph.initializers if str(name).endswith(".centre")]
+
+
+def test_a_scheme_without_calibration_text_is_refused_a_mean(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    with pytest.raises(RecipeError, match="rtn sees no calibration text"):
+        rtn.apply(ir.load(context.graph), rtn.Options(8, embedding_centred=True), context)
+
+
+def test_a_scheme_of_calibration_centres_the_head(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    model = ir.load(context.graph)
+    gptq.apply(model, gptq.Options(8, embedding_centred=True), context)
+    assert [str(name) for name in model.graph.initializers if str(name).endswith(".centre")] == ["wte.weight.centre"]
 
 
 def test_expanded_weights_have_nothing_to_round() -> None:

@@ -49,7 +49,7 @@ def made(*, tied: bool = True, narrow: bool = False) -> tuple[onnx.ModelProto, n
 
 
 def error(model: onnx.ModelProto, directory: Path) -> float:
-    """What the check `weights` says of the tied head."""
+    """Return what the check `weights` says of the tied head."""
     onnx.save(model, directory / "m.onnx")
     cuts = Cuts(Candidate(directory / "m.onnx", "enable_all"))
     lookup, head = cuts.find("transformer.wte", lookup=True), cuts.find("lm_head", "logits")

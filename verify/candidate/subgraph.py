@@ -55,7 +55,7 @@ class Cut:
         self.centre = self._subtracted(model) if self.quantized else None
 
     def _subtracted(self, model: onnx.ModelProto) -> Array | None:
-        """What a linear layer takes off its input before it rounds it, float32 [in]; None if it takes nothing off.
+        """Return what a linear layer takes off its input before it rounds it, float32 [in]; None for nothing.
 
         Such a layer is asked about inputs around it, where nothing is rounded, and then that it puts it back.
         """

@@ -147,7 +147,7 @@ def _compare_tied(head: Cut, lookup: Cut, module: Module, entries: int) -> dict[
 
 
 def _offset_error(cut: Cut, centre: Array, rows: Array, bias: Array) -> float:
-    """Whether a layer that takes a centre off its input puts back what its rows [in, out] make of it, and its bias.
+    """Return how far a layer with a centre is from putting back what its rows [in, out] make of it, and its bias.
 
     Relative to the numbers that are added up.
     """

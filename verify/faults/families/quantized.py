@@ -188,7 +188,7 @@ def _change(subject: Subject, part: str, at: int, by: float) -> None:
             write(subject.model, name, values)
             return
         at -= len(values)
-    raise InapplicableError("the head rounds its input as it is")
+    raise InapplicableError("no centre that the head takes off its input")
 
 
 def _product(model: onnx.ModelProto, codes: str) -> onnx.NodeProto:
