@@ -66,7 +66,7 @@ class WithoutAvx512:
         return (str(self.libraries), *sys.path)
 
 
-class Probe:
+class KernelsSeen:
     """Tell, in the process that is asked about, which kernels its libraries choose."""
 
     def instruction_sets(self) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def without_avx512(build: Path) -> WithoutAvx512:
     python = WithoutAvx512(_libraries(build / "libraries" / NAME.lower()))
     log = build / "libraries" / f"{NAME.lower()}.txt"
     try:
-        with Remote(log, Probe, python=python) as remote:
+        with Remote(log, KernelsSeen, python=python) as remote:
             sets = remote.call("instruction_sets", timeout_s=ANSWER_S)
             saturates = remote.call("saturates", timeout_s=ANSWER_S)
     except RemoteError as error:

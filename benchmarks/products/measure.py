@@ -24,7 +24,7 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class Form:
+class ProductForm:
     """State how a weight is stored, and what its product rounds activations to (`level` 4: int8; 1: nothing)."""
 
     bits: int
@@ -39,8 +39,8 @@ class Form:
 
 
 FORMS = (
-    *(Form(bits, block, zeros, 4) for bits, block, zeros in product((2, 4, 8), (32, 64, 128, 256), (False, True))),
-    Form(4, 32, zero_points=False, level=1),
+    *(ProductForm(*parts, level=4) for parts in product((2, 4, 8), (32, 64, 128, 256), (False, True))),
+    ProductForm(4, 32, zero_points=False, level=1),
 )
 
 
@@ -49,10 +49,10 @@ class ProductSessions:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._sessions: dict[Form, tuple[Any, int]] = {}
+        self._sessions: dict[ProductForm, tuple[Any, int]] = {}
         self._random = np.random.default_rng(0)
 
-    def open(self, k: int, n: int, forms: Sequence[Form]) -> None:
+    def open(self, k: int, n: int, forms: Sequence[ProductForm]) -> None:
         """Make the sessions of a weight [k, n] in these forms; those of the shape before are closed."""
         self._sessions.clear()
         for form in forms:
@@ -60,7 +60,7 @@ class ProductSessions:
             chosen = options(threads=self._threads)
             self._sessions[form] = open_session(graph(k, n, form, count, self._random), chosen), count
 
-    def seconds(self, form: Form, rows: int) -> float:
+    def seconds(self, form: ProductForm, rows: int) -> float:
         """Seconds of one product of float32 [rows, k]: all of the session's in turns, for SPAN_S, at least twice."""
         session, count = self._sessions[form]
         names = [port.name for port in session.get_outputs()]
@@ -73,7 +73,7 @@ class ProductSessions:
             runs += 1
         return (time.perf_counter() - begin) / runs / count
 
-    def alone(self, form: Form) -> bool:
+    def alone(self, form: ProductForm) -> bool:
         """Return whether a row's bits are the same alone and in batches of 2 to 8."""
         session, _ = self._sessions[form]
         rows = self._rows(session, BATCH)
@@ -85,7 +85,7 @@ class ProductSessions:
         return self._random.standard_normal((rows, session.get_inputs()[0].shape[1])).astype(np.float32)
 
 
-def graph(k: int, n: int, form: Form, count: int, random: np.random.Generator) -> bytes:
+def graph(k: int, n: int, form: ProductForm, count: int, random: np.random.Generator) -> bytes:
     """`count` products of one input [rows, k] with different weights [k, n]: a serialized model."""
     blocks, code_bytes = -(-k // form.block), form.block * form.bits // 8
     nodes, weights = [], []

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.products.measure import FORMS, Form, ProductSessions
+from benchmarks.products.measure import FORMS, ProductForm, ProductSessions
 from benchmarks.progress import progress
 from benchmarks.remote import Remote, settle
 from benchmarks.report import table
@@ -39,14 +39,14 @@ class ProductEntry:
     alone: bool
 
 
-Found = Mapping[tuple[Shape, Form, str], ProductEntry]
+Found = Mapping[tuple[Shape, ProductForm, str], ProductEntry]
 
 
 def measure(
     shapes: Sequence[Shape], pythons: Mapping[str, Python | None], rounds: int, threads: int, log: Path
 ) -> Found:
     """Measure FORMS of each shape, by instruction set: each in a process of its own, in turns; RemoteError."""
-    found: dict[tuple[Shape, Form, str], ProductEntry] = {}
+    found: dict[tuple[Shape, ProductForm, str], ProductEntry] = {}
     with ExitStack() as stack:
         remotes = {
             name: stack.enter_context(Remote(log.with_suffix(f".{name}.txt"), ProductSessions, threads, python=python))
@@ -55,7 +55,7 @@ def measure(
         for shape in shapes:
             for remote in remotes.values():
                 remote.call("open", shape.k, shape.n, FORMS, timeout_s=ANSWER_S)
-            samples: dict[tuple[Form, str, int], list[float]] = {}
+            samples: dict[tuple[ProductForm, str, int], list[float]] = {}
             for number in progress(shape.shown, range(rounds)):
                 for form in turns(FORMS, number):
                     for name in turns(tuple(remotes), number):

@@ -138,11 +138,8 @@ def replace_node(old: ir.Node, operation: Operation) -> ir.Node:
 
 
 def _tier(model: ir.Model, stem: str, label: str, blocks: Blocks, centre: Floats | None) -> Tier:
-    offset = None
-    if (
-        centre is not None
-    ):  # of what is stored, not of the weight that it stands for: else the function would be another
-        offset = (dequantize(blocks) @ centre.astype(np.float64)).astype(np.float32)
+    # The offset is of what is stored, not of the weight that it stands for: else the function would be another.
+    offset = None if centre is None else (dequantize(blocks) @ centre.astype(np.float64)).astype(np.float32)
     return Tier(stem, label, blocks, _store(model, stem, blocks), offset)
 
 

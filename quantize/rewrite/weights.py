@@ -92,7 +92,7 @@ def find_weights(model: ir.Model, dims: Dimensions) -> Weights:
     tables = tuple(weight for weight in found.values() if weight.shape[0] == dims.vocabulary and _of_tokens(weight))
     for weight in tables:
         weight.table = True
-    others = [weight for weight in found.values() if weight not in tables]
+    others = [weight for weight in found.values() if not weight.table]
     body = tuple(weight for weight in others if weight.products)
     if not body:
         hint = "report this: the architecture must write linear layers as MatMul with a constant 2-D weight"

@@ -93,13 +93,13 @@ class Probe:
         for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups included, and
         so is what rounding the head's input adds, of which a slope makes less than half (decision 0035).
         """
-        if weight.table and weight.products:
+        if weight.table or not weight.products:
             return self._measured(weight, choice, WHOLE) + self._rounding(weight, choice)
-        if not weight.products:
-            return self._measured(weight, choice, WHOLE)
         found, anchor = self._errors(weight, choice), self._errors(weight, coarsest)
         slope = self._measured(weight, coarsest, PRODUCT) / anchor["weight"] if anchor["weight"] else 0.0
-        return slope * (found["weight"] + found["input"])
+        if not weight.lookups:
+            return slope * (found["weight"] + found["input"])
+        return self._measured(weight, choice, WHOLE) + slope * found["input"]
 
     def _errors(self, weight: Weight, choice: Choice) -> dict[str, float]:
         """Squared error of the products' output, summed over it, from the weight's rounding and from its input's."""
@@ -120,7 +120,7 @@ class Probe:
 
     def _rounding(self, weight: Weight, choice: Choice) -> float:
         """Mean KL divergence from rounding the head's input as its products will, the weight left as it is."""
-        if choice.level != ROUNDING:
+        if choice.level != ROUNDING or not weight.products:
             return 0.0
         key = self._key("rounding", weight, replace(choice, scheme="", form=Form(8, choice.form.block, symmetric=True)))
         known = self.journal.get(key)

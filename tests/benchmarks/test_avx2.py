@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks import avx2
 from benchmarks.__main__ import main
-from benchmarks.avx2 import Probe, without_avx512
-from benchmarks.products.measure import Form, ProductSessions, graph
+from benchmarks.avx2 import KernelsSeen, without_avx512
+from benchmarks.products.measure import ProductForm, ProductSessions, graph
 from benchmarks.products.run import Shape, markdown, measure
 from benchmarks.remote import Remote
 from model.session import open_session, options
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.slow,  # copies onnxruntime
     pytest.mark.skipif(HOST != "x86_64" or "AVX2" not in instruction_sets(), reason="this processor has no AVX2"),
 ]
-FORM = Form(4, 32, zero_points=True, level=4)
+FORM = ProductForm(4, 32, zero_points=True, level=4)
 
 
 class Sums:
@@ -60,13 +60,13 @@ def test_its_products_are_those_of_an_emulated_processor_to_the_last_bit(build: 
 
 
 def test_the_process_knows_of_no_more_than_avx2(build: Path, tmp_path: Path) -> None:
-    with Remote(tmp_path / "log.txt", Probe, python=without_avx512(build)) as remote:
+    with Remote(tmp_path / "log.txt", KernelsSeen, python=without_avx512(build)) as remote:
         assert remote.call("instruction_sets", timeout_s=60) == avx2.SETS
         assert remote.call("saturates", timeout_s=60)
 
 
 def test_copies_that_still_see_more_are_refused(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Probe, "saturates", lambda _: True)  # in this process only: the child's answer counts
+    monkeypatch.setattr(KernelsSeen, "saturates", lambda _: True)  # in this process only: the child's answer counts
     monkeypatch.setattr(avx2, "SETS", ("AVX2",))
     with pytest.raises(InputError, match="still see more than AVX2"):
         without_avx512(build)
@@ -96,7 +96,8 @@ def test_products_are_timed_on_both_in_one_table(build: Path, tmp_path: Path, mo
 
 
 def test_a_product_that_gives_its_rows_other_bits_in_a_batch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    float_rows, int8_rows = Form(4, 32, zero_points=False, level=1), Form(8, 64, zero_points=False, level=4)
+    float_rows = ProductForm(4, 32, zero_points=False, level=1)
+    int8_rows = ProductForm(8, 64, zero_points=False, level=4)
     monkeypatch.setattr("benchmarks.products.measure.WEIGHTS", 100_000)
     own = ProductSessions(1)
     own.open(256, 64, (float_rows, int8_rows))

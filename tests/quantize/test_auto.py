@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -23,6 +24,7 @@ from quantize.schemes import gptq
 from quantize.schemes.auto import Options, Storage
 from quantize.search import sensitivity
 from quantize.search.search import Budget, Room
+from quantize.search.sensitivity import Probe
 from tests.support.calibrated import calibration_of, make_context
 
 TEXT: dict[str, Any] = {"tokens": 6000, "chunk": 32}
@@ -85,6 +87,20 @@ def test_more_bits_for_frequent_tokens_are_bought_where_the_bytes_allow_it(
         assert stored == plan["tensors"]["wte.weight"]["bytes"]
     assert found[0][1]["mean_kld"] > 1.5 * found[1][1]["mean_kld"]
     assert "gptq 6 bits in the first 32 rows, 4 in the others, block 32" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("table", "lookups", "wanted"), [(True, True, 13.0), (False, True, 9.0), (False, False, 16.0)])
+def test_what_lookups_read_is_measured_whatever_the_tensor_is(
+    table: bool, lookups: bool, wanted: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weight 3 and its input's rounding 1 at a slope of 4; measured whole 5, and a head's rounding 8."""
+    measured = {"whole": 5.0, "product": 12.0}
+    monkeypatch.setattr(Probe, "_measured", lambda _self, _weight, _choice, where: measured[where])
+    monkeypatch.setattr(Probe, "_errors", lambda _self, _weight, _choice: {"weight": 3.0, "input": 1.0})
+    monkeypatch.setattr(Probe, "_rounding", lambda _self, _weight, _choice: 8.0)
+    weight: Any = SimpleNamespace(table=table, products=["a"], lookups=["b"] if lookups else [])
+    choice: Any = None
+    assert Probe.kld(object.__new__(Probe), weight, choice, choice) == wanted
 
 
 def test_what_is_too_much_is_taken_from_the_plan_and_not_from_room_that_it_leaves() -> None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 
-from model.contract import Dimensions, Port
+from model.contract import Dimensions
 from pipeline.errors import RecipeError
 from quantize.numerics.activations import rounding_error
-from quantize.numerics.blocks import Floats, Form, dequantize
+from quantize.numerics.blocks import Blocks, Floats, Form, dequantize
 from quantize.rewrite.graph import clean
 from quantize.rewrite.lookup import place
 from quantize.rewrite.weights import find_weights
 from quantize.schemes import auto, gptq, rtn
 from tests.support.calibrated import make_context
-from tests.support.tiny_graph import LEVELS, Array, Tiny, assemble, session
+from tests.support.table_model import table_model
+from tests.support.tiny_graph import LEVELS, Array, session
 
 ROWS, COLUMNS, FREQUENT = 29, 64, 11
 DIMS = Dimensions(1, COLUMNS, 1, 1, COLUMNS, 4, ROWS, 1, tied=True)
@@ -33,36 +33,16 @@ FORMS = pytest.mark.parametrize(
 )
 
 
-def graph(*, bias: bool = False) -> onnx.ModelProto:
-    """A table that is looked up (`rows`) and multiplied with (`logits`), beside a linear layer (`y`)."""
-    made = Tiny(DIMS, [], {})
-    table = made.constant(TABLE, "table")
-    made.op("Gather", table, "input_ids", name="rows")
-    turned = made.op("Transpose", table, perm=[1, 0])
-    if bias:
-        made.op("Add", made.op("MatMul", "x", turned), BIAS, name="logits")
-    else:
-        made.op("MatMul", "x", turned, name="logits")
-    made.op("MatMul", "x", TABLE[:8].T.copy(), name="y")
-    inputs = [Port("input_ids", "int64", ("batch", "length")), Port("x", "float32", ("n", COLUMNS))]
-    shapes = {"rows": ("batch", "length", COLUMNS), "logits": ("n", ROWS), "y": ("n", 8)}
-    return assemble(made, inputs, [Port(name, "float32", shape) for name, shape in shapes.items()])
-
-
-def solved(form: Form) -> Any:
-    first, *rest = [
-        rtn.solve(piece, tier)
-        for piece, tier in zip(
-            (TABLE[: form.frequent], TABLE[form.frequent :]) if form.frequent else (TABLE,), form.tiers, strict=True
-        )
-    ]
-    return first if not rest else type(first)(**{**vars(first), "rest": rest[0]})
+def solved(form: Form) -> Blocks:
+    pieces = np.split(TABLE, [form.frequent]) if form.frequent else [TABLE]
+    first, *rest = [rtn.solve(piece, tier) for piece, tier in zip(pieces, form.tiers, strict=True)]
+    return replace(first, rest=rest[0]) if rest else first
 
 
 def logits(
     form: Form, level: int, centre: Floats | None, *, optimization: str = LEVELS[1], bias: bool = False
 ) -> Array:
-    model = ir.from_proto(graph(bias=bias))
+    model = ir.from_proto(table_model(TABLE, DIMS, bias=bias))
     (weight,) = find_weights(model, DIMS).tables
     place(model, weight, solved(form), level, centre)
     clean(model)

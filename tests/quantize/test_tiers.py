@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from model.contract import Dimensions, Port
+from model.contract import Dimensions
 from pipeline.errors import RecipeError
 from quantize.blockwise import Override
 from quantize.numerics.blocks import Floats, Form, dequantize
@@ -18,31 +18,15 @@ from quantize.rewrite.graph import clean
 from quantize.schemes import auto, float16, rtn
 from quantize.schemes.rtn import Options
 from tests.support.rounded import quantized
-from tests.support.tiny_graph import LEVELS, Array, Tiny, assemble, batch, context, run, session, tiny_model
+from tests.support.table_model import table_model
+from tests.support.tiny_graph import LEVELS, Array, batch, context, run, session, tiny_model
 
 ROWS, COLUMNS, FREQUENT = 29, 40, 11  # 40 columns are padded to whole blocks
 DIMS = Dimensions(1, COLUMNS, 1, 1, COLUMNS, 4, ROWS, 1, tied=True)
+TABLE = np.random.default_rng(0).standard_normal((ROWS, COLUMNS)).astype(np.float32)
 IDS = np.array([[0, FREQUENT - 1, FREQUENT], [FREQUENT + 1, ROWS - 1, 5]])
 SYMMETRIC = pytest.mark.parametrize("symmetric", [True, False])
 BITS = pytest.mark.parametrize("bits", [8, 6, 4])
-
-
-def table_model(bias: bool = False) -> onnx.ModelProto:
-    """A table that is looked up (`rows`) and multiplied with (`logits`), beside a linear layer (`y`)."""
-    graph = Tiny(DIMS, [], {})
-    generator = np.random.default_rng(0)
-    table = graph.constant(generator.standard_normal((ROWS, COLUMNS)).astype(np.float32), "table")
-    graph.op("Gather", table, "input_ids", name="rows")
-    turned = graph.op("Transpose", table, perm=[1, 0])
-    if bias:
-        product = graph.op("MatMul", "x", turned)
-        graph.op("Add", product, np.arange(ROWS, dtype=np.float32), name="logits")
-    else:
-        graph.op("MatMul", "x", turned, name="logits")
-    graph.op("MatMul", "x", generator.standard_normal((COLUMNS, 8)).astype(np.float32), name="y")
-    inputs = [Port("input_ids", "int64", ("batch", "length")), Port("x", "float32", ("n", COLUMNS))]
-    shapes = {"rows": ("batch", "length", COLUMNS), "logits": ("n", ROWS), "y": ("n", 8)}
-    return assemble(graph, inputs, [Port(name, "float32", shape) for name, shape in shapes.items()])
 
 
 def options(bits: int, frequent: int = FREQUENT, **settings: Any) -> Options:
@@ -65,7 +49,8 @@ def test_both_tiers_are_to_the_last_bit_what_tables_of_their_bits_are(
     bits: int, bias: bool, accuracy: int, symmetric: bool, level: str
 ) -> None:
     """But for the order of sums: level 4's differs in a table's last columns, a bias is added to the whole product."""
-    model, settings = table_model(bias), {"embedding_symmetric": symmetric, "accuracy_level": accuracy}
+    model = table_model(TABLE, DIMS, bias=bias)
+    settings = {"embedding_symmetric": symmetric, "accuracy_level": accuracy}
     x = np.random.default_rng(1).standard_normal((3, COLUMNS)).astype(np.float32)
     rows, logits = ask(quantized(model, options(bits, **settings), DIMS), level, x)
     fine, coarse = (ask(quantized(model, options(b, 0, **settings), DIMS), level, x) for b in (bits, bits - 2))
@@ -80,7 +65,7 @@ def test_both_tiers_are_to_the_last_bit_what_tables_of_their_bits_are(
 @BITS
 def test_lookup_and_product_are_the_numbers_that_the_blocks_stand_for(bits: int, symmetric: bool, level: str) -> None:
     """Where a tier has 6 bits, its two parts are rounded one by one."""
-    model = table_model()
+    model = table_model(TABLE, DIMS)
     matrix = onnx.numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == "table"))
     forms = Form(bits, 16, symmetric), Form(bits - 2, 16, symmetric)
     pieces = zip((matrix[:FREQUENT], matrix[FREQUENT:]), forms, strict=True)
@@ -96,7 +81,7 @@ def test_lookup_and_product_are_the_numbers_that_the_blocks_stand_for(bits: int,
 @SYMMETRIC
 @BITS
 def test_the_file_holds_the_bytes_that_the_form_says(bits: int, symmetric: bool) -> None:
-    result = quantized(table_model(), options(bits, embedding_symmetric=symmetric), DIMS)
+    result = quantized(table_model(TABLE, DIMS), options(bits, embedding_symmetric=symmetric), DIMS)
     tensors = [tensor for tensor in result.graph.initializer if tensor.name.startswith("table.")]
     form = Form(bits, 16, symmetric, FREQUENT)
     assert sum(len(tensor.raw_data) for tensor in tensors) == form.size(ROWS, COLUMNS)
@@ -107,7 +92,7 @@ def test_the_file_holds_the_bytes_that_the_form_says(bits: int, symmetric: bool)
 
 def test_new_nodes_bear_the_name_of_the_one_that_they_replace() -> None:
     """`verify` cuts modules out of a graph by their nodes' names."""
-    model = table_model()
+    model = table_model(TABLE, DIMS)
     before = {node.name for node in model.graph.node}
     result = quantized(model, options(8), DIMS)
     outside = [node.name for node in result.graph.node if not node.name.startswith(tuple(before))]
@@ -121,7 +106,7 @@ def test_new_nodes_bear_the_name_of_the_one_that_they_replace() -> None:
 @pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"])
 @BITS
 def test_float16_takes_what_has_tiers(bits: int, level: str) -> None:
-    model, settings = table_model(), options(bits, accuracy_level=4)
+    model, settings = table_model(TABLE, DIMS), options(bits, accuracy_level=4)
     copy = ir.from_proto(model)
     rtn.apply(copy, settings, context(DIMS))
     float16.apply(copy, float16.Options(), context(DIMS))
@@ -168,21 +153,21 @@ def test_tiers_that_cannot_be_are_refused_by_key(settings: dict[str, Any], where
 @pytest.mark.parametrize("frequent", [ROWS, ROWS + 1])
 def test_tiers_of_which_one_has_no_rows_are_refused(frequent: int) -> None:
     with pytest.raises(RecipeError, match=f"{frequent} frequent rows, but table has {ROWS}") as refusal:
-        quantized(table_model(), options(8, frequent), DIMS)
+        quantized(table_model(TABLE, DIMS), options(8, frequent), DIMS)
     assert "less than 29" in refusal.value.hint
     with pytest.raises(RecipeError, match="but table has"):
         auto.apply(
-            ir.from_proto(table_model()),
+            ir.from_proto(table_model(TABLE, DIMS)),
             auto.Options(max_bytes=9999, embedding_candidates=(auto.Storage(8, frequent=frequent),)),
             context(DIMS),
         )
-    quantized(table_model(), options(8, ROWS - 1), DIMS)
+    quantized(table_model(TABLE, DIMS), options(8, ROWS - 1), DIMS)
 
 
 def test_an_override_may_not_take_the_bits_of_the_rest() -> None:
     with pytest.raises(RecipeError, match="2 is not possible"):
-        quantized(table_model(), options(8, overrides=(Override("table", bits=2),)), DIMS)
-    result = quantized(table_model(), options(8, overrides=(Override("table", bits=6),)), DIMS)
+        quantized(table_model(TABLE, DIMS), options(8, overrides=(Override("table", bits=2),)), DIMS)
+    result = quantized(table_model(TABLE, DIMS), options(8, overrides=(Override("table", bits=6),)), DIMS)
     assert {"table.frequent.q6.low", "table.rest.q4"} <= {tensor.name for tensor in result.graph.initializer}
 
 

@@ -113,9 +113,12 @@ def _compare(cut: Cut, module: Module, weight: Array, bias: Array | None) -> dic
         return {"value_error": exact, **sums.figures()}
     wanted = np.zeros(weight.shape[1], np.float32) if bias is None else np.asarray(bias)
     if cut.centre is not None:
-        rows = np.concatenate([found for _, found in rows_of(cut, len(weight))])
-        sums.add(rows, weight)
-        return {"value_error": _offset_error(cut, cut.centre, rows, wanted), **sums.figures()}
+        back, size = wanted.astype(np.float64), np.abs(wanted)
+        for piece, found in rows_of(cut, len(weight)):
+            sums.add(found, weight[piece])
+            back += cut.centre[piece].astype(np.float64) @ found
+            size = size + np.abs(cut.centre[piece]) @ np.abs(found)
+        return {"value_error": _offset_error(cut, len(weight), back, size), **sums.figures()}
     offset = cut.run(np.zeros((1, 1, len(weight)), np.float32))[0, 0]
     exact = _largest(offset - wanted, np.abs(wanted))
     matrix = cut.matrix(weight.shape)
@@ -137,23 +140,26 @@ def _compare_tied(head: Cut, lookup: Cut, module: Module, entries: int) -> dict[
 
     Only one input in SAMPLED is tested: all of them would take a third of this check's time.
     """
-    step = SAMPLED if head.centre is None else 1  # what a head puts back is of all its inputs
-    columns = np.concatenate([found[:, ::step] for _, found in entries_of(lookup, entries)])
+    columns, back, size = [], [], []
+    for _, found in entries_of(lookup, entries):
+        columns.append(found[:, ::SAMPLED])
+        if head.centre is not None:  # what it puts back is of all its inputs
+            back.append(found @ head.centre.astype(np.float64))
+            size.append(np.abs(found) @ np.abs(head.centre))
+    table = np.concatenate(columns)
     rows = np.concatenate([found for _, found in rows_of(head, module.size, every=SAMPLED)])
-    error = _largest(rows - columns[:, :: SAMPLED // step].T, np.abs(columns).max(axis=1))
-    if head.centre is not None:
-        error = max(error, _offset_error(head, head.centre, columns.T, np.zeros(entries, np.float32)))
+    error = _largest(rows - table.T, np.abs(table).max(axis=1))
+    if back:
+        error = max(error, _offset_error(head, module.size, np.concatenate(back), np.concatenate(size)))
     return {"function_error": error}
 
 
-def _offset_error(cut: Cut, centre: Array, rows: Array, bias: Array) -> float:
-    """Return how far a layer with a centre is from putting back what its rows [in, out] make of it, and its bias.
+def _offset_error(cut: Cut, width: int, wanted: Array, size: Array) -> float:
+    """Return how far a layer that takes a centre off its input is from putting back what its rows make of it [out].
 
-    Relative to the numbers that are added up.
+    Relative to `size`, the numbers that are added up.
     """
-    wanted = centre.astype(np.float64) @ rows + bias
-    found = cut.run(cut.origin(len(centre)))[0, 0]
-    return _largest(found - wanted, np.abs(centre) @ np.abs(rows) + np.abs(bias))
+    return _largest(cut.run(cut.origin(width))[0, 0] - wanted, size)
 
 
 class _Sums:
