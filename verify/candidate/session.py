@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from model.contract import CACHE_IN, CACHE_OUT, LOGITS_TO_KEEP
 from model.session import NO_SPINNING, data_in, open_session, options, stays_in_place
 from verify.candidate import in_place
 from verify.candidate.unrounded import has_float16, unrounded
+from verify.candidate.widened import widen
 from verify.check import Array
 
 Cached = tuple[int, int]  # heads of keys and values, and the width of one
@@ -29,6 +31,14 @@ class Output:
     cache: dict[str, Array]
 
 
+@dataclass(frozen=True)
+class Content:
+    """What is run in the place of a file: a serialized model, and those of its tensors that lie in no file."""
+
+    model: bytes
+    numbers: Mapping[str, Array]
+
+
 class Candidate:
     """A session that is fed exactly what its graph declares, and told nothing of the reference.
 
@@ -36,7 +46,7 @@ class Candidate:
     """
 
     def __init__(
-        self, path: Path, level: str, twin: Candidate | None = None, *, threads: int = 0, content: bytes | None = None
+        self, path: Path, level: str, twin: Candidate | None = None, *, threads: int = 0, content: Content | None = None
     ) -> None:
         self.path = path
         self.cached: Cached | None = None  # may be told, for a graph that leaves them open
@@ -50,21 +60,28 @@ class Candidate:
     def session(self) -> onnxruntime.InferenceSession:
         """The session, created when first needed: the check `structure` must be able to judge what cannot load."""
         if self._session is None:
-            self._session = self.open(self.path if self._content is None else self._content)
+            own = self._content
+            self._session = self.open(self.path) if own is None else self.open(own.model, own.numbers)
         return self._session
 
     @functools.cached_property
     def _in_place(self) -> bool:
         return stays_in_place(self.session)
 
-    def open(self, model: Path | bytes) -> onnxruntime.InferenceSession:
-        """A session of a file, or of a serialized model, with this candidate's options."""
+    def open(self, model: Path | bytes, numbers: Mapping[str, Array] | None = None) -> onnxruntime.InferenceSession:
+        """A session of a file, or of a serialized model, with this candidate's options.
+
+        `numbers` are tensors of the model that lie in no file, by name.
+        """
         own = options(self.level, self.threads)
         # The arena would keep the largest case's buffers in every one of the candidates' processes.
         own.enable_cpu_mem_arena = False
         own.add_session_config_entry(*NO_SPINNING)
         if isinstance(model, bytes):
             own.add_session_config_entry(*data_in(self.path.resolve().parent))
+        if numbers:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in numbers.values()]
+            own.add_external_initializers(list(numbers), values)
         return open_session(model, own)
 
     @functools.cached_property
@@ -83,7 +100,9 @@ class Candidate:
         model = unrounded(self.path, float16=float16)
         if model is None:
             return None
-        made = Candidate(self.path, self.level, threads=self.threads, content=model.SerializeToString())
+        numbers = widen(model, self.open)
+        content = Content(model.SerializeToString(), numbers)
+        made = Candidate(self.path, self.level, threads=self.threads, content=content)
         made.cached = self.cached
         return made
 

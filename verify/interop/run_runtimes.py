@@ -117,8 +117,10 @@ class _Inquiry:
         plain = self._unrounded() if any(unrounded.PART in runtime.module.PARTS for runtime in runtimes) else {}
         with ThreadPoolExecutor(AT_A_TIME) as threads:
             try:
-                found = threads.map(lambda runtime: list(self._of(runtime, plain)), runtimes)
-                yield from zip(runtimes, found, strict=True)
+                slow_first = sorted(runtimes, key=lambda runtime: not runtime.module.SLOW)
+                found = {runtime.name: threads.submit(self._of, runtime, plain) for runtime in slow_first}
+                for runtime in runtimes:
+                    yield runtime, found[runtime.name].result()
             except BaseException:
                 self.stopped.set()
                 end_children()  # nobody will read what they are at, and it may take `timeout_s` yet
@@ -139,25 +141,26 @@ class _Inquiry:
             found |= unrounded.prepare(targets, repository, self.questions.lengths, self._bounds)
         return found
 
-    def _of(self, runtime: Planned, plain: Mapping[str, Unrounded]) -> Iterator[tuple[Target, _Reply]]:
-        asked = self.questions.asked()
+    def _of(self, runtime: Planned, plain: Mapping[str, Unrounded]) -> list[tuple[Target, _Reply]]:
+        asked, found = self.questions.asked(), []
         with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, self._bounds) as ask:
             repository = assemble(self.targets, Path(scratch) / "model")
             for target in runtime.asked(self.targets):
                 if self.stopped.is_set():
-                    return
+                    break
                 self.progress.set_description_str(f"{runtime.name}: {target.variant}", refresh=False)
                 extent = partial(self.table.extent, runtime.name, target.variant)
                 answers = _reply(ask, Task(repository, target.variant, asked, extent))
                 if unrounded.PART not in runtime.module.PARTS or isinstance(answers, RuntimeFailure):
-                    yield target, _Reply(answers)
+                    found.append((target, _Reply(answers)))
                 else:
                     own = plain[target.variant]
                     left = Answered.of(answers, extent)
                     rounds = own.repository is not None
                     about = _reply(ask, own.task(target.variant, asked, left)) if rounds and left.any else answers
-                    yield target, _Reply(answers, (own, about))
+                    found.append((target, _Reply(answers, (own, about))))
                 self.progress.update()
+        return found
 
 
 def _reply(ask: Ask, task: Task) -> Answers | RuntimeFailure:

@@ -108,6 +108,7 @@ class Runtime(Protocol):
     UNREADABLE: str | None  # a regular expression of characters that its interface cannot take: it answers None there
 
     IN_PLACE: bool  # whether it is asked about graphs in place too: it binds one buffer to past and present
+    SLOW: bool  # whether it takes longer than the others together: it is asked first, so that they fit beside it
 
     def missing(self, settings: Any) -> Missing | None:
         """Return what is not installed, or None."""

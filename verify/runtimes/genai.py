@@ -27,6 +27,7 @@ from verify.sandbox.isolated import isolated
 PARTS = ("texts", "strings", "lengths")
 UNREADABLE = "[\0\ud800-\udfff]"  # texts pass through C strings, which end at NUL, in UTF-8, which has no half pairs
 IN_PLACE = True
+SLOW = False
 
 
 @dataclass(frozen=True)

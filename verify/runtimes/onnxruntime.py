@@ -27,6 +27,7 @@ from verify.sandbox.isolated import isolated
 PARTS = ("passes", "spread", "lengths")
 UNREADABLE = None
 IN_PLACE = True
+SLOW = False
 LEVELS = ("disable_all", "basic", "extended", "all")
 
 

@@ -29,6 +29,7 @@ from verify.sandbox.isolated import isolated
 PARTS = (*onnxruntime.PARTS, "unrounded")
 UNREADABLE = onnxruntime.UNREADABLE
 IN_PLACE = True
+SLOW = True
 WITHOUT_FLOAT16 = "arm64"  # Armv8.0: Cortex-A53 to A73, with no arithmetic in float16
 ILLEGAL = (
     "onnxruntime 1.31.1 runs its float16 kernel of MatMulNBits on such a core too, which ends the process (SIGILL)"

@@ -28,6 +28,7 @@ from verify.runtimes.browser.server import PACKAGES
 PARTS = ("texts", "strings", "lengths", "unrounded")
 UNREADABLE = None  # a string of JavaScript holds any text
 IN_PLACE = False
+SLOW = True
 HERE = Path(__file__).resolve().parent
 # The builds of onnxruntime-web: the one that Transformers.js loads by itself, and the one that a page may name instead.
 BUILDS = {"asyncify": "ort-wasm-simd-threaded.asyncify", "plain": "ort-wasm-simd-threaded"}

@@ -15,6 +15,7 @@ from verify.sandbox.isolated import isolated
 PARTS = ("texts", "strings", "sampling", "beams", "lengths")
 UNREADABLE = SURROGATE.pattern  # half a surrogate pair is no text in Python's tokenizers
 IN_PLACE = False
+SLOW = False
 
 
 @dataclass(frozen=True)

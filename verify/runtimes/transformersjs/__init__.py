@@ -22,6 +22,7 @@ from verify.sandbox.launch import launch
 PARTS = ("texts", "strings", "lengths")
 UNREADABLE = None  # a string of JavaScript holds any text
 IN_PLACE = False
+SLOW = False
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "node_modules" / "@huggingface" / "transformers"
 
