@@ -48,7 +48,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Place:
+class FileSizes:
     """A configuration's files: `size` bytes on disk, `read` bytes of weights that one decoded token has to read."""
 
     path: Path
@@ -71,7 +71,7 @@ class Engine(Protocol):
     def requires(self, name: str) -> tuple[str, ...]:
         """Return the distributions, beyond the project's own, without which a configuration is absent."""
 
-    def place(self, site: Site, name: str) -> Place:
+    def place(self, site: Site, name: str) -> FileSizes:
         """Return where a configuration's files are, made first if need be."""
 
 

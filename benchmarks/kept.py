@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Fidelity
+from benchmarks.results import FileFidelity
 from pipeline.canonical import digest, file_digest, read_json
 from pipeline.errors import InputError
 from pipeline.typed import build
@@ -38,18 +38,18 @@ class Kept:
             content = {str(file.relative_to(path)): file_digest(file) for file in files}
         return digest({**self._decides, "configuration": configuration, "files": content})
 
-    def find(self, key: str) -> Fidelity | None:
+    def find(self, key: str) -> FileFidelity | None:
         """Return the figures, if an earlier sitting has judged the same."""
         return self._found.get(key)
 
-    def add(self, key: str, found: Fidelity) -> None:
+    def add(self, key: str, found: FileFidelity) -> None:
         """Keep figures; those that are not finite are judged again, for that is a fault to be looked into."""
         if math.isfinite(found.mean_kld):
             self._found[key] = found
             text = json.dumps({name: asdict(entry) for name, entry in self._found.items()}, indent=1, sort_keys=True)
             self._path.write_text(f"{text}\n", encoding="utf-8")
 
-    def _read(self) -> dict[str, Fidelity]:
+    def _read(self) -> dict[str, FileFidelity]:
         if not self._path.is_file():
             return {}
         table = read_json(self._path)
@@ -57,5 +57,6 @@ class Kept:
         if not isinstance(table, dict):
             raise InputError("not kept figures", where=self._path, hint=hint)
         return {
-            key: build(Fidelity, entry, where=f"{self._path}: {key}", error=InputError) for key, entry in table.items()
+            key: build(FileFidelity, entry, where=f"{self._path}: {key}", error=InputError)
+            for key, entry in table.items()
         }

@@ -14,7 +14,7 @@ from verify.check import Partial, standard_error
 
 
 @dataclass(frozen=True)
-class Fidelity:
+class FileFidelity:
     """Divergence from the reference over `tokens` scored tokens: nats, and the share of equal top tokens."""
 
     mean_kld: float
@@ -48,7 +48,7 @@ class EngineEntry:
     peak: int  # bytes, after every scenario of one row
     peak_batch: int  # bytes, after every scenario
     speeds: Mapping[str, Speed]
-    fidelity: Fidelity | None
+    fidelity: FileFidelity | None
     sha256: str | None = None  # of the file measured, where it is one file: whose figures these are
 
     @property
@@ -98,12 +98,12 @@ def bytes_per_step(scenario: Scenario, read: int, row: int) -> float:
     return read + scenario.batch * scenario.mean_past * row
 
 
-def fidelity(partials: Sequence[Partial]) -> Fidelity:
+def fidelity(partials: Sequence[Partial]) -> FileFidelity:
     """Figures over all scored tokens; a value that is not finite makes the divergence infinite, never small."""
     kld = np.concatenate([partial["kld"] for partial in partials])
     same = np.concatenate([partial["same"] for partial in partials])
     if not np.isfinite(kld).all():
-        return Fidelity(float("inf"), 0.0, float("inf"), float(same.mean()), len(kld))
-    return Fidelity(
+        return FileFidelity(float("inf"), 0.0, float("inf"), float(same.mean()), len(kld))
+    return FileFidelity(
         float(kld.mean()), standard_error(kld), float(np.percentile(kld, 99.9)), float(same.mean()), len(kld)
     )

@@ -13,12 +13,12 @@ from typing import Any
 from benchmarks import engine
 from benchmarks.arithmetic import Products, operations
 from benchmarks.bandwidth import Memory
-from benchmarks.engine import Array, Place, Site
+from benchmarks.engine import Array, FileSizes, Site
 from benchmarks.kept import Kept
 from benchmarks.progress import progress
 from benchmarks.reference import Judge
 from benchmarks.remote import Remote, RemoteError, settle
-from benchmarks.results import Absent, EngineEntry, Fidelity, Results, bytes_per_step, fidelity, speed
+from benchmarks.results import Absent, EngineEntry, FileFidelity, Results, bytes_per_step, fidelity, speed
 from benchmarks.scenario import Scenario
 from benchmarks.schedule import spread, turns
 from benchmarks.subject import MeasuredEngine
@@ -42,14 +42,14 @@ class Measured:
 
     engine: str
     name: str
-    place: Place
+    place: FileSizes
     remote: Remote
     load_s: float = 0.0
     peak: int = 0
     peak_batch: int = 0
     seconds: dict[str, list[float]] = field(default_factory=dict)
     partials: list[Partial] = field(default_factory=list)
-    fidelity: Fidelity | None = None
+    fidelity: FileFidelity | None = None
 
     @property
     def key(self) -> str:
@@ -91,7 +91,7 @@ class Sitting:
             self._compare(judge, settings.chunks)
         return self._results()
 
-    def _place(self, name: str, configuration: str) -> Place | None:
+    def _place(self, name: str, configuration: str) -> FileSizes | None:
         own = engine.load(name)
         missing = engine.missing(own.requires(configuration))
         if missing:
@@ -124,7 +124,7 @@ class Sitting:
             log = self._log("reference")
             raise InputError(f"the reference failed: {error}", where=self.site.source, hint=f"see {log}") from error
 
-    def _start(self, stack: contextlib.ExitStack, name: str, configuration: str, place: Place) -> None:
+    def _start(self, stack: contextlib.ExitStack, name: str, configuration: str, place: FileSizes) -> None:
         """Start a configuration's process and load its model there while all others wait."""
         log = self._log(f"{name}-{configuration}")
         arguments = (engine.load(name).SESSION, configuration, place.path, self.threads)

@@ -27,7 +27,7 @@ RIGHT, DIFFERS, FAILS, REFUSED = "right", "differs", "fails", "refused"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ReleasedFile:
     """One file in one program of one release.
 
     `differs` loads and answers, but beyond the tolerances: `error` is the largest of its logits and `wrong` names the
@@ -63,7 +63,7 @@ class Table:
     command: str
     processor: str
     files: Mapping[str, File]  # by variant
-    entries: tuple[Entry, ...]
+    entries: tuple[ReleasedFile, ...]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def measured(form: str, tables: Iterable[Table]) -> tuple[Table, str] | None:
     return None
 
 
-def range_of(entries: Sequence[Entry]) -> Range:
+def range_of(entries: Sequence[ReleasedFile]) -> Range:
     """Return the range of one file in one program, of its entries in the order of releases.
 
     It begins with the first right one after the last that does not load or run; from there on, those that differ are

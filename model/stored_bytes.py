@@ -16,21 +16,21 @@ GRAPH, INITIALIZER, NAME, RAW_DATA = 7, 5, 8, 9  # fields of ModelProto, GraphPr
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5  # wire types
 
 
-class Place(NamedTuple):
+class ByteRange(NamedTuple):
     """Bytes of a file."""
 
     offset: int
     length: int
 
 
-def places(path: Path) -> dict[str, Place]:
+def places(path: Path) -> dict[str, ByteRange]:
     """Return where the raw data of each initializer of an ONNX file lies, by its name; those without are left out.
 
     Raises ValueError for what is no such file.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = {}
-        for graph in _messages(data, Place(0, len(data)), GRAPH):
+        for graph in _messages(data, ByteRange(0, len(data)), GRAPH):
             for tensor in _messages(data, graph, INITIALIZER):
                 fields = dict(_fields(data, tensor))
                 if NAME in fields and RAW_DATA in fields:
@@ -39,11 +39,11 @@ def places(path: Path) -> dict[str, Place]:
         return found
 
 
-def _messages(data: mmap.mmap, whole: Place, wanted: int) -> Iterator[Place]:
+def _messages(data: mmap.mmap, whole: ByteRange, wanted: int) -> Iterator[ByteRange]:
     return (place for number, place in _fields(data, whole) if number == wanted)
 
 
-def _fields(data: mmap.mmap, whole: Place) -> Iterator[tuple[int, Place]]:
+def _fields(data: mmap.mmap, whole: ByteRange) -> Iterator[tuple[int, ByteRange]]:
     """Yield the number of each field of a message that has a length, and where its content lies."""
     at, end = whole.offset, whole.offset + whole.length
     while at < end:
@@ -51,7 +51,7 @@ def _fields(data: mmap.mmap, whole: Place) -> Iterator[tuple[int, Place]]:
         number, kind = tag >> 3, tag & 7
         if kind == LENGTH:
             length, at = _varint(data, at, end)
-            yield number, Place(at, length)
+            yield number, ByteRange(at, length)
             at += length
         elif kind == VARINT:
             _, at = _varint(data, at, end)

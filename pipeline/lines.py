@@ -19,7 +19,7 @@ PLAIN = "save it as UTF-8 without a byte order mark, with line ends of LF alone 
 
 
 @dataclass(frozen=True)
-class Entry:
+class TextEntry:
     """One line: a text, or the messages of a conversation, each with `role` and `content`."""
 
     number: int  # of the line, from 1
@@ -28,7 +28,7 @@ class Entry:
     messages: tuple[dict[str, str], ...] = ()
 
 
-def read_json_lines(path: Path, keys: Collection[str]) -> list[Entry]:
+def read_json_lines(path: Path, keys: Collection[str]) -> list[TextEntry]:
     """One entry for each line: an object with one of the keys, whose value is a text or, of `messages`, a conversation.
 
     Raises InputError, with the file and the line, for anything else.
@@ -36,9 +36,9 @@ def read_json_lines(path: Path, keys: Collection[str]) -> list[Entry]:
     return [_entry(number, line, path, keys) for number, line in _lines(path)]
 
 
-def read_text_lines(path: Path) -> list[Entry]:
+def read_text_lines(path: Path) -> list[TextEntry]:
     """One entry for each line, which is its text. InputError, with the file and the line, for a line that is none."""
-    return [Entry(number, f"{path}:{number}", text=line) for number, line in _lines(path)]
+    return [TextEntry(number, f"{path}:{number}", text=line) for number, line in _lines(path)]
 
 
 def _lines(path: Path) -> Sequence[tuple[int, str]]:
@@ -68,7 +68,7 @@ def _text(line: bytes, where: str) -> str:
     return text
 
 
-def _entry(number: int, line: str, path: Path, keys: Collection[str]) -> Entry:
+def _entry(number: int, line: str, path: Path, keys: Collection[str]) -> TextEntry:
     where, example = f"{path}:{number}", f"write one object a line, with one of: {', '.join(keys)}"
     try:
         table = parse_json(line, where)
@@ -83,10 +83,10 @@ def _entry(number: int, line: str, path: Path, keys: Collection[str]) -> Entry:
         raise InputError(f"{len(table)} keys, one is needed", where=where, hint=example)
     ((key, value),) = table.items()
     if key == MESSAGES:
-        return Entry(number, where, messages=_messages(value, where))
+        return TextEntry(number, where, messages=_messages(value, where))
     if not isinstance(value, str) or not value:
         raise InputError(f"{key} is no text, or an empty one", where=where, hint=f'write {{"{key}": "..."}}')
-    return Entry(number, where, text=value)
+    return TextEntry(number, where, text=value)
 
 
 def _messages(value: Any, where: str) -> tuple[dict[str, str], ...]:

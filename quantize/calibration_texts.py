@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from model import tokenizer as reader
 from model.chat import rendered
 from pipeline.errors import InputError, RecipeError
-from pipeline.lines import JSON_LINES, Entry, read_json_lines
+from pipeline.lines import JSON_LINES, TextEntry, read_json_lines
 
 KEYS = ("text", "prompt", "messages")
 AGAIN = "convert the source again"
@@ -44,5 +44,5 @@ def _texts(path: Path, model: Path) -> list[str]:
         raise RecipeError(f"text cannot be read: {error}", where=path, hint=hint) from error
 
 
-def _text(entry: Entry, tokenizer: Any) -> str:
+def _text(entry: TextEntry, tokenizer: Any) -> str:
     return entry.text if entry.text is not None else rendered(entry.messages, tokenizer, entry.where, answering=False)

@@ -62,3 +62,14 @@ def test_docstrings_begin_with_a_verb_not_with_a_question() -> None:
                 text = ast.get_docstring(node) if isinstance(node, kinds) else None
                 first = (text or "-").split(maxsplit=1)[0]
                 assert first not in ("What", "How", "Which", "Whether"), f"{path.relative_to(ROOT)}: {text}"
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """But for those that the contracts of plug-ins state, of which every plug-in has its own."""
+    found: dict[str, Path] = {}
+    for folder in PACKAGES:
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.parse(path.read_bytes(), path).body:
+                if isinstance(node, ast.ClassDef) and node.name not in ("Settings", "Options"):
+                    other = found.setdefault(node.name, path)
+                    assert other == path, f"{node.name}: in {other.relative_to(ROOT)} and {path.relative_to(ROOT)}"

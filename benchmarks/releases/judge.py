@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.releases.questions import Asked, name_of
-from model.releases import DIFFERS, RIGHT, Entry
+from model.releases import DIFFERS, RIGHT, ReleasedFile
 from verify.check import largest
 from verify.interop.comparator import first_difference
 from verify.interop.questions import Group
@@ -63,13 +63,13 @@ def free(asked: Asked, answers: Sequence[Mapping[str, Any]], allowed: float) -> 
         yield QuestionResult(name_of(lengths), max(errors), allowed)
 
 
-def entry_of(place: tuple[str, str, str, str], answers: Sequence[QuestionResult]) -> Entry:
+def entry_of(place: tuple[str, str, str, str], answers: Sequence[QuestionResult]) -> ReleasedFile:
     """Return the entry of a program that answered: right, or which questions are not and by how much."""
     wrong = tuple(answer.question for answer in answers if not answer.right)
     worst = max(answers, key=lambda answer: answer.error / answer.allowed)
     error = worst.error if np.isfinite(worst.error) else None
     release, program, engine, variant = place
-    return Entry(release, program, engine, variant, DIFFERS if wrong else RIGHT, error, worst.allowed, wrong)
+    return ReleasedFile(release, program, engine, variant, DIFFERS if wrong else RIGHT, error, worst.allowed, wrong)
 
 
 def _text(group: Group, row: int, own: Mapping[str, Any]) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.releases.questions import NEW_TOKENS, PROMPTS, ROWS, STEPS
 from benchmarks.report import table
-from model.releases import DIFFERS, FOLDER, PROGRAMS, RIGHT, Entry, Table, range_of, read
+from model.releases import DIFFERS, FOLDER, PROGRAMS, RIGHT, ReleasedFile, Table, range_of, read
 from pipeline.variants import FILES
 
 HEADINGS = {
@@ -72,7 +72,7 @@ def _ranges(found: Table, variants: Sequence[str]) -> list[str]:
     return table(("right in", *(PROGRAMS[name] for name in programs), "form"), rows)
 
 
-def _releases(entries: Sequence[Entry], variants: Sequence[str], messages: dict[str, int]) -> list[str]:
+def _releases(entries: Sequence[ReleasedFile], variants: Sequence[str], messages: dict[str, int]) -> list[str]:
     """Return the table of one program: a row for each release. `messages` collects what was said, numbered."""
     rows = []
     for release in dict.fromkeys(entry.release for entry in entries):
@@ -83,7 +83,7 @@ def _releases(entries: Sequence[Entry], variants: Sequence[str], messages: dict[
     return table(("release", *variants), rows)
 
 
-def _cell(entry: Entry, messages: dict[str, int]) -> str:
+def _cell(entry: ReleasedFile, messages: dict[str, int]) -> str:
     if entry.verdict == RIGHT:
         return RIGHT
     if entry.verdict == DIFFERS:

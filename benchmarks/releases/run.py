@@ -21,7 +21,7 @@ from benchmarks.releases.judge import Allowed, entry_of, forced, free
 from benchmarks.releases.loaders import Loader
 from benchmarks.releases.questions import Asked, Asker
 from benchmarks.remote import Remote, RemoteError
-from model.releases import FAILS, REFUSED, Entry
+from model.releases import FAILS, REFUSED, ReleasedFile
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from pipeline.recipe.recipe import Recipe
@@ -48,21 +48,21 @@ class Inquiry:
     bounds: Bounds
     logs: Path
 
-    def answers(self, loader: Loader, scratch: Path) -> Iterator[Entry]:
+    def answers(self, loader: Loader, scratch: Path) -> Iterator[ReleasedFile]:
         """Yield a loader's entry for every variant."""
         log = self.logs / f"releases-{loader.program}-{loader.release}.txt".replace(" ", "-")
         with closing(Program(loader.command(self.questions), self.bounds, log)) as program:
             for variant in self.variants:
                 yield self._entry(loader, program, variant, scratch / "answers")
 
-    def _entry(self, loader: Loader, program: Program, variant: str, answers: Path) -> Entry:
+    def _entry(self, loader: Loader, program: Program, variant: str, answers: Path) -> ReleasedFile:
         model = self.repository if loader.whole else self.repository / model_file(variant)
         place = (loader.release, loader.program, loader.engine, variant)
         try:
             program.ask(json.dumps({"model": str(model), "dtype": variant, "answers": str(answers)}))
         except ProgramError as error:
             message = readable(str(error), self.repository)
-            return Entry(*place, REFUSED if error.stage == "load" else FAILS, message=message)
+            return ReleasedFile(*place, REFUSED if error.stage == "load" else FAILS, message=message)
         allowed = self.allowed[variant]
         texts = read_json(answers)["texts"] if loader.whole else None
         found = forced(self.asked, answers, allowed) if texts is None else free(self.asked, texts, allowed.whole)
@@ -76,7 +76,7 @@ def readable(message: str, repository: Path) -> str:
     return SOURCE.sub("", message.replace(f"{repository}/", ""))[:MOST]
 
 
-def measure(recipe: Recipe, site: Site, loaders: Sequence[Loader]) -> list[Entry]:
+def measure(recipe: Recipe, site: Site, loaders: Sequence[Loader]) -> list[ReleasedFile]:
     """Return the entries of all variants built, in the order of the loaders."""
     variants = ours.variants(site)
     targets = [Target(name, ours.place(site, name).path) for name in variants]
@@ -95,12 +95,12 @@ def measure(recipe: Recipe, site: Site, loaders: Sequence[Loader]) -> list[Entry
         return list(_all(inquiry, loaders))
 
 
-def _all(inquiry: Inquiry, loaders: Sequence[Loader]) -> Iterator[Entry]:
+def _all(inquiry: Inquiry, loaders: Sequence[Loader]) -> Iterator[ReleasedFile]:
     """Yield every loader's entries in order, AT_A_TIME of them at work at a time."""
     total = len(loaders) * len(inquiry.variants)
     with tqdm(total=total, unit=" files", dynamic_ncols=True, mininterval=interval()) as progress:
 
-        def of(loader: Loader) -> list[Entry]:
+        def of(loader: Loader) -> list[ReleasedFile]:
             entries = []
             with tempfile.TemporaryDirectory() as scratch:
                 for entry in inquiry.answers(loader, Path(scratch)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import engine
-from benchmarks.engine import Place, Site
+from benchmarks.engine import FileSizes, Site
 from benchmarks.program import ProgramError
 from benchmarks.progress import progress
 from benchmarks.results import Absent
@@ -77,7 +77,7 @@ def measure(site: Site, chosen: Sequence[tuple[str, str]], web: Web, rounds: int
     return WebResults(site.home.name, web.wasm, web.threads, rounds, entries, absent, restless, about)
 
 
-def _places(site: Site, chosen: Sequence[tuple[str, str]], absent: list[Absent]) -> dict[str, Place]:
+def _places(site: Site, chosen: Sequence[tuple[str, str]], absent: list[Absent]) -> dict[str, FileSizes]:
     places = {}
     for name, configuration in chosen:
         try:

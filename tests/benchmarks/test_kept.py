@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kept import FILE, Kept
-from benchmarks.results import Fidelity
+from benchmarks.results import FileFidelity
 from pipeline.errors import InputError
 
-FOUND = Fidelity(1e-4, 1e-6, 2e-3, 0.99, 4080)
+FOUND = FileFidelity(1e-4, 1e-6, 2e-3, 0.99, 4080)
 
 
 @pytest.fixture(name="model")

@@ -18,7 +18,7 @@ from benchmarks.releases.loaders import Loader, loaders
 from benchmarks.releases.questions import Asked, Question
 from benchmarks.releases.report import page
 from benchmarks.releases.run import measure, readable
-from model.releases import Entry, File, Table
+from model.releases import File, ReleasedFile, Table
 from pipeline.errors import UnavailableError
 from pipeline.recipe.recipe import read_recipe
 from tests.conftest import EMBEDDED, Stage
@@ -116,14 +116,14 @@ def test_what_was_said_has_no_path_in_it() -> None:
 
 def test_the_page_says_what_is_not_right_and_how_far() -> None:
     entries = [
-        Entry("1", "python", "onnxruntime 1", "fp32", "refused", message="no"),
+        ReleasedFile("1", "python", "onnxruntime 1", "fp32", "refused", message="no"),
         entry_of(
             ("2", "python", "onnxruntime 2", "fp32"),
             [QuestionResult("9 tokens", 0.0, 0.1), QuestionResult("batch of 2", 3, 0.1)],
         ),
         entry_of(("3", "python", "onnxruntime 3", "fp32"), [QuestionResult("9 tokens", float("inf"), 0.1)]),
         entry_of(("4", "python", "onnxruntime 4", "fp32"), [QuestionResult("9 tokens", 0.05, 0.1)]),
-        Entry("5.1", "node", "onnxruntime-node 1.2", "fp32", "refused", message="no"),
+        ReleasedFile("5.1", "node", "onnxruntime-node 1.2", "fp32", "refused", message="no"),
     ]
     found = Table(
         "x", "2026-01-01", "a command", "a processor", {"fp32": File("ab" * 32, ("ir 8",), "")}, tuple(entries)

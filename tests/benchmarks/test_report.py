@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from benchmarks.report import document, markdown
-from benchmarks.results import Absent, EngineEntry, Fidelity, Results, Speed
+from benchmarks.results import Absent, EngineEntry, FileFidelity, Results, Speed
 from benchmarks.scenario import SCENARIOS
 from benchmarks.schedule import spread
 
@@ -15,7 +15,7 @@ def entry(key: str, size: int, kld: float, rate: float) -> EngineEntry:
     engine, name = key.split("/")
     speeds = {s.name: Speed(spread([rate]), 0.95) for s in SCENARIOS}
     return EngineEntry(
-        engine, name, size, size, 0.1, 2**20, 2**21, speeds, Fidelity(kld, kld / 10, 9 * kld, 0.99, 1000)
+        engine, name, size, size, 0.1, 2**20, 2**21, speeds, FileFidelity(kld, kld / 10, 9 * kld, 0.99, 1000)
     )
 
 

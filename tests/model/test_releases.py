@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.releases.catalogue import NODE, PYTHON, RELEASES
 from benchmarks.releases.report import page
 from model.form import digest_of, form_of
-from model.releases import DIFFERS, FAILS, FOLDER, REFUSED, RIGHT, Entry, Range, measured, range_of, read
+from model.releases import DIFFERS, FAILS, FOLDER, REFUSED, RIGHT, Range, ReleasedFile, measured, range_of, read
 from pipeline.canonical import read_json
 from pipeline.errors import InputError
 from pipeline.recipe.recipe import read_recipe
@@ -23,10 +23,10 @@ from verify.runtimes import transformersjs
 AGAIN = "run: python -m benchmarks.releases recipes/embedded.toml --keep"
 
 
-def entries(verdicts: str) -> list[Entry]:
+def entries(verdicts: str) -> list[ReleasedFile]:
     """Entries of the releases 0, 1, 2, ...; each letter is a verdict's first."""
     names = {verdict[0]: verdict for verdict in (RIGHT, DIFFERS, FAILS)} | {"x": REFUSED}
-    return [Entry(str(i), "python", "an engine", "q8", names[letter]) for i, letter in enumerate(verdicts)]
+    return [ReleasedFile(str(i), "python", "an engine", "q8", names[letter]) for i, letter in enumerate(verdicts)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.lines import Entry, read_json_lines, read_text_lines
+from pipeline.lines import TextEntry, read_json_lines, read_text_lines
 
 KEYS = ("prompt", "messages")
 GOOD = '{"prompt": "a"}\n'
@@ -21,8 +21,8 @@ def test_every_line_is_one_entry(tmp_path: Path) -> None:
     assert texts == ["one", '  two, "as it is" ', '{"three": 3}']
     path.write_text(f'{GOOD}{{"messages": [{SAID}]}}\n')
     first, second = read_json_lines(path, KEYS)
-    assert first == Entry(1, f"{path}:1", text="a")
-    assert second == Entry(2, f"{path}:2", messages=({"role": "user", "content": "b"},))
+    assert first == TextEntry(1, f"{path}:1", text="a")
+    assert second == TextEntry(2, f"{path}:2", messages=({"role": "user", "content": "b"},))
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".jsonl"])

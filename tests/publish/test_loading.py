@@ -10,7 +10,7 @@ import pytest
 
 from model import releases
 from model.form import digest_of, form_of
-from model.releases import Entry, File, Table
+from model.releases import File, ReleasedFile, Table
 from pipeline.errors import ArtifactError
 from pipeline.variants import FILES, model_file
 from publish import card
@@ -32,11 +32,11 @@ def table(published: Publishable) -> Table:
     verdicts = {"1.21.1": ("right", "refused"), "1.22.0": ("right", "right"), "1.29.0": ("differs", "right")}
     entries = [
         *(
-            Entry(release, "python", f"onnxruntime {release}", variant, verdict)
+            ReleasedFile(release, "python", f"onnxruntime {release}", variant, verdict)
             for release, both in verdicts.items()
             for variant, verdict in zip(paths, both, strict=True)
         ),
-        *(Entry("4.0.1", "node", "onnxruntime-node 1.24.3", variant, "right") for variant in paths),
+        *(ReleasedFile("4.0.1", "node", "onnxruntime-node 1.24.3", variant, "right") for variant in paths),
     ]
     files = {name: File(digest_of(form), form, "") for name, form in forms.items()}
     return Table("made up", "2026-01-02", "a command", "a processor", files, tuple(entries))

@@ -33,7 +33,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Content:
-    """What is run in the place of a file: a serialized model, and those of its tensors that lie in no file."""
+    """Hold what is run in the place of a file: a serialized model, and those of its tensors that lie in no file."""
 
     model: bytes
     numbers: Mapping[str, Array]

@@ -96,7 +96,7 @@ def _asking(model: onnx.ModelProto, products: Sequence[_Product]) -> onnx.ModelP
 
 
 def _operands(node: onnx.NodeProto) -> tuple[list[str], str]:
-    """What is multiplied with, and the name of what is added ("" for nothing)."""
+    """Return the names of what is multiplied with, and the name of what is added ("" for nothing)."""
     place = BIAS[node.op_type]
     return [*node.input[1:place]], node.input[place] if len(node.input) > place else ""
 

@@ -18,7 +18,7 @@ from verify.run_checks import Examination, Target
 from verify.verdict import Result
 
 
-class Order(Protocol):
+class JudgedOrder(Protocol):
     """State what was judged; see verify.run.Order."""
 
     @property
@@ -35,7 +35,7 @@ class Order(Protocol):
 
 
 def explain_all(
-    found: Sequence[tuple[Examination, Sequence[Result]]], order: Order, report: Mapping[str, Any], staged: Path
+    found: Sequence[tuple[Examination, Sequence[Result]]], order: JudgedOrder, report: Mapping[str, Any], staged: Path
 ) -> list[dict[str, Any]]:
     """Explain each failed variant, in lines for the report; writes explain.json and the inputs into `staged`.
 
@@ -59,7 +59,7 @@ def explain_all(
     return [{"variant": entry.variant, "lines": lines(entry)} for entry in explained]
 
 
-def _command(explanation: Explanation, order: Order, place: Folders) -> str:
+def _command(explanation: Explanation, order: JudgedOrder, place: Folders) -> str:
     """The command that shows the fault again, run from the project's root."""
     if explanation.input is None:
         return ""

@@ -11,7 +11,7 @@ NOT_FINITE = "what it makes is not finite"  # the one reason for a missing figur
 
 
 @dataclass(frozen=True)
-class Module:
+class ReportedModule:
     """One module: what it is called in reports, and the names of the true values that it reads and makes.
 
     `reads` is None where nothing comes before it. Values that stand in `makes` are looked for in this order.
@@ -22,17 +22,17 @@ class Module:
     makes: tuple[str, ...]
 
 
-def modules(at: Landmarks) -> Iterator[Module]:
+def modules(at: Landmarks) -> Iterator[ReportedModule]:
     """Yield embedding, attention and MLP of every layer, final norm, head.
 
     What the embedding makes is what the first layer is given, positions included.
     """
-    yield Module("embedding", None, (f"in.{at.layers[0].attention_norm}", f"out.{at.embedding}"))
+    yield ReportedModule("embedding", None, (f"in.{at.layers[0].attention_norm}", f"out.{at.embedding}"))
     for number, layer in enumerate(at.layers):
         for part, norm, last in (
             ("attention", layer.attention_norm, layer.out),
             ("MLP", layer.feed_forward_norm, layer.down),
         ):
-            yield Module(f"layer {number} {part}", f"in.{norm}", (f"out.{last}", f"{last}.product"))
-    yield Module("final norm", f"in.{at.final_norm}", (f"out.{at.final_norm}",))
-    yield Module("head", f"out.{at.final_norm}", (f"out.{at.head}",))
+            yield ReportedModule(f"layer {number} {part}", f"in.{norm}", (f"out.{last}", f"{last}.product"))
+    yield ReportedModule("final norm", f"in.{at.final_norm}", (f"out.{at.final_norm}",))
+    yield ReportedModule("head", f"out.{at.final_norm}", (f"out.{at.head}",))

@@ -22,7 +22,7 @@ from verify.explain.compare import gap
 from verify.explain.graph import Graph, anchors, cut, laid_open, parameters_of
 from verify.explain.known import KnownCall, load_parameters
 from verify.explain.running import ask, true_values
-from verify.layers.modules import NOT_FINITE, Module, modules
+from verify.layers.modules import NOT_FINITE, ReportedModule, modules
 
 UNKNOWN = "no value in the graph is known to be what it makes"
 OPEN = "no value in the graph is known to be what it reads"
@@ -30,10 +30,10 @@ SHAPE = "what the graph makes there has another size"
 
 
 @dataclass(frozen=True)
-class Place:
+class ModuleInGraph:
     """A module in a graph: the tensor that it makes and the true value of that; the tensors that it reads."""
 
-    module: Module
+    module: ReportedModule
     tensor: str | None
     truth: Truth | None
     read: tuple[str, ...]
@@ -57,7 +57,7 @@ def judge(candidate: Candidate, case: Case) -> Partial:
     return {"modules": [_row(place, whole, local, frozenset(true)) for place in places]}
 
 
-def _places(graph: Graph, given: KnownCall) -> Iterator[Place]:
+def _places(graph: Graph, given: KnownCall) -> Iterator[ModuleInGraph]:
     """Find the modules: a tensor is found by any name of its true value, for several names may be one value's."""
     known = given.named
     found = anchors(graph, known, parameters_of(graph, given.call.parameters), given.at.embedding)
@@ -72,7 +72,7 @@ def _places(graph: Graph, given: KnownCall) -> Iterator[Place]:
         made = ((name, tensors.get(_digest(known[name].value))) for name in module.makes if name in known)
         name, here = next(((name, places) for name, places in made if places), ("", None))
         read = () if module.reads is None else tensors.get(_digest(known[module.reads].value), ())
-        yield Place(module, here[-1] if here else None, known.get(name), tuple(read))
+        yield ModuleInGraph(module, here[-1] if here else None, known.get(name), tuple(read))
 
 
 def _digest(value: Array) -> bytes:
@@ -80,7 +80,7 @@ def _digest(value: Array) -> bytes:
 
 
 def _row(
-    place: Place, whole: Mapping[str, Array], local: Mapping[str, Array], cut_at: frozenset[str]
+    place: ModuleInGraph, whole: Mapping[str, Array], local: Mapping[str, Array], cut_at: frozenset[str]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"name": place.module.name, "error": None, "own": None, "reason": UNKNOWN}
     if place.tensor is None or place.truth is None:

@@ -12,7 +12,7 @@ import numpy as np
 from model.chat import rendered
 from pipeline.canonical import file_digest
 from pipeline.errors import InputError
-from pipeline.lines import JSON_LINES, TEXT_LINES, Entry, read_json_lines, read_text_lines
+from pipeline.lines import JSON_LINES, TEXT_LINES, TextEntry, read_json_lines, read_text_lines
 from verify.check import Array, Prompt
 
 KEYS = ("prompt", "messages")
@@ -24,7 +24,7 @@ class PromptFile:
 
     path: Path
     sha256: str
-    entries: Sequence[Entry]
+    entries: Sequence[TextEntry]
 
     def table(self) -> dict[str, Any]:
         """Return what a report says of the file."""
@@ -49,7 +49,7 @@ def read(path: Path) -> PromptFile:
     return PromptFile(path, file_digest(path) if path.is_file() else "", reader(path))
 
 
-def _ids(entry: Entry, tokenizer: Any, context: int) -> Array:
+def _ids(entry: TextEntry, tokenizer: Any, context: int) -> Array:
     if entry.text is not None:
         found = tokenizer(entry.text, verbose=False)
     else:  # a template writes the special tokens itself

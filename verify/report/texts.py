@@ -22,7 +22,7 @@ class Other:
 
 
 @dataclass
-class Prompt:
+class PromptTexts:
     """One prompt: the reference's text, the variants that wrote the same, and the texts that differ."""
 
     case: str
@@ -34,17 +34,17 @@ class Prompt:
     other: list[Other] = field(default_factory=list)
 
 
-def texts(report: Mapping[str, Any]) -> list[Prompt]:
+def texts(report: Mapping[str, Any]) -> list[PromptTexts]:
     """Every prompt with its texts, in the order that the check ran them.
 
     A row other than the first is kept only by the candidates that part there first, so it appears for those alone. A
     variant that differs at one optimization level only is shown as differing.
     """
-    prompts: dict[tuple[str, int], Prompt] = {}
+    prompts: dict[tuple[str, int], PromptTexts] = {}
     for variant, levels in gathered(report, "generation", "texts").items():
         for text in (text for level in levels for text in level):
             reference = text["shared"] if text["step"] is None else text["shared"] + text["reference"]
-            plain = Prompt(text["case"], text["row"], text["prompt"], text["tokens"], reference)
+            plain = PromptTexts(text["case"], text["row"], text["prompt"], text["tokens"], reference)
             _add(prompts.setdefault((plain.case, plain.row), plain), variant, text)
     for prompt in prompts.values():
         differing = {variant for other in prompt.other for variant in other.variants}
@@ -53,7 +53,7 @@ def texts(report: Mapping[str, Any]) -> list[Prompt]:
     return [prompts[key] for key in sorted(prompts, key=lambda key: (cases.index(key[0]), key[1]))]
 
 
-def _add(prompt: Prompt, variant: str, text: Mapping[str, Any]) -> None:
+def _add(prompt: PromptTexts, variant: str, text: Mapping[str, Any]) -> None:
     """Put one variant's text with those that are the same, each variant once."""
     if text["step"] is None:
         writers = prompt.same

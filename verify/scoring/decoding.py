@@ -34,7 +34,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Drawable:
     """State which tokens may be drawn (bool [vocabulary]), and how far each is from the edge, in units of logits."""
 
     mask: Array
@@ -105,7 +105,7 @@ class ReferenceDecoder:
         return logits
 
 
-def keep(logits: Array, sampling: Sampling) -> Kept:
+def keep(logits: Array, sampling: Sampling) -> Drawable:
     """The tokens that sampling leaves, as transformers' TopK and TopP warpers do: float32 [vocabulary] -> Kept.
 
     A token stays if fewer than top_k are more likely, and the more likely of these hold less than top_p of the mass.
@@ -125,7 +125,7 @@ def keep(logits: Array, sampling: Sampling) -> Kept:
     if size < len(logits):
         inside = np.minimum(inside, logits[order] - np.partition(logits, -size - 1)[-size - 1])
     edge[order] = inside
-    return Kept(mask, edge)
+    return Drawable(mask, edge)
 
 
 def _way_to_edge(logits: Array, mass: Array, before: Array, sampling: Sampling) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.engine import Place, Site
+from benchmarks.engine import FileSizes, Site
 from benchmarks.prepared import prepared
 
 SESSION = "benchmarks.engines.ctranslate2.session"
@@ -19,8 +19,8 @@ def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `r
     return ("ctranslate2",)
 
 
-def place(site: Site, name: str) -> Place:
+def place(site: Site, name: str) -> FileSizes:
     """The converted model's directory; its size is that of the weights' file."""
     path = prepared(site, "ctranslate2", name)
     size = (path / "model.bin").stat().st_size
-    return Place(path, size, size)
+    return FileSizes(path, size, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.engine import Place, Site
+from benchmarks.engine import FileSizes, Site
 from benchmarks.prepared import prepared
 
 SESSION = "benchmarks.engines.genai.session"
@@ -19,8 +19,8 @@ def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `r
     return ("onnxruntime-genai",)
 
 
-def place(site: Site, name: str) -> Place:
+def place(site: Site, name: str) -> FileSizes:
     """The directory with the graph and its data, of which a token reads all."""
     path = prepared(site, "genai", name)
     size = sum(file.stat().st_size for file in path.glob("model.onnx*"))
-    return Place(path, size, size)
+    return FileSizes(path, size, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.engine import Place, Site
+from benchmarks.engine import FileSizes, Site
 from benchmarks.prepared import prepared
 
 SESSION = "benchmarks.engines.llamacpp.session"
@@ -19,7 +19,7 @@ def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `r
     return ("llama-cpp-python", "gguf")
 
 
-def place(site: Site, name: str) -> Place:
+def place(site: Site, name: str) -> FileSizes:
     """The GGUF file."""
     path = prepared(site, "llamacpp", name) / "model.gguf"
-    return Place(path, path.stat().st_size, path.stat().st_size)
+    return FileSizes(path, path.stat().st_size, path.stat().st_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.engine import Place, Site
+from benchmarks.engine import FileSizes, Site
 from pipeline.artifact.store import open_artifact
 from pipeline.command import invocation
 from pipeline.variants import FILES, base, in_place, model_file, read_files
@@ -27,11 +27,11 @@ def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `r
     return ()
 
 
-def place(site: Site, name: str) -> Place:
+def place(site: Site, name: str) -> FileSizes:
     """The variant's graph; ArtifactError when it is not what its manifest says."""
     variant = base(name)
     made_by = invocation("convert" if variant == "fp32" else "quantize", site.recipe, site.home.parent)
     artifact = open_artifact(site.home / variant, made_by=made_by)
     sizes = {entry.path: entry.size for entry in artifact.manifest.files}
     size = sum(sizes[path] for path in read_files(name, sizes))
-    return Place(artifact.path / model_file(name), size, size)
+    return FileSizes(artifact.path / model_file(name), size, size)

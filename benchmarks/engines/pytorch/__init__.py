@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.engine import Place, Site
+from benchmarks.engine import FileSizes, Site
 
 SESSION = "benchmarks.engines.pytorch.session"
 CACHE_WIDTH = 4
@@ -18,7 +18,7 @@ def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `r
     return ()
 
 
-def place(site: Site, name: str) -> Place:  # noqa: ARG001  # every engine's `place` has one signature
+def place(site: Site, name: str) -> FileSizes:  # noqa: ARG001  # every engine's `place` has one signature
     """The checkpoint. Its file may hold 16-bit numbers; in memory, and so read for every token, are 32-bit ones."""
     size = sum(path.stat().st_size for path in site.source.glob("*.safetensors"))
-    return Place(site.source, size, 4 * site.dims.parameters)
+    return FileSizes(site.source, size, 4 * site.dims.parameters)

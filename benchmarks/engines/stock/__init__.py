@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.engine import Place, Site
+from benchmarks.engine import FileSizes, Site
 from benchmarks.prepared import prepared
 
 SESSION = "benchmarks.onnx_session"
@@ -19,7 +19,7 @@ def requires(name: str) -> tuple[str, ...]:  # noqa: ARG001  # every engine's `r
     return ()
 
 
-def place(site: Site, name: str) -> Place:
+def place(site: Site, name: str) -> FileSizes:
     """The exported or quantized graph."""
     path = prepared(site, "stock", name) / "model.onnx"
-    return Place(path, path.stat().st_size, path.stat().st_size)
+    return FileSizes(path, path.stat().st_size, path.stat().st_size)

@@ -15,7 +15,7 @@ from model.architecture import GraphSource
 from model.builder import MICROSOFT, Builder
 
 from . import graph
-from .graph import Form
+from .graph import GraphForm
 
 
 def unsupported(config: Mapping[str, Any]) -> str | None:  # noqa: ARG001
@@ -44,4 +44,4 @@ def _silu(own: Builder, value: ir.Value, name: str) -> ir.Value:
     return own.op("QuickGelu", [value], name, {"alpha": 1.0}, domain=MICROSOFT)
 
 
-FORM = Form(_turn, _rotated, _silu)
+FORM = GraphForm(_turn, _rotated, _silu)

@@ -34,7 +34,7 @@ from .config import values_of, windows
 
 
 @dataclass(frozen=True)
-class Form:
+class GraphForm:
     """State how a form of the graph writes what the forms write differently."""
 
     # Of ids, cosines and sines [batch, 1, sequence, head_dim / 2]: what `rotated` reads in every layer.
@@ -46,26 +46,26 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Call:
+class Shared:
     """State what all layers read: the additive bias of each row of scores, by window, and what rotates."""
 
     bias: Mapping[int | None, ir.Value]
     turn: Sequence[ir.Value]
 
 
-def build(source: GraphSource, form: Form, config: Mapping[str, Any]) -> ir.Model:
+def build(source: GraphSource, form: GraphForm, config: Mapping[str, Any]) -> ir.Model:
     """Return the model with the ports of the contract; `config` is the source's as Llama spells it."""
-    return Decoder(values_of(config), source.weights(), source.dims, form).model()
+    return LlamaGraph(values_of(config), source.weights(), source.dims, form).model()
 
 
 @dataclass(frozen=True)
-class Decoder:
+class LlamaGraph:
     """Write the graph of a checkpoint."""
 
     config: Mapping[str, Any]
     weights: Mapping[str, ir.TensorProtocol]
     dims: Dimensions
-    form: Form
+    form: GraphForm
     graph: Builder = field(default_factory=Builder)
 
     def model(self) -> ir.Model:
@@ -75,7 +75,7 @@ class Decoder:
         ids, attention_mask, positions, *past = inputs
         table = self._turned("model.embed_tokens")
         stream = graph.embedded(ids, "model.embed_tokens", table)
-        call = Call(self._bias(ids, attention_mask), self._turn(ids, positions))
+        call = Shared(self._bias(ids, attention_mask), self._turn(ids, positions))
         presents: list[ir.Value] = []
         for layer in range(dims.layers):
             stream, present = self._layer(layer, stream, call, past[2 * layer : 2 * layer + 2])
@@ -100,7 +100,9 @@ class Decoder:
         both = of_positions(self.graph, positions, *rope.frequencies(self.config, self.dims.head_dim))
         return self.form.turn(self.graph, ids, *both)
 
-    def _layer(self, layer: int, stream: ir.Value, call: Call, past: list[ir.Value]) -> tuple[ir.Value, list[ir.Value]]:
+    def _layer(
+        self, layer: int, stream: ir.Value, call: Shared, past: list[ir.Value]
+    ) -> tuple[ir.Value, list[ir.Value]]:
         """One layer: the residual stream in and out, and the cache."""
         graph, name = self.graph, f"model.layers.{layer}"
         hidden = self._norm(stream, f"{name}.input_layernorm")
@@ -112,7 +114,7 @@ class Decoder:
         return graph.op("Add", [self._linear(inner, f"{name}.mlp.down_proj"), stream], name), present
 
     def _attention(
-        self, layer: int, hidden: ir.Value, call: Call, past: list[ir.Value]
+        self, layer: int, hidden: ir.Value, call: Shared, past: list[ir.Value]
     ) -> tuple[ir.Value, list[ir.Value]]:
         """Compute what the heads found, float32 [batch, sequence, heads * head_dim], and the cache."""
         graph, dims, name = self.graph, self.dims, f"model.layers.{layer}.self_attn"

@@ -13,7 +13,7 @@ from model.architecture import GraphSource
 from model.builder import Builder
 
 from . import graph
-from .graph import Form
+from .graph import GraphForm
 
 
 def build(source: GraphSource) -> ir.Model:
@@ -41,4 +41,4 @@ def _silu(own: Builder, value: ir.Value, name: str) -> ir.Value:
     return own.op("Mul", [value, own.op("Sigmoid", [value], f"{name}.sigmoid")], name)
 
 
-FORM = Form(_turn, _rotated, _silu)
+FORM = GraphForm(_turn, _rotated, _silu)

@@ -25,7 +25,7 @@ from model import contract
 from model.architecture import GraphSource
 from model.architectures.llama import rope
 from model.architectures.llama.circle import of_positions
-from model.architectures.llama.graph import Call, Form
+from model.architectures.llama.graph import GraphForm, Shared
 from model.builder import Builder
 from model.contract import Dimensions
 
@@ -34,19 +34,19 @@ from .config import rotated_width, turning, values_of
 Activation = Callable[[Builder, ir.Value, str], ir.Value]  # of a value, as the value of this name
 
 
-def build(source: GraphSource, rotation: Form, activation: Activation) -> ir.Model:
+def build(source: GraphSource, rotation: GraphForm, activation: Activation) -> ir.Model:
     """Return the model with the ports of the contract; of `rotation` only the way to turn is taken."""
-    return Decoder(values_of(source.config), source.weights(), source.dims, rotation, activation).model()
+    return NeoXGraph(values_of(source.config), source.weights(), source.dims, rotation, activation).model()
 
 
 @dataclass(frozen=True)
-class Decoder:
+class NeoXGraph:
     """Write the graph of a checkpoint."""
 
     config: Mapping[str, Any]
     weights: Mapping[str, ir.TensorProtocol]
     dims: Dimensions
-    rotation: Form
+    rotation: GraphForm
     activation: Activation
     graph: Builder = field(default_factory=Builder)
 
@@ -59,7 +59,7 @@ class Decoder:
         stream = graph.embedded(ids, "gpt_neox.embed_in", table)
         frequencies, scale = rope.frequencies(turning(self.config), rotated_width(self.config))
         turn = self.rotation.turn(graph, ids, *of_positions(graph, positions, frequencies, scale))
-        call = Call({None: graph.attention_bias(ids, attention_mask)}, turn)
+        call = Shared({None: graph.attention_bias(ids, attention_mask)}, turn)
         presents: list[ir.Value] = []
         for layer in range(dims.layers):
             stream, present = self._layer(layer, stream, call, past[2 * layer : 2 * layer + 2])
@@ -68,7 +68,9 @@ class Decoder:
         head = table if dims.tied else self._turned("lm_head")
         return graph.finished(inputs, hidden, head, presents, dims)
 
-    def _layer(self, layer: int, stream: ir.Value, call: Call, past: list[ir.Value]) -> tuple[ir.Value, list[ir.Value]]:
+    def _layer(
+        self, layer: int, stream: ir.Value, call: Shared, past: list[ir.Value]
+    ) -> tuple[ir.Value, list[ir.Value]]:
         """One layer: the residual stream in and out, and the cache."""
         graph, name = self.graph, f"gpt_neox.layers.{layer}"
         hidden = self._norm(stream, f"{name}.input_layernorm")
@@ -85,7 +87,7 @@ class Decoder:
         return self._linear(inner, f"{name}.mlp.dense_4h_to_h")
 
     def _attention(
-        self, layer: int, hidden: ir.Value, call: Call, past: list[ir.Value]
+        self, layer: int, hidden: ir.Value, call: Shared, past: list[ir.Value]
     ) -> tuple[ir.Value, list[ir.Value]]:
         """Compute what attention adds to the stream, float32 [batch, sequence, hidden], and the cache."""
         graph, name = self.graph, f"gpt_neox.layers.{layer}.attention"
