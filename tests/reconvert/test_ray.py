@@ -18,11 +18,7 @@ from tests.conftest import ROOT, Stage
 from tests.support.reconvert_jobs import Q8, alive, wait, write_recipe
 from tests.support.tiny_checkpoints import write_checkpoint
 
-VARIANTS = {
-    **Q8,
-    "fp16": '[{ scheme = "float16" }]',
-    "int8": '[{ scheme = "rtn", bits = 8, block = 32, embedding_block = 16 }]',
-}
+VARIANTS = {**Q8, "fp16": '[{ scheme = "float16" }]'}  # two pieces of work for two nodes
 # Ray gives a silent node a quarter of a minute; a test need not wait for so long.
 HEALTH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 200, "health_check_failure_threshold": 5}
 MEMORY = 4 * 2**30  # bytes that each node says it has: nothing is allocated
