@@ -6,7 +6,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from model.contract import Dimensions
 from pipeline.errors import InputError, RecipeError
 from quantize.calibration_texts import token_ids
+from quantize.gradients import GradientSource, output_moments
 from quantize.numerics import loops
 from quantize.numerics.blocks import SIZES, Floats
 from quantize.numerics.cores import by_groups
@@ -42,6 +43,7 @@ class Moments:
     mean: Floats  # of x, float32 [K]
     lookups: bool  # whether the weight is also a table that rows are picked from
     peaks: Mapping[int, Floats] = field(default_factory=dict)  # of max(x^2) over each block, [K / block], by block size
+    output: Floats | None = None  # of g g^T for the gradient g of the product's output, float32 [N, N], if asked for
 
     def rounding(self, block: int) -> Floats:
         """Mean squared error of rounding x to int8 with one scale for each block, [K]: a 12th of the squared step."""
@@ -62,6 +64,7 @@ class Calibration:
     sampled: float = 0.0  # share of the chunks that the model writes itself
     seed: int = 0  # decides what it draws
     work: Path | None = None  # directory in which a later run finds what it wrote
+    checkpoint: GradientSource | None = None  # whose gradients weigh what linear layers put out; None: all count alike
 
     @cached_property
     def ids(self) -> Ids:
@@ -130,26 +133,34 @@ class Calibration:
     @cached_property
     def moments(self) -> dict[str, Moments]:
         """The moments for every weight that a product reads, by `Weight.stem`; collected in one pass over the text."""
-        runner, read, lookups = _reader(self.graph, self.dims)
+        runner, read, lookups, layers = _reader(self.graph, self.dims)
         names = list(dict.fromkeys(name for inputs in read.values() for name in inputs))
         sums: dict[str, list[Floats]] = {}
         pieces = self.pieces("fit", self.chunks)
         for ids in tqdm(pieces, desc="calibrate", unit="chunk", file=sys.stderr, leave=False, disable=None):
             _add(sums, dict(zip(names, runner.run(names, ids), strict=True)))
+        outputs = {} if self.checkpoint is None else output_moments(self.checkpoint, layers, pieces)
         return {
-            stem: _moments([sums[name] for name in inputs], len(pieces), lookups=stem in lookups)
+            stem: replace(
+                _moments([sums[name] for name in inputs], len(pieces), lookups=stem in lookups),
+                output=outputs.get(stem),
+            )
             for stem, inputs in read.items()
         }
 
 
-def _reader(graph: Path, dims: Dimensions) -> tuple[GraphRunner, dict[str, list[str]], set[str]]:
-    """The graph up to the inputs of products; their names, by `Weight.stem`; which weights are looked up, too."""
+def _reader(graph: Path, dims: Dimensions) -> tuple[GraphRunner, dict[str, list[str]], set[str], dict[str, Floats]]:
+    """The graph up to the inputs of products; their names, by `Weight.stem`; which weights are looked up, too.
+
+    And the matrices of linear layers.
+    """
     model = load(graph)
     weights = find_weights(model, dims)
     read = {weight.stem: _inputs(weight) for weight in (*weights.body, *weights.tables) if weight.products}
+    layers = {weight.stem: weight.matrix() for weight in weights.body}
     _return_only(model, [value for values in read.values() for value in values])
     names = {stem: [str(value.name) for value in values] for stem, values in read.items()}
-    return GraphRunner(model), names, {weight.stem for weight in weights.tables if weight.lookups}
+    return GraphRunner(model), names, {weight.stem for weight in weights.tables if weight.lookups}, layers
 
 
 def _add(sums: dict[str, list[Floats]], inputs: Mapping[str, Floats]) -> None:

@@ -84,7 +84,7 @@ def _written(graph: Path, begin: int, draws: Draws) -> Ids:
             cache: dict[str, Any] = empty_cache(session, len(group))
             for at in range(1, draws.length):
                 logits, cache = _next(session, group[:, :at], cache)
-                group[:, at] = _drawn(logits, generator.random(len(group)))
+                group[:, at] = drawn(logits, generator.random(len(group)))
                 progress.update()
     return texts
 
@@ -100,7 +100,7 @@ def _next(session: onnxruntime.InferenceSession, ids: Ids, cache: dict[str, Any]
     return logits[:, -1], dict(zip(cache, present, strict=True))
 
 
-def _drawn(logits: Floats, shares: np.typing.NDArray[np.float64]) -> Ids:
+def drawn(logits: Floats, shares: np.typing.NDArray[np.float64]) -> Ids:
     """One token of each row's distribution [rows, vocabulary]: the one at which the sum passes that share of it."""
     sums = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64).cumsum(axis=1)
     found = [row.searchsorted(share * row[-1], side="right") for row, share in zip(sums, shares, strict=True)]

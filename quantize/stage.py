@@ -23,6 +23,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.typed import build
 from pipeline.variants import data_file, made_files, model_file, own_files
 from quantize.calibration import SAMPLED, TOKENIZER, Calibration
+from quantize.gradients import GradientSource
 from quantize.rewrite.graph import clean, load, ports
 from quantize.scheme import PLAN, Context, Step, read_step
 
@@ -43,7 +44,7 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
     dims = build(Dimensions, base.manifest.facts.get("dimensions"), where=f"{base.path}: facts", error=ArtifactError)
     graph, work = base.path / model_file(BASE), build_dir / recipe.name / WORK
     context = Context(
-        dims, graph, _calibration(recipe, base, dims, work), work, recipe.external_data_above, recipe.in_place
+        dims, graph, _calibration(recipe, base, dims, build_dir), work, recipe.external_data_above, recipe.in_place
     )
     for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
         target = build_dir / recipe.name / name
@@ -117,14 +118,22 @@ def _open_base(recipe: Recipe, build_dir: Path) -> Artifact:
     return base
 
 
-def _calibration(recipe: Recipe, base: Artifact, dims: Dimensions, work: Path) -> Calibration | None:
-    """The recipe's calibration, if it has one; the text is read when a step first asks for it."""
+def _calibration(recipe: Recipe, base: Artifact, dims: Dimensions, build_dir: Path) -> Calibration | None:
+    """The recipe's calibration, if it has one; the text is read when a step first asks for it.
+
+    ArtifactError where gradients are asked for and the source that they are of is missing or broken.
+    """
     table = recipe.calibration
     if table is None:
         return None
     graph, tokenizer = base.path / model_file(BASE), base.path / TOKENIZER
-    paths = recipe.calibration_paths
-    return Calibration(paths, graph, tokenizer, dims, table.chunk, table.chunks, table.sampled, table.seed, work)
+    paths, home, checkpoint = recipe.calibration_paths, build_dir / recipe.name, None
+    if table.gradients:
+        source = open_artifact(home / "source", made_by=invocation("convert", recipe.path, build_dir)).path
+        checkpoint = GradientSource(source, recipe.source.allow_pickle, table.seed)
+    return Calibration(
+        paths, graph, tokenizer, dims, table.chunk, table.chunks, table.sampled, table.seed, home / WORK, checkpoint
+    )
 
 
 def _manifest(recipe: Recipe, name: str, base: Manifest, base_digest: str) -> Manifest:

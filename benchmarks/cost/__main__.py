@@ -86,13 +86,16 @@ def _quantize(recipe: Recipe, home: Path, scratch: Path) -> Usage:
 
 
 def _verify(recipe: Recipe, home: Path, scratch: Path, chunk: int, tokens: int) -> dict[str, list[Usage]]:
-    """The reference alone and verify over the same tokens, once: both take minutes, and noise is small beside that."""
-    path = derive(recipe, scratch, chunk=chunk, chunks=tokens // chunk)
+    """Verify, and the passes that it cannot do without, over the same tokens.
+
+    Once: all take minutes, and noise is small beside that.
+    """
+    path, logs = derive(recipe, scratch, chunk=chunk, chunks=tokens // chunk), home / "benchmarks" / "logs"
     with pipeline.mirror(recipe, home, scratch, recipe.variants) as build:
-        alone = [pipeline.reference(path, build, home / "benchmarks" / "logs" / "reference-pass.txt")]
         return {
-            "verify": [pipeline.verify(path, build, home / "benchmarks" / "logs" / "verify.txt")],
-            "reference": alone,
+            "reference": [pipeline.passes(path, build, logs / "reference-pass.txt")],
+            "verify": [pipeline.verify(path, build, logs / "verify.txt")],
+            "candidates": [pipeline.passes(path, build, logs / "candidates-pass.txt", "--candidates")],
         }
 
 

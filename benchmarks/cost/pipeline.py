@@ -45,9 +45,9 @@ def verdict(recipe: Path, build: Path, log: Path) -> Usage:
     return timed([PYTHON, "-m", "verify", recipe.resolve(), "--build", build], log, codes=(PASSED, CHECK_FAILED))
 
 
-def reference(recipe: Path, build: Path, log: Path) -> Usage:
-    """The PyTorch reference alone on the same tokens, in a process of its own."""
-    return timed([PYTHON, "-m", "benchmarks.cost.reference_pass", recipe.resolve(), "--build", build], log)
+def passes(recipe: Path, build: Path, log: Path, *options: str) -> Usage:
+    """The PyTorch reference alone on the same tokens, or with "--candidates" the files that are built."""
+    return timed([PYTHON, "-m", "benchmarks.cost.passes", recipe.resolve(), "--build", build, *options], log)
 
 
 @contextmanager

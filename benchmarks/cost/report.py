@@ -40,13 +40,19 @@ class Cost:
 
 
 def ratios(cost: Cost) -> dict[str, float]:
-    """Medians over medians: convert's wall and peak over optimum-cli's, verify's wall over the reference pass's."""
+    """Medians over medians: convert's wall and peak over optimum-cli's, verify's wall over the passes that it compares.
+
+    `verify_wall` is over the reference's alone, `verify_over_passes` over the reference's and all candidates'.
+    """
     made = {}
     if cost.runs.get("convert") and cost.runs.get("optimum-cli"):
         made["convert_wall"] = _wall(cost, "convert") / _wall(cost, "optimum-cli")
         made["convert_peak"] = _peak(cost, "convert") / _peak(cost, "optimum-cli")
     if cost.runs.get("verify") and cost.runs.get("reference"):
         made["verify_wall"] = _wall(cost, "verify") / _wall(cost, "reference")
+    if "verify_wall" in made and cost.runs.get("candidates"):
+        passes = _wall(cost, "reference") + _wall(cost, "candidates")
+        made["verify_over_passes"] = _wall(cost, "verify") / passes
     return made
 
 
@@ -69,6 +75,7 @@ def _markdown(cost: Cost) -> str:
         "verify": f"verify, divergence only, {cost.candidates} files, {cost.tokens:,} tokens",
         "verdict": f"verify, all checks and every runtime but the browser, {cost.candidates} files",
         "reference": f"PyTorch reference alone, {cost.tokens:,} tokens",
+        "candidates": f"the {cost.candidates} files alone, {cost.tokens:,} tokens",
     }
     rows = [(about[name], *_row(runs)) for name, runs in cost.runs.items()]
     lines = [f"# {cost.name}: what the pipeline itself costs", ""]

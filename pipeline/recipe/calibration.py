@@ -19,6 +19,8 @@ class CalibrationText:
     A file named .jsonl has a text, a prompt or the messages of a conversation on each line; any other is one text.
     Of the chunks the share `sampled` is written by the model itself, by draws that `seed` decides; at 1 no text is
     needed.
+    With `gradients` an error of a layer's output counts as much as it moves what the model says: it is run backwards
+    over half of the chunks (quantize/gradients.py).
     """
 
     text: tuple[str, ...] | str = ()
@@ -26,6 +28,7 @@ class CalibrationText:
     chunks: int = 32
     sampled: float = 0.0
     seed: int = 0
+    gradients: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -36,7 +39,8 @@ class CalibrationText:
     def decisive(self) -> dict[str, Any]:
         """Return what decides a variant, but for the texts' content; a seed only where something is drawn."""
         stated = asdict(self)
-        return {key: stated[key] for key in stated if self.sampled or key not in {"sampled", "seed"}}
+        drawn = {"sampled": self.sampled, "gradients": self.gradients, "seed": self.sampled or self.gradients}
+        return {key: value for key, value in stated.items() if drawn.get(key, True)}
 
     def paths(self, recipe: Path) -> tuple[Path, ...]:
         """The files. RecipeError when one is none."""

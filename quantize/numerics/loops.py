@@ -252,6 +252,28 @@ def descend(gradient: Floats, near: Floats, scale: Floats, zero: Floats, top: An
 
 
 @compiled
+def descend_together(gradient: Floats, both: Any, scale: Floats, zero: Floats, top: Any, codes: Floats) -> Floats:
+    """Do as `descend` where errors of rows count together; `both`: near, and [rows, rows] that says how.
+
+    `gradient` is that of both sides. Returns each column's changes times the latter, [block, rows].
+    """
+    near, output = both
+    spread = np.zeros_like(codes)
+    for i in range(len(codes)):
+        for row in range(len(scale)):
+            value = codes[i, row] * scale[row]
+            slope = gradient[i, row] + near[i, i] * spread[i, row]
+            wanted = value - slope / (near[i, i] * output[row, row])
+            codes[i, row] = _whole(wanted * _inverse(scale[row]) + zero[row], top) - zero[row]
+            change = codes[i, row] * scale[row] - value
+            for other in range(len(scale) if change != ZERO else 0):
+                spread[i, other] += output[row, other] * change
+        for j in range(i + 1, len(codes)):
+            gradient[j] += near[i, j] * spread[i]
+    return spread
+
+
+@compiled
 def _follow(gradient: Floats, near: Floats, change: Floats) -> None:
     """Add the changes of a batch of codes, one after the other; changes that there are not are zero."""
     last = len(near) - 1

@@ -5,13 +5,18 @@ groups with act-order). The error of a layer is tr((W - Q) H (W - Q)^T) with H t
 calibration text. Scales are searched for each block before rounding, an error counting 1 / (H^-1)_jj: what remains of
 it after the other columns have compensated. Then `sweeps` of coordinate descent over the same error: every code in turn
 takes its best value given all others, then every scale; the error can only fall (Behdin et al., "QuantEase", 2023).
+
+Where the calibration has gradients, with second moments G of those of the layer's output, the error that counts is
+tr(G (W - Q) H (W - Q)^T) (Tseng et al., "YAQA", 2025): rows are no longer apart, and every code in turn takes its best
+value for it.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +37,7 @@ Order = npt.NDArray[np.intp]
 CALIBRATED = True
 LAZY = 32  # columns whose compensation reaches the rest of the matrix in one product
 ROWS = 256  # rows worked on at a time: their [columns, rows] stay in the processor's caches
+TOGETHER = 3  # sweeps over all rows together: what a fourth gains is a thousandth
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,19 @@ class Options(BlockwiseOptions):
 
     For a table that lookups read too, `embedding_damping` is used: an embedding's error has no input to be
     weighed with, so the head's error must not be reduced at its cost (damping toward the identity).
+    `output_damping` is added to G's diagonal, which few texts know little of.
     """
 
     damping: float = 0.01
     embedding_damping: float = 0.1
+    output_damping: float = 0.3
     act_order: bool = True
     sweeps: int = 2
 
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that cannot be."""
         super().check(where)
-        for name in ("damping", "embedding_damping"):
+        for name in ("damping", "embedding_damping", "output_damping"):
             if not 0 < getattr(self, name) <= 100:
                 hint = "write a number above 0, such as 0.01"
                 raise RecipeError(f"{getattr(self, name)} is not possible", where=f"{where}: {name}", hint=hint)
@@ -75,25 +83,30 @@ def solve(matrix: Floats, form: Form, moments: Moments | None = None, options: O
     hessian, order, factor, weights = _prepare(moments, damping, act_order=settings.act_order)
     weights = np.pad(weights, (0, -len(weights) % form.block)).reshape(1, -1, form.block)
 
-    def rows(start: int, stop: int) -> tuple[Bytes, Floats, Floats]:
+    def rows(start: int, stop: int) -> _Columns:
         grid = cut(matrix[start:stop], form)
         scale, zero = search(grid, weights, form)
         work = _Columns(grid, scale, zero, form, matrix.shape[1])
         work.compensate(order, factor)
         for _ in range(settings.sweeps):
             work.sweep(hessian)
-        return work.codes(), work.scale.T, zero
+        return work
 
-    codes, scales, zeros = map(np.concatenate, zip(*by_groups(rows, len(matrix), ROWS), strict=True))
-    return join(form, codes, scales, zeros, matrix.shape[1])
+    whole = _Columns.joined(by_groups(rows, len(matrix), ROWS))
+    if moments.output is not None:
+        output = _damped(moments.output, settings.output_damping)
+        with alone():
+            for _ in range(TOGETHER):
+                whole.sweep_together(hessian, output)
+    return join(form, whole.codes(), whole.scale.T, whole.zero.T, matrix.shape[1])
 
 
-def _damped(moments: Moments, damping: float) -> Floats:
-    hessian = np.asarray(moments.second, np.float64)
-    if not np.isfinite(hessian).all():
+def _damped(second: Floats, damping: float) -> Floats:
+    moments = np.asarray(second, np.float64)
+    if not np.isfinite(moments).all():
         raise ValueError("NaN or infinite calibration moments")
-    mean = float(np.diagonal(hessian).mean()) or 1.0
-    return (hessian / mean + damping * np.eye(len(hessian))).astype(np.float32)
+    mean = float(np.diagonal(moments).mean()) or 1.0
+    return (moments / mean + damping * np.eye(len(moments))).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=1)
@@ -103,7 +116,7 @@ def _prepare(moments: Moments, damping: float, *, act_order: bool) -> tuple[Floa
     U is the inverse of the upper R with H = R R^T, and R is the lower factor of H turned end for end. Kept until other
     moments come, for one tensor is solved in many forms.
     """
-    hessian = _damped(moments, damping)
+    hessian = _damped(moments.second, damping)
     size = len(hessian)
     order = np.argsort(-np.diagonal(hessian), kind="stable") if act_order else np.arange(size)
     turned = hessian[np.ix_(order[::-1], order[::-1])].astype(np.float64)
@@ -126,6 +139,15 @@ class _Columns:
         self.zero = np.ascontiguousarray(zero.T)
         self.code = np.empty_like(self.weight)  # less the zero point
 
+    @classmethod
+    def joined(cls, works: Sequence[Self]) -> Self:
+        """All rows of a matrix, from those of its groups."""
+        whole = cls.__new__(cls)
+        whole.form = works[0].form
+        for name in ("weight", "scale", "zero", "code"):
+            setattr(whole, name, np.concatenate([getattr(work, name) for work in works], axis=1))
+        return whole
+
     def compensate(self, order: Order, factor: Floats) -> None:
         """GPTQ's pass: round columns in the given order, spreading each error over those that follow."""
         work = self.weight[order]
@@ -147,6 +169,16 @@ class _Columns:
             loops.descend(local, near, scale, self.zero[block], top, codes)
             loops.rescale(local, near @ codes, codes, scale)
             gradient[cut_.stop :] += hessian[cut_.stop :, cut_] @ (codes * scale - before)
+
+    def sweep_together(self, hessian: Floats, output: Floats) -> None:
+        """One round of coordinate descent over all codes, by the error of all rows together."""
+        gradient = hessian @ (self._values() - self.weight) @ output
+        top = np.float32(self.form.top)
+        for block, cut_ in self._blocks():
+            near = np.ascontiguousarray(hessian[cut_, cut_])
+            grid = self.scale[block], self.zero[block]
+            spread = loops.descend_together(gradient[cut_], (near, output), *grid, top, self.code[cut_])
+            gradient[cut_.stop :] += hessian[cut_.stop :, cut_] @ spread
 
     def codes(self) -> Bytes:
         """The codes [rows, blocks, block], padding included."""

@@ -76,18 +76,19 @@ def test_without_a_source_the_command_that_makes_it_is_named(tmp_path: Path, sta
         assert f"run: {invocation('convert', EMBEDDED, place)}\n" in told
 
 
-def test_what_quantize_costs_is_measured_and_the_build_is_left_as_it_is(
-    build: Path, tmp_path: Path, stage: Stage
-) -> None:
+def test_what_stages_cost_is_measured_and_the_build_is_left_as_it_is(build: Path, tmp_path: Path, stage: Stage) -> None:
     for name in ("source", "fp32"):
         shutil.copytree(build / "embedded" / name, tmp_path / "embedded" / name)
-    result = stage("benchmarks.cost", EMBEDDED, "--build", tmp_path, "--only", "quantize")
+    result = stage("benchmarks.cost", EMBEDDED, "--build", tmp_path, "--only", "quantize", "verify", "--tokens", 512)
     home = tmp_path / "embedded"
     assert result.stdout == f"{home / 'benchmarks' / 'cost.md'}\n"
-    (found,) = json.loads((home / "benchmarks" / "cost.json").read_text())["runs"]["quantize"]
+    made = json.loads((home / "benchmarks" / "cost.json").read_text())
+    (found,) = made["runs"]["quantize"]
     assert found["processor_s"] > 0
     assert found["peak"] > 1e8
-    assert "| quantize, all variants | " in (home / "benchmarks" / "cost.md").read_text()
+    assert "| quantize, all variants " in (home / "benchmarks" / "cost.md").read_text()
+    verify, reference, candidates = (made["runs"][name][0]["wall_s"] for name in ("verify", "reference", "candidates"))
+    assert made["ratios"]["verify_over_passes"] == pytest.approx(verify / (reference + candidates))
     assert {path.name for path in home.iterdir()} == {"source", "fp32", "benchmarks"}
 
 

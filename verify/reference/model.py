@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig
 
-from model import checkpoint, generation, guard, tokenizer
+from model import checkpoint, generation, guard, pytorch, tokenizer
 from model.architecture import Architecture, of_model_type
 from model.contract import Dimensions
 from model.landmarks import Landmarks
-from model.settings import configuration, said
 from pipeline.errors import InputError
 from verify.check import Array
 
@@ -42,24 +41,11 @@ class Reference:
     """The loaded source; raises InputError if it does not load completely."""
 
     def __init__(self, directory: Path, *, allow_pickle: bool, context: int | None = None) -> None:
-        found = checkpoint.inspect(directory, allow_pickle=allow_pickle)
         self.directory, self._context = directory, context
         settings = generation.stated(directory)
-        own = configuration(found.config, directory / "config.json")
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                directory, config=own, dtype=torch.float32, **checkpoint.loading(allow_pickle=allow_pickle)
-            )
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            # safetensors may end in a panic in Rust, which is no Exception.
-            hint = "run convert on it: it names what is wrong"
-            raise InputError(f"transformers cannot load it: {said(error)}", where=directory, hint=hint) from error
+        self._model, told = pytorch.load(directory, allow_pickle=allow_pickle)
         self.tokenizer: Any = tokenizer.load(directory)
-        self._model, info = loaded
-        self._require_all(info)
-        self.model.eval()
+        self._require_all(told)
         tied = self.model.get_output_embeddings().weight is self.model.get_input_embeddings().weight
         self.model.config.tie_word_embeddings = tied  # a stored head of other values is kept, whatever the config says
         self.ends = generation.ids(settings.get("eos_token_id"), self.model.config.vocab_size)

@@ -1,0 +1,128 @@
+"""Weigh what linear layers put out: second moments of the gradients of the model's own likelihood.
+
+Source: Tseng et al., "Model-Preserving Adaptive Rounding", 2025 (YAQA; its first sketch, where inputs and gradients are
+taken to be independent). Of tokens drawn from the distribution that the model gives, these moments are the curvature of
+the divergence from that distribution: an error of an output counts as much as it moves what the model says.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import InputError
+from quantize.numerics.blocks import Floats
+from quantize.numerics.cores import by_groups
+from quantize.runner import Ids
+from quantize.sampling import drawn
+
+EVERY = 2  # of the chunks that inputs are taken from, one in so many: as many gradients as are enough
+GROUPS = 2  # of chunks, added up one after the other on a thread of their own: the same on any number of cores
+LEAVE = "leave gradients out of [calibration]"
+
+
+@dataclass(frozen=True)
+class GradientSource:
+    """The checkpoint that the graph was made from, in PyTorch; `seed` decides which tokens are drawn."""
+
+    directory: Path
+    allow_pickle: bool
+    seed: int
+
+
+def output_moments(checkpoint: GradientSource, matrices: Mapping[str, Floats], texts: Ids) -> dict[str, Floats]:
+    """Means over tokens of g g^T for the gradient g of each linear layer's output, float32 [N, N].
+
+    `matrices` are the layers' weights [N, K] as the graph has them, by the parameters' names; texts are int64
+    [chunks, chunk]. InputError for a checkpoint that does not load, and for one whose layers are others.
+    """
+    import torch
+
+    from model.pytorch import load
+
+    model, _ = load(checkpoint.directory, allow_pickle=checkpoint.allow_pickle)
+    model.requires_grad_(requires_grad=False)
+    layers = _layers(model, matrices, checkpoint.directory)
+    own = threading.local()
+    chosen = texts[::EVERY]
+
+    def group(start: int, stop: int) -> dict[str, Floats]:
+        own.sums = {name: np.zeros((len(matrix), len(matrix)), np.float32) for name, matrix in matrices.items()}
+        for number in range(start, stop):
+            shares = np.random.default_rng([checkpoint.seed, number]).random(chosen.shape[1:])
+            _descend(model, torch.from_numpy(chosen[number : number + 1]), shares)
+        found: dict[str, Floats] = own.sums
+        return found
+
+    def add(name: str, gradient: Any) -> None:
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        own.sums[name] += (rows.T @ rows).numpy()
+
+    with _watched(layers, add), _single_threaded():
+        first, *others = by_groups(group, len(chosen), -(-len(chosen) // GROUPS))
+    for other in others:
+        for name, sums in other.items():
+            first[name] += sums
+    return {name: sums / np.float32(chosen.size) for name, sums in first.items()}
+
+
+def _descend(model: Any, ids: Any, shares: np.typing.NDArray[np.float64]) -> None:
+    """Draw a token after each of ids [1, length], and find the gradient of their likelihood."""
+    import torch
+
+    start = model.get_input_embeddings()(ids).requires_grad_()
+    logits = model(inputs_embeds=start, use_cache=False).logits[0]
+    tokens = torch.from_numpy(drawn(logits.detach().numpy(), shares))
+    torch.nn.functional.cross_entropy(logits, tokens, reduction="sum").backward()
+
+
+def _layers(model: Any, matrices: Mapping[str, Floats], where: Path) -> dict[str, Any]:
+    """The modules that have these weights. InputError where there is none, or where its outputs stand otherwise."""
+    modules = dict(model.named_modules())
+    found = {}
+    for name, matrix in matrices.items():
+        module = modules.get(name.removesuffix(".weight"))
+        if module is None:
+            raise InputError(f"no layer of the checkpoint has the weight {name}", where=where, hint=LEAVE)
+        weight = module.weight.numpy()
+        if not (np.array_equal(weight, matrix) or np.array_equal(weight.T, matrix)):
+            raise InputError(f"the graph has {name} in another order than the checkpoint", where=where, hint=LEAVE)
+        found[name] = module
+    return found
+
+
+@contextmanager
+def _watched(layers: Mapping[str, Any], add: Callable[[str, Any], None]) -> Iterator[None]:
+    """Call `add` with the gradient of each layer's output, whenever one is found."""
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            output.register_hook(lambda gradient: add(name, gradient))
+
+        return hook
+
+    handles = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Let PyTorch compute on one thread each time it is called: the order of its sums depends on how many there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,125 @@
+"""Gradients of the model's own likelihood: what they are, and what a layer's error counts by them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.pytorch import load
+from pipeline.errors import InputError
+from pipeline.recipe.calibration import read_calibration
+from pipeline.variants import model_file
+from quantize.calibration import Moments
+from quantize.gradients import GradientSource, output_moments
+from quantize.numerics.blocks import Floats, Form, dequantize
+from quantize.sampling import drawn
+from quantize.schemes import gptq
+from tests.conftest import Stage
+from tests.support.reconvert_jobs import write_recipe
+from tests.support.tiny_checkpoints import write_checkpoint
+
+NAME = "transformer.h.0.mlp.c_fc"
+TEXTS = np.random.default_rng(1).integers(0, 50, (4, 12))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> GradientSource:
+    return GradientSource(write_checkpoint(tmp_path / "checkpoint"), allow_pickle=False, seed=3)
+
+
+def matrix_of(checkpoint: GradientSource) -> Floats:
+    model, _ = load(checkpoint.directory, allow_pickle=False)
+    weight: Floats = model.get_submodule(NAME).weight.detach().numpy().T.copy()
+    return weight
+
+
+def test_they_are_those_of_the_likelihood_of_drawn_tokens(checkpoint: GradientSource) -> None:
+    found = output_moments(checkpoint, {f"{NAME}.weight": matrix_of(checkpoint)}, TEXTS)[f"{NAME}.weight"]
+    model, _ = load(checkpoint.directory, allow_pickle=False)
+    kept: list[torch.Tensor] = []
+
+    def keep(_module: object, _inputs: object, output: torch.Tensor) -> None:
+        output.retain_grad()
+        kept.append(output)
+
+    model.get_submodule(NAME).register_forward_hook(keep)
+    wanted = np.zeros_like(found)
+    for number, ids in enumerate(TEXTS[::2]):
+        logits = model(torch.from_numpy(ids[None])).logits[0]
+        shares = np.random.default_rng([3, number]).random(len(ids))
+        tokens = torch.from_numpy(drawn(logits.detach().numpy(), shares))
+        (-logits.log_softmax(-1)[torch.arange(len(ids)), tokens].sum()).backward()
+        gradient = kept[-1].grad
+        assert gradient is not None
+        wanted += (gradient[0].T @ gradient[0]).numpy()
+    wanted /= TEXTS[::2].size
+    assert np.abs(wanted).max() > 0
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_they_are_the_same_every_time_and_others_with_another_seed(checkpoint: GradientSource) -> None:
+    matrices = {f"{NAME}.weight": matrix_of(checkpoint)}
+    other = GradientSource(checkpoint.directory, allow_pickle=False, seed=4)
+    first, second, third = (output_moments(own, matrices, TEXTS) for own in (checkpoint, checkpoint, other))
+    assert np.array_equal(first[f"{NAME}.weight"], second[f"{NAME}.weight"])
+    assert not np.array_equal(first[f"{NAME}.weight"], third[f"{NAME}.weight"])
+
+
+def test_a_checkpoint_of_other_layers_is_refused(checkpoint: GradientSource) -> None:
+    matrix = matrix_of(checkpoint)
+    with pytest.raises(InputError, match="no layer of the checkpoint"):
+        output_moments(checkpoint, {"another.weight": matrix}, TEXTS)
+    with pytest.raises(InputError, match="in another order"):
+        output_moments(checkpoint, {f"{NAME}.weight": matrix[::-1].copy()}, TEXTS)
+
+
+def second_moments(random: np.random.Generator, size: int) -> Floats:
+    inputs = random.normal(size=(3 * size, size)) @ random.normal(size=(size, size))
+    return np.asarray(inputs.T @ inputs / len(inputs), np.float32)
+
+
+@given(seed=st.integers(0, 20), bits=st.sampled_from([2, 4]), symmetric=st.booleans())
+def test_the_error_that_counts_is_smaller_with_them(seed: int, bits: int, symmetric: bool) -> None:
+    random = np.random.default_rng(seed)
+    matrix = random.normal(size=(40, 64)).astype(np.float32)
+    inputs, outputs = second_moments(random, 64), second_moments(random, 40)
+    form = Form(bits, 32, symmetric)
+
+    def error(moments: Moments) -> float:
+        lost = dequantize(gptq.solve(matrix, form, moments)) - matrix
+        return float(np.sum((outputs @ lost @ inputs) * lost))
+
+    plain = Moments(inputs, np.zeros(64, np.float32), lookups=False)
+    weighed = Moments(inputs, np.zeros(64, np.float32), lookups=False, output=outputs)
+    assert error(weighed) < error(plain)
+
+
+def test_variants_are_made_with_them_and_refused_without_the_source(tmp_path: Path, stage: Stage) -> None:
+    write_checkpoint(tmp_path / "checkpoint")
+    source = f'repository = "someone/tiny"\npath = "{tmp_path}/checkpoint"'
+    recipe = write_recipe(tmp_path, "tiny", source, {"q4": '[{ scheme = "gptq", bits = 4, block = 16 }]'})
+    plain = f'{recipe.read_text()}[calibration]\ntext = "text.txt"\nchunk = 16\nchunks = 4\n'
+    build = tmp_path / "build"
+    recipe.write_text(plain)
+    stage("convert", recipe, "--build", build)
+    stage("quantize", recipe, "--build", build)
+    graph = build / "tiny" / "q4" / model_file("q4")
+    before = graph.read_bytes()
+    recipe.write_text(f"{plain}gradients = true\n")
+    stage("quantize", recipe, "--build", build)
+    assert graph.read_bytes() != before
+    assert "q4: unchanged" in stage("quantize", recipe, "--build", build).stderr
+    shutil.rmtree(build / "tiny" / "source")
+    assert "python -m convert" in stage("quantize", recipe, "--build", build, code=3).stderr
+
+
+def test_only_what_is_drawn_for_decides_a_variant() -> None:
+    assert read_calibration({"text": "a", "seed": 5}, "x").decisive == {"text": "a", "chunk": 512, "chunks": 32}
+    drawn_for = read_calibration({"text": "a", "seed": 5, "gradients": True}, "x").decisive
+    assert drawn_for == {"text": "a", "chunk": 512, "chunks": 32, "gradients": True, "seed": 5}
