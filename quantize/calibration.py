@@ -133,13 +133,13 @@ class Calibration:
     @cached_property
     def moments(self) -> dict[str, Moments]:
         """The moments for every weight that a product reads, by `Weight.stem`; collected in one pass over the text."""
-        runner, read, lookups, layers = _reader(self.graph, self.dims)
+        runner, read, lookups = _reader(self.graph, self.dims)
         names = list(dict.fromkeys(name for inputs in read.values() for name in inputs))
         sums: dict[str, list[Floats]] = {}
         pieces = self.pieces("fit", self.chunks)
         for ids in tqdm(pieces, desc="calibrate", unit="chunk", file=sys.stderr, leave=False, disable=None):
             _add(sums, dict(zip(names, runner.run(names, ids), strict=True)))
-        outputs = {} if self.checkpoint is None else output_moments(self.checkpoint, layers, pieces)
+        outputs = {} if self.checkpoint is None else output_moments(self.checkpoint, self._layers(), pieces)
         return {
             stem: replace(
                 _moments([sums[name] for name in inputs], len(pieces), lookups=stem in lookups),
@@ -148,19 +148,19 @@ class Calibration:
             for stem, inputs in read.items()
         }
 
+    def _layers(self) -> dict[str, Floats]:
+        """The matrices of linear layers, float32 [N, K], by `Weight.stem`."""
+        return {weight.stem: weight.matrix() for weight in find_weights(load(self.graph), self.dims).body}
 
-def _reader(graph: Path, dims: Dimensions) -> tuple[GraphRunner, dict[str, list[str]], set[str], dict[str, Floats]]:
-    """The graph up to the inputs of products; their names, by `Weight.stem`; which weights are looked up, too.
 
-    And the matrices of linear layers.
-    """
+def _reader(graph: Path, dims: Dimensions) -> tuple[GraphRunner, dict[str, list[str]], set[str]]:
+    """The graph up to the inputs of products; their names, by `Weight.stem`; which weights are looked up, too."""
     model = load(graph)
     weights = find_weights(model, dims)
     read = {weight.stem: _inputs(weight) for weight in (*weights.body, *weights.tables) if weight.products}
-    layers = {weight.stem: weight.matrix() for weight in weights.body}
     _return_only(model, [value for values in read.values() for value in values])
     names = {stem: [str(value.name) for value in values] for stem, values in read.items()}
-    return GraphRunner(model), names, {weight.stem for weight in weights.tables if weight.lookups}, layers
+    return GraphRunner(model), names, {weight.stem for weight in weights.tables if weight.lookups}
 
 
 def _add(sums: dict[str, list[Floats]], inputs: Mapping[str, Floats]) -> None:

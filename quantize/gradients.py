@@ -24,6 +24,7 @@ from quantize.sampling import drawn
 
 EVERY = 2  # of the chunks that inputs are taken from, one in so many: as many gradients as are enough
 GROUPS = 2  # of chunks, added up one after the other on a thread of their own: the same on any number of cores
+LARGEST = 8 * 2**30  # bytes of the moments while they are added up
 LEAVE = "leave gradients out of [calibration]"
 
 
@@ -40,8 +41,13 @@ def output_moments(checkpoint: GradientSource, matrices: Mapping[str, Floats], t
     """Means over tokens of g g^T for the gradient g of each linear layer's output, float32 [N, N].
 
     `matrices` are the layers' weights [N, K] as the graph has them, by the parameters' names; texts are int64
-    [chunks, chunk]. InputError for a checkpoint that does not load, and for one whose layers are others.
+    [chunks, chunk]. InputError for a checkpoint that does not load, for one whose layers are others, and for a model
+    whose moments would take more memory than LARGEST.
     """
+    need = GROUPS * sum(4 * len(matrix) ** 2 for matrix in matrices.values())
+    if need > LARGEST:
+        what = f"the gradients of its layers would take {need / 2**30:.0f} GiB, {LARGEST / 2**30:.0f} at most are used"
+        raise InputError(what, where=checkpoint.directory, hint=LEAVE)
     import torch
 
     from model.pytorch import load

@@ -29,7 +29,7 @@ from quantize.scheme import PLAN, Context, Step, read_step
 
 KIND = "model"
 BASE = "fp32"
-TOOLS = ("numba", "numpy", "onnx", "onnx-ir", "onnxruntime", "scipy", "tokenizers")
+TOOLS = ("numba", "numpy", "onnx", "onnx-ir", "onnxruntime", "scipy", "tokenizers", "torch", "transformers")
 WORK = ".quantize"  # measurements that a later run continues from; no artifact
 
 
@@ -43,9 +43,9 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
     base = _open_base(recipe, build_dir)
     dims = build(Dimensions, base.manifest.facts.get("dimensions"), where=f"{base.path}: facts", error=ArtifactError)
     graph, work = base.path / model_file(BASE), build_dir / recipe.name / WORK
-    context = Context(
-        dims, graph, _calibration(recipe, base, dims, build_dir), work, recipe.external_data_above, recipe.in_place
-    )
+    calibrated = any(step.scheme.CALIBRATED for name in names for step in plans[name])
+    calibration = _calibration(recipe, base, dims, build_dir, calibrated=calibrated)
+    context = Context(dims, graph, calibration, work, recipe.external_data_above, recipe.in_place)
     for name in tqdm(names, desc="quantize", unit="variant", file=sys.stderr, leave=False, disable=None):
         target = build_dir / recipe.name / name
         wanted = _manifest(recipe, name, base.manifest, base.digest)
@@ -118,19 +118,25 @@ def _open_base(recipe: Recipe, build_dir: Path) -> Artifact:
     return base
 
 
-def _calibration(recipe: Recipe, base: Artifact, dims: Dimensions, build_dir: Path) -> Calibration | None:
+def _calibration(
+    recipe: Recipe, base: Artifact, dims: Dimensions, build_dir: Path, *, calibrated: bool
+) -> Calibration | None:
     """The recipe's calibration, if it has one; the text is read when a step first asks for it.
 
-    ArtifactError where gradients are asked for and the source that they are of is missing or broken.
+    ArtifactError where gradients are asked for, by a variant that is `calibrated`, and the source that they are of is
+    missing, broken or another than the graph's.
     """
     table = recipe.calibration
     if table is None:
         return None
     graph, tokenizer = base.path / model_file(BASE), base.path / TOKENIZER
     paths, home, checkpoint = recipe.calibration_paths, build_dir / recipe.name, None
-    if table.gradients:
-        source = open_artifact(home / "source", made_by=invocation("convert", recipe.path, build_dir)).path
-        checkpoint = GradientSource(source, recipe.source.allow_pickle, table.seed)
+    if table.gradients and calibrated:
+        made_by = invocation("convert", recipe.path, build_dir)
+        source = open_artifact(home / "source", made_by=made_by)
+        if source.digest != base.manifest.parents.get("source"):
+            raise ArtifactError("the fp32 model was made from another source", where=base.path, hint=f"run: {made_by}")
+        checkpoint = GradientSource(source.path, recipe.source.allow_pickle, table.seed)
     return Calibration(
         paths, graph, tokenizer, dims, table.chunk, table.chunks, table.sampled, table.seed, home / WORK, checkpoint
     )

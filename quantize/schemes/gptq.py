@@ -46,7 +46,8 @@ class Options(BlockwiseOptions):
 
     For a table that lookups read too, `embedding_damping` is used: an embedding's error has no input to be
     weighed with, so the head's error must not be reduced at its cost (damping toward the identity).
-    `output_damping` is added to G's diagonal, which few texts know little of.
+    `output_damping` is added to G's diagonal, which few texts know little of. With `sweeps` 0 codes stay as the first
+    pass rounds them, and G is not used.
     """
 
     damping: float = 0.01
@@ -93,7 +94,7 @@ def solve(matrix: Floats, form: Form, moments: Moments | None = None, options: O
         return work
 
     whole = _Columns.joined(by_groups(rows, len(matrix), ROWS))
-    if moments.output is not None:
+    if moments.output is not None and settings.sweeps:
         output = _damped(moments.output, settings.output_damping)
         with alone():
             for _ in range(TOGETHER):

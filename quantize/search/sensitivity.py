@@ -32,6 +32,7 @@ WHOLE, PRODUCT = "whole", "product"  # every reader of a weight, or its products
 # The code and libraries that decide a measurement.
 CODE = (
     "model/divergence",
+    "model/pytorch",
     "quantize/numerics/activations",
     "quantize/numerics/blocks",
     "quantize/numerics/cores",
@@ -39,6 +40,7 @@ CODE = (
     "quantize/blockwise",
     "quantize/calibration",
     "quantize/calibration_texts",
+    "quantize/gradients",
     "quantize/runner",
     "quantize/sampling",
     "quantize/numerics/scales",
@@ -47,7 +49,7 @@ CODE = (
     "quantize/search/sensitivity",
     "quantize/rewrite/weights",
 )
-TOOLS = ("numba", "numpy", "onnxruntime", "scipy", "tokenizers")
+TOOLS = ("numba", "numpy", "onnxruntime", "scipy", "tokenizers", "torch", "transformers")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Probe:
         of the layer's output, tr(E H E^T), to within the noise of measuring it (decision 0008). So the other choices
         follow from their errors, with less noise than from logits of their own. Rounding the input by a variance r_k
         for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups included, and
-        so is what rounding the head's input adds, of which a slope makes less than half (decision 0035).
+        so is what rounding the head's input adds, of which a slope makes less than half (decision 0035). Where the
+        calibration has gradients, the errors are still these, by H alone: to compare them it is near enough.
         """
         if weight.table or not weight.products:
             return self._measured(weight, choice, WHOLE) + self._rounding(weight, choice)
@@ -179,6 +182,7 @@ def _base(context: Context) -> str:
             "text": text_digest(calibration.paths),
             "chunks": [calibration.chunk, calibration.chunks, CHUNKS],
             "sampled": calibration.record,
+            "gradients": None if calibration.checkpoint is None else calibration.checkpoint.seed,
             "tools": {tool: importlib.metadata.version(tool) for tool in TOOLS},
         }
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.pytorch import load
+from pipeline.canonical import canonical_json
 from pipeline.errors import InputError
 from pipeline.recipe.calibration import read_calibration
 from pipeline.variants import model_file
+from quantize import gradients
 from quantize.calibration import Moments
 from quantize.gradients import GradientSource, output_moments
 from quantize.numerics.blocks import Floats, Form, dequantize
 from quantize.sampling import drawn
 from quantize.schemes import gptq
+from quantize.search.sensitivity import _base
 from tests.conftest import Stage
+from tests.support.calibrated import calibration_of, make_context
 from tests.support.reconvert_jobs import write_recipe
 from tests.support.tiny_checkpoints import write_checkpoint
 
@@ -115,11 +120,38 @@ def test_variants_are_made_with_them_and_refused_without_the_source(tmp_path: Pa
     stage("quantize", recipe, "--build", build)
     assert graph.read_bytes() != before
     assert "q4: unchanged" in stage("quantize", recipe, "--build", build).stderr
-    shutil.rmtree(build / "tiny" / "source")
+    kept = (build / "tiny" / "source").rename(tmp_path / "kept")
+    recipe.write_text(f"{plain}gradients = true\nseed = 1\n")
     assert "python -m convert" in stage("quantize", recipe, "--build", build, code=3).stderr
+    manifest = json.loads((kept / "manifest.json").read_text())
+    (kept / "manifest.json").write_bytes(canonical_json({**manifest, "code": "another"}) + b"\n")
+    kept.rename(build / "tiny" / "source")
+    told = stage("quantize", recipe, "--build", build, code=3).stderr
+    assert "was made from another source" in told
 
 
 def test_only_what_is_drawn_for_decides_a_variant() -> None:
     assert read_calibration({"text": "a", "seed": 5}, "x").decisive == {"text": "a", "chunk": 512, "chunks": 32}
     drawn_for = read_calibration({"text": "a", "seed": 5, "gradients": True}, "x").decisive
     assert drawn_for == {"text": "a", "chunk": 512, "chunks": 32, "gradients": True, "seed": 5}
+
+
+def test_a_model_of_too_many_outputs_is_refused(checkpoint: GradientSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = matrix_of(checkpoint)
+    monkeypatch.setattr(gradients, "LARGEST", 2 * 4 * len(matrix) ** 2 - 1)
+    with pytest.raises(InputError, match="would take"):
+        output_moments(checkpoint, {f"{NAME}.weight": matrix}, TEXTS)
+
+
+def test_what_was_measured_without_them_is_measured_anew(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    calibration = calibration_of(context)
+    keys = {
+        _base(replace(context, calibration=replace(calibration, checkpoint=own)))
+        for own in (
+            None,
+            GradientSource(tmp_path, allow_pickle=False, seed=0),
+            GradientSource(tmp_path, allow_pickle=False, seed=1),
+        )
+    }
+    assert len(keys) == 3

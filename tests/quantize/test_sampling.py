@@ -25,14 +25,14 @@ def generation(home: Path, **settings: object) -> None:
     (home / "generation_config.json").write_text(json.dumps(settings))
 
 
-def test_tokens_aredrawn_as_often_as_they_are_likely() -> None:
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     logits = np.log(np.array([[0.5, 0.25, 0.2, 0.05]], np.float32)) + 30
     drawn = sampling.drawn(np.repeat(logits, 1000, axis=0), (np.arange(1000) + 0.5) / 1000)
     assert np.bincount(drawn).tolist() == [500, 250, 200, 50]
 
 
 @pytest.mark.parametrize("rows", [7, 16])
-def test_each_token_isdrawn_after_those_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+def test_each_token_is_drawn_after_those_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     graph = make_context(tmp_path).graph
     monkeypatch.setattr(sampling, "ROWS", rows)
     texts = sampled(graph, 5, DRAWS, None)

@@ -94,7 +94,7 @@ def test_what_is_not_stored_or_too_large_stays(monkeypatch: pytest.MonkeyPatch) 
     computed = product(4, stored=False)
     assert widen(computed, open_session) == {}
     assert [node.op_type for node in computed.graph.node] == ["MatMulNBits"]
-    monkeypatch.setattr(widened, "LARGEST", 4 * DEPTH * WIDTH - 1)
+    monkeypatch.setattr(widened, "LARGEST", 4 * (DEPTH * WIDTH + DEPTH * DEPTH) - 1)
     large = product(4)
     assert widen(large, open_session) == {}
     assert large == product(4)

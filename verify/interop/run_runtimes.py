@@ -123,6 +123,7 @@ class _Inquiry:
                     yield runtime, found[runtime.name].result()
             except BaseException:
                 self.stopped.set()
+                threads.shutdown(wait=False, cancel_futures=True)
                 end_children()  # nobody will read what they are at, and it may take `timeout_s` yet
                 raise
 
