@@ -112,7 +112,9 @@ def test_every_variant_is_an_artifact_that_names_its_making(home: Path) -> None:
         assert manifest.parents == {"fp32": base.digest}
         assert manifest.source == base.manifest.source
         assert manifest.facts == base.manifest.facts
-        assert set(manifest.tools) == {"numba", "numpy", "onnx", "onnx-ir", "onnxruntime", "scipy", "tokenizers"}
+        assert set(manifest.tools) == {
+            "numba", "numpy", "onnx", "onnx-ir", "onnxruntime", "scipy", "tokenizers", "torch", "transformers",
+        }  # fmt: skip
         assert {entry.path for entry in manifest.files} == {*OTHER_FILES, f"onnx/{FILES[name]}"}
         for other, content in OTHER_FILES.items():
             assert (artifact.path / other).read_bytes() == content
