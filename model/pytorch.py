@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,17 @@ def load(directory: Path, *, allow_pickle: bool) -> tuple[Any, Mapping[str, Any]
         raise InputError(f"transformers cannot load it: {said(error)}", where=directory, hint=hint) from error
     model, told = loaded
     return model.eval(), told
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one thread each time it is called, and afterwards on as many as before.
+
+    The order of its sums depends on how many there are; and for tensors of a test's size more are slower.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

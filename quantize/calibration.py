@@ -6,7 +6,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -141,9 +141,8 @@ class Calibration:
             _add(sums, dict(zip(names, runner.run(names, ids), strict=True)))
         outputs = {} if self.checkpoint is None else output_moments(self.checkpoint, self._layers(), pieces)
         return {
-            stem: replace(
-                _moments([sums[name] for name in inputs], len(pieces), lookups=stem in lookups),
-                output=outputs.get(stem),
+            stem: _moments(
+                [sums[name] for name in inputs], len(pieces), lookups=stem in lookups, output=outputs.get(stem)
             )
             for stem, inputs in read.items()
         }
@@ -185,10 +184,10 @@ def _means(rows: Floats) -> list[Floats]:
     return found
 
 
-def _moments(sums: list[list[Floats]], chunks: int, *, lookups: bool) -> Moments:
-    """Means from the sums over chunks, of all the products that read one weight."""
+def _moments(sums: list[list[Floats]], chunks: int, *, lookups: bool, output: Floats | None) -> Moments:
+    """Means from the sums over chunks, of all the products that read one weight; and those of its output."""
     second, mean, *peaks = (sum(parts[1:], parts[0]) / np.float32(chunks) for parts in zip(*sums, strict=True))
-    return Moments(second, mean, lookups, dict(zip(SIZES, peaks, strict=True)))
+    return Moments(second, mean, lookups, dict(zip(SIZES, peaks, strict=True)), output)
 
 
 def _inputs(weight: Weight) -> list[ir.Value]:

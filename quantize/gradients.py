@@ -50,7 +50,7 @@ def output_moments(checkpoint: GradientSource, matrices: Mapping[str, Floats], t
         raise InputError(what, where=checkpoint.directory, hint=LEAVE)
     import torch
 
-    from model.pytorch import load
+    from model.pytorch import load, one_thread
 
     model, _ = load(checkpoint.directory, allow_pickle=checkpoint.allow_pickle)
     model.requires_grad_(requires_grad=False)
@@ -70,7 +70,7 @@ def output_moments(checkpoint: GradientSource, matrices: Mapping[str, Floats], t
         rows = gradient.reshape(-1, gradient.shape[-1])
         own.sums[name] += (rows.T @ rows).numpy()
 
-    with _watched(layers, add), _single_threaded():
+    with _watched(layers, add), one_thread():
         first, *others = by_groups(group, len(chosen), -(-len(chosen) // GROUPS))
     for other in others:
         for name, sums in other.items():
@@ -119,16 +119,3 @@ def _watched(layers: Mapping[str, Any], add: Callable[[str, Any], None]) -> Iter
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Let PyTorch compute on one thread each time it is called: the order of its sums depends on how many there are."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from model import external_data, genai_config, in_place, transformersjs_config
 from model.contract import Dimensions
+from pipeline.artifact import lineage
 from pipeline.artifact.manifest import Manifest
 from pipeline.artifact.store import Artifact, open_artifact, seal, staging, up_to_date
 from pipeline.canonical import canonical_json, read_json, write_json
@@ -132,10 +133,10 @@ def _calibration(
     graph, tokenizer = base.path / model_file(BASE), base.path / TOKENIZER
     paths, home, checkpoint = recipe.calibration_paths, build_dir / recipe.name, None
     if table.gradients and calibrated:
-        made_by = invocation("convert", recipe.path, build_dir)
-        source = open_artifact(home / "source", made_by=made_by)
+        source = lineage.open_source(home, recipe)
         if source.digest != base.manifest.parents.get("source"):
-            raise ArtifactError("the fp32 model was made from another source", where=base.path, hint=f"run: {made_by}")
+            hint = f"run: {invocation('convert', recipe.path, build_dir)}"
+            raise ArtifactError("the fp32 model was made from another source", where=base.path, hint=hint)
         checkpoint = GradientSource(source.path, recipe.source.allow_pickle, table.seed)
     return Calibration(
         paths, graph, tokenizer, dims, table.chunk, table.chunks, table.sampled, table.seed, home / WORK, checkpoint

@@ -38,9 +38,10 @@ def main(argv: Sequence[str] | None) -> int:
     home = arguments.build / recipe.name
     corpus = Corpus(recipe.text_path, tokenizer.load(home / "source"), recipe.verify.seed)
     settings = build(Settings, recipe.verify.settings.get("divergence", {}), where=f"{recipe.path}: verify.divergence")
+    chunks = corpus.chunks(settings.chunk, settings.chunks)[:, None]
+    scored = settings.chunk - settings.chunk // 2  # the logits that divergence asks for, and no others
     for model in _candidates(recipe, home) if arguments.candidates else _reference(recipe, home):
-        for ids in corpus.chunks(settings.chunk, settings.chunks)[:, None]:
-            scored = settings.chunk - settings.chunk // 2  # the logits that divergence asks for, and no others
+        for ids in chunks:
             model.forward(ids, np.ones_like(ids), np.arange(settings.chunk)[None], keep=scored)
     return PASSED
 

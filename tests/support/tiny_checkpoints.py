@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from convert.__main__ import main
+from model.pytorch import one_thread
 from pipeline.command import run
 
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL")
@@ -40,17 +40,6 @@ repository = "someone/tiny"
 text = "none.txt"
 checks = ["logits"]
 """
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """With tensors this small, more threads are slower, ten times so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def write_tokenizer(directory: Path, size: int = SIZES["vocab_size"]) -> None:

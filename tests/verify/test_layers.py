@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 import pytest
 
+from model.pytorch import one_thread
 from pipeline.recipe.recipe import read_recipe
 from tests.conftest import EMBEDDED
 from tests.support import report_document as made
 from tests.support.initializers import store, weight
-from tests.support.tiny_checkpoints import converted, one_thread, write_checkpoint
+from tests.support.tiny_checkpoints import converted, write_checkpoint
 from verify.faults.surgery import rename
 from verify.layers.measure import LEVEL, measure, not_finite
 from verify.layers.modules import NOT_FINITE
