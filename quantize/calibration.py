@@ -6,7 +6,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from model.contract import Dimensions
 from pipeline.errors import InputError, RecipeError
 from quantize.calibration_texts import token_ids
-from quantize.gradients import GradientSource, output_moments
+from quantize.gradients import GradientMoments, GradientSource, gradient_moments
 from quantize.numerics import loops
 from quantize.numerics.blocks import SIZES, Floats
 from quantize.numerics.cores import by_groups
@@ -44,11 +44,31 @@ class Moments:
     lookups: bool  # whether the weight is also a table that rows are picked from
     peaks: Mapping[int, Floats] = field(default_factory=dict)  # of max(x^2) over each block, [K / block], by block size
     output: Floats | None = None  # of g g^T for the gradient g of the product's output, float32 [N, N], if asked for
+    lookup: Floats | None = None  # what errors of rows that are picked count by beside `second`, [K, K], if asked for
+
+    @property
+    def rows(self) -> Floats:
+        """What an error of the weight's rows counts by, float32 [K, K], in every product and lookup that is known."""
+        return self.second if self.lookup is None else self.second + self.lookup
 
     def rounding(self, block: int) -> Floats:
         """Mean squared error of rounding x to int8 with one scale for each block, [K]: a 12th of the squared step."""
         steps = np.repeat(self.peaks[block], block)[: len(self.second)] / np.float32(127**2)
         return steps / np.float32(12)
+
+    def weight_error(self, error: Floats) -> float:
+        """Squared error of the product's output, summed over it, for an error [N, K] of its weight.
+
+        Where gradients are known it is weighed by them: tr(G E H E^T).
+        """
+        weighed = error if self.output is None else self.output @ error
+        return float(np.einsum("ij,ij->", error @ self.second, weighed, dtype=np.float64))
+
+    def input_error(self, matrix: Floats, block: int) -> float:
+        """The same from rounding the inputs of a weight [N, K] to int8, each on its own."""
+        weighed = matrix if self.output is None else self.output @ matrix
+        squares = np.einsum("ij,ij->j", matrix, weighed, dtype=np.float64)
+        return float(squares @ self.rounding(block))
 
 
 @dataclass(frozen=True)
@@ -133,17 +153,22 @@ class Calibration:
     @cached_property
     def moments(self) -> dict[str, Moments]:
         """The moments for every weight that a product reads, by `Weight.stem`; collected in one pass over the text."""
+        pieces = self.pieces("fit", self.chunks)
+        found = self._collect(pieces)
+        if self.checkpoint is None:
+            return found
+        gradients = gradient_moments(self.checkpoint, self._layers(), pieces)
+        return {stem: _weighed(stem, moments, gradients) for stem, moments in found.items()}
+
+    def _collect(self, pieces: Ids) -> dict[str, Moments]:
+        """What the graph alone says of the inputs."""
         runner, read, lookups = _reader(self.graph, self.dims)
         names = list(dict.fromkeys(name for inputs in read.values() for name in inputs))
         sums: dict[str, list[Floats]] = {}
-        pieces = self.pieces("fit", self.chunks)
         for ids in tqdm(pieces, desc="calibrate", unit="chunk", file=sys.stderr, leave=False, disable=None):
             _add(sums, dict(zip(names, runner.run(names, ids), strict=True)))
-        outputs = {} if self.checkpoint is None else output_moments(self.checkpoint, self._layers(), pieces)
         return {
-            stem: _moments(
-                [sums[name] for name in inputs], len(pieces), lookups=stem in lookups, output=outputs.get(stem)
-            )
+            stem: _moments([sums[name] for name in inputs], len(pieces), lookups=stem in lookups)
             for stem, inputs in read.items()
         }
 
@@ -184,10 +209,22 @@ def _means(rows: Floats) -> list[Floats]:
     return found
 
 
-def _moments(sums: list[list[Floats]], chunks: int, *, lookups: bool, output: Floats | None) -> Moments:
-    """Means from the sums over chunks, of all the products that read one weight; and those of its output."""
+def _moments(sums: list[list[Floats]], chunks: int, *, lookups: bool) -> Moments:
+    """Means from the sums over chunks, of all the products that read one weight."""
     second, mean, *peaks = (sum(parts[1:], parts[0]) / np.float32(chunks) for parts in zip(*sums, strict=True))
-    return Moments(second, mean, lookups, dict(zip(SIZES, peaks, strict=True)), output)
+    return Moments(second, mean, lookups, dict(zip(SIZES, peaks, strict=True)))
+
+
+def _weighed(stem: str, moments: Moments, gradients: GradientMoments) -> Moments:
+    """The moments with what gradients say of the same weight.
+
+    A row's error e moves the divergence by e^T H e for each position, times p (1 - p) of its token, and by e^T G e
+    whenever the row is picked, G being the gradients' moments of embeddings. Tokens are picked as often as they are
+    said, so that G counts once for what p (1 - p) adds up to over all rows.
+    """
+    if moments.lookups:
+        return replace(moments, lookup=gradients.embedding / gradients.logits)
+    return replace(moments, output=gradients.layers.get(stem))
 
 
 def _inputs(weight: Weight) -> list[ir.Value]:

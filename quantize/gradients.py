@@ -1,4 +1,4 @@
-"""Weigh what linear layers put out: second moments of the gradients of the model's own likelihood.
+"""Weigh what linear layers and token embeddings put out: second moments of gradients of the model's own likelihood.
 
 Source: Tseng et al., "Model-Preserving Adaptive Rounding", 2025 (YAQA; its first sketch, where inputs and gradients are
 taken to be independent). Of tokens drawn from the distribution that the model gives, these moments are the curvature of
@@ -37,8 +37,20 @@ class GradientSource:
     seed: int
 
 
-def output_moments(checkpoint: GradientSource, matrices: Mapping[str, Floats], texts: Ids) -> dict[str, Floats]:
-    """Means over tokens of g g^T for the gradient g of each linear layer's output, float32 [N, N].
+@dataclass(frozen=True, eq=False)
+class GradientMoments:
+    """Means over tokens of g g^T, for the gradient g of what a part of the model puts out."""
+
+    layers: Mapping[str, Floats]  # of linear layers, float32 [N, N], by the names of their weights
+    embedding: Floats  # of token embeddings, float32 [K, K]
+    logits: Floats  # of logits, the sum of the diagonal: the mean of 1 - sum(p^2), float32 []
+
+    def __iter__(self) -> Iterator[Floats]:
+        yield from (*self.layers.values(), self.embedding, self.logits)
+
+
+def gradient_moments(checkpoint: GradientSource, matrices: Mapping[str, Floats], texts: Ids) -> GradientMoments:
+    """Run the checkpoint backwards over every second text.
 
     `matrices` are the layers' weights [N, K] as the graph has them, by the parameters' names; texts are int64
     [chunks, chunk]. InputError for a checkpoint that does not load, for one whose layers are others, and for a model
@@ -54,17 +66,21 @@ def output_moments(checkpoint: GradientSource, matrices: Mapping[str, Floats], t
 
     model, _ = load(checkpoint.directory, allow_pickle=checkpoint.allow_pickle)
     model.requires_grad_(requires_grad=False)
+    model.set_attn_implementation("sdpa")  # eager attention keeps every weight for the way back
     layers = _layers(model, matrices, checkpoint.directory)
+    width = model.get_input_embeddings().weight.shape[1]
     own = threading.local()
     chosen = texts[::EVERY]
 
-    def group(start: int, stop: int) -> dict[str, Floats]:
+    def group(start: int, stop: int) -> GradientMoments:
         own.sums = {name: np.zeros((len(matrix), len(matrix)), np.float32) for name, matrix in matrices.items()}
+        embedding, logits = np.zeros((width, width), np.float32), np.zeros((), np.float32)
         for number in range(start, stop):
             shares = np.random.default_rng([checkpoint.seed, number]).random(chosen.shape[1:])
-            _descend(model, torch.from_numpy(chosen[number : number + 1]), shares)
-        found: dict[str, Floats] = own.sums
-        return found
+            rows, spread = _descend(model, torch.from_numpy(chosen[number : number + 1]), shares)
+            embedding += rows.T @ rows
+            logits += spread
+        return GradientMoments(own.sums, embedding, logits)
 
     def add(name: str, gradient: Any) -> None:
         rows = gradient.reshape(-1, gradient.shape[-1])
@@ -72,20 +88,28 @@ def output_moments(checkpoint: GradientSource, matrices: Mapping[str, Floats], t
 
     with _watched(layers, add), one_thread():
         first, *others = by_groups(group, len(chosen), -(-len(chosen) // GROUPS))
-    for other in others:
-        for name, sums in other.items():
-            first[name] += sums
-    return {name: sums / np.float32(chosen.size) for name, sums in first.items()}
+    for total, *more in zip(first, *others, strict=True):  # in place: they are the largest that quantize holds
+        for sums in more:
+            total += sums
+        total /= np.float32(chosen.size)
+    return first
 
 
-def _descend(model: Any, ids: Any, shares: np.typing.NDArray[np.float64]) -> None:
-    """Draw a token after each of ids [1, length], and find the gradient of their likelihood."""
+def _descend(model: Any, ids: Any, shares: np.typing.NDArray[np.float64]) -> tuple[Floats, np.float32]:
+    """Draw a token after each of ids [1, length], and find the gradient of their likelihood.
+
+    That of the embeddings [length, K]; and 1 - sum(p^2) of each position's distribution, added up.
+    """
     import torch
 
     start = model.get_input_embeddings()(ids).requires_grad_()
     logits = model(inputs_embeds=start, use_cache=False).logits[0]
     tokens = torch.from_numpy(drawn(logits.detach().numpy(), shares))
-    torch.nn.functional.cross_entropy(logits, tokens, reduction="sum").backward()
+    slope = logits.detach().softmax(-1)
+    spread = len(slope) - torch.linalg.vecdot(slope, slope).sum()
+    slope[torch.arange(len(slope)), tokens] -= 1
+    logits.backward(slope)  # of the cross-entropy, which would keep two arrays more of the logits' size
+    return start.grad[0].numpy(), np.float32(spread)
 
 
 def _layers(model: Any, matrices: Mapping[str, Floats], where: Path) -> dict[str, Any]:

@@ -102,6 +102,8 @@ def _next(session: onnxruntime.InferenceSession, ids: Ids, cache: dict[str, Any]
 
 def drawn(logits: Floats, shares: np.typing.NDArray[np.float64]) -> Ids:
     """One token of each row's distribution [rows, vocabulary]: the one at which the sum passes that share of it."""
-    sums = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64).cumsum(axis=1)
-    found = [row.searchsorted(share * row[-1], side="right") for row, share in zip(sums, shares, strict=True)]
+    found = []
+    for row, share in zip(logits, shares, strict=True):  # all rows at once would be four times the logits' memory
+        sums = np.exp(row - row.max(), dtype=np.float64).cumsum()
+        found.append(sums.searchsorted(share * sums[-1], side="right"))
     return np.array(found, np.int64)

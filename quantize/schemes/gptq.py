@@ -8,7 +8,7 @@ takes its best value given all others, then every scale; the error can only fall
 
 Where the calibration has gradients, with second moments G of those of the layer's output, the error that counts is
 tr(G (W - Q) H (W - Q)^T) (Tseng et al., "YAQA", 2025): rows are no longer apart, and every code in turn takes its best
-value for it.
+value for it. Of a table that lookups read too, H holds what gradients say of these (decision 0037).
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ TOGETHER = 3  # sweeps over all rows together, as decision 0037 measured them; o
 class Options(BlockwiseOptions):
     """`damping` is added to H's diagonal as a share of its mean: 0 fits the calibration text, more trusts it less.
 
-    For a table that lookups read too, `embedding_damping` is used: an embedding's error has no input to be
-    weighed with, so the head's error must not be reduced at its cost (damping toward the identity).
+    For a table that lookups read too, `embedding_damping` is used where the calibration has no gradients: an
+    embedding's error then has nothing to be weighed with, so the head's error must not be reduced at its cost (damping
+    toward the identity).
     `output_damping` is added to G's diagonal, which few texts know little of. With `sweeps` 0 codes stay as the first
     pass rounds them, and G is not used.
     """
@@ -80,7 +81,8 @@ def solve(matrix: Floats, form: Form, moments: Moments | None = None, options: O
     if moments is None:
         raise ValueError("no calibration moments")
     settings = options if options is not None else Options(bits=form.bits)
-    damping = settings.embedding_damping if moments.lookups else settings.damping
+    blind = moments.lookups and moments.lookup is None
+    damping = settings.embedding_damping if blind else settings.damping
     hessian, order, factor, weights = _prepare(moments, damping, act_order=settings.act_order)
     weights = np.pad(weights, (0, -len(weights) % form.block)).reshape(1, -1, form.block)
 
@@ -117,7 +119,7 @@ def _prepare(moments: Moments, damping: float, *, act_order: bool) -> tuple[Floa
     U is the inverse of the upper R with H = R R^T, and R is the lower factor of H turned end for end. Kept until other
     moments come, for one tensor is solved in many forms.
     """
-    hessian = _damped(moments.second, damping)
+    hessian = _damped(moments.rows, damping)
     size = len(hessian)
     order = np.argsort(-np.diagonal(hessian), kind="stable") if act_order else np.arange(size)
     turned = hessian[np.ix_(order[::-1], order[::-1])].astype(np.float64)

@@ -34,8 +34,8 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:
 
 
 def solve(matrix: Floats, form: Form, moments: Moments | None = None, options: Options | None = None) -> Blocks:  # noqa: ARG001
-    """Quantize a float32 matrix [N, K]; `moments` [K, K] of its input weigh the columns. ValueError: not finite."""
-    columns = None if moments is None else np.diagonal(moments.second).astype(np.float32)
+    """Quantize a float32 matrix [N, K]; `moments` of what reads it weigh the columns. ValueError: not finite."""
+    columns = None if moments is None else np.diagonal(moments.rows).astype(np.float32)
     return by_rows(lambda part: _solve(part, form, columns), matrix)
 
 

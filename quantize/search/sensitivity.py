@@ -94,7 +94,7 @@ class Probe:
         follow from their errors, with less noise than from logits of their own. Rounding the input by a variance r_k
         for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups included, and
         so is what rounding the head's input adds, of which a slope makes less than half (decision 0035). Where the
-        calibration has gradients, the errors are still these, by H alone: to compare them it is near enough.
+        calibration has gradients, with second moments G, both errors are weighed by them too: tr(G E H E^T).
         """
         if weight.table or not weight.products:
             return self._measured(weight, choice, WHOLE) + self._rounding(weight, choice)
@@ -111,13 +111,9 @@ class Probe:
         if known is None:
             moments = self.context.calibrated("auto").moments[weight.stem]
             matrix = weight.matrix()
-            error = self._rounded(weight, choice) - matrix
-            known = {
-                "weight": float(np.einsum("ij,ij->", error @ moments.second, error, dtype=np.float64)),
-                "input": 0.0,
-            }
+            known = {"weight": moments.weight_error(self._rounded(weight, choice) - matrix), "input": 0.0}
             if choice.level == ROUNDING:
-                known["input"] = float(np.square(matrix).sum(axis=0) @ moments.rounding(choice.form.block))
+                known["input"] = moments.input_error(matrix, choice.form.block)
             self.journal.put(key, known)
         return known
 
