@@ -88,10 +88,10 @@ def gradient_moments(checkpoint: GradientSource, matrices: Mapping[str, Floats],
 
     with _watched(layers, add), one_thread():
         first, *others = by_groups(group, len(chosen), -(-len(chosen) // GROUPS))
-    for total, *more in zip(first, *others, strict=True):  # in place: they are the largest that quantize holds
-        for sums in more:
-            total += sums
-        total /= np.float32(chosen.size)
+    for sums, *more in zip(first, *others, strict=True):  # in place: they are the largest that quantize holds
+        for other in more:
+            np.add(sums, other, out=sums)
+        np.divide(sums, np.float32(chosen.size), out=sums)
     return first
 
 
