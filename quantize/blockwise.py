@@ -15,6 +15,7 @@ from pipeline import plugins
 from pipeline.errors import RecipeError
 from quantize.calibration import Moments
 from quantize.numerics.blocks import BITS, SIZES, TIERED, Blocks, Floats, Form
+from quantize.numerics.cores import by_groups
 from quantize.rewrite import dequantize_at_load
 from quantize.rewrite.lookup import place
 from quantize.rewrite.products import not_finite
@@ -163,8 +164,8 @@ def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Cont
         raise RecipeError(f"{scheme} sees no calibration text", where="embedding_centred", hint=hint)
     weights = find_weights(model, context.dims)
     chosen = choose(weights, scheme, options)
-    for weight, choice in tqdm(chosen, desc=scheme, unit="tensor", file=sys.stderr, leave=False, disable=None):
-        blocks = solve(weight, choice, context, options)
+    solved = solve_all([(weight, [choice]) for weight, choice in chosen], context, options, title=scheme)
+    for (weight, choice), (blocks,) in zip(chosen, solved, strict=True):
         if options.expand:
             dequantize_at_load.expand(model, weight, blocks)
         else:
@@ -179,6 +180,31 @@ def centre(weight: Weight, choice: Choice, context: Context) -> Floats | None:
 def rounds_centred(weight: Weight, level: int, *, asked: bool) -> bool:
     """Return whether a table's products round their input, and are asked to do so less its mean."""
     return asked and weight.table and bool(weight.products) and level == ROUNDING
+
+
+def solve_all(
+    wanted: Sequence[tuple[Weight, Sequence[Choice]]],
+    context: Context,
+    options: BlockwiseOptions | None = None,
+    *,
+    title: str,
+) -> list[list[Blocks]]:
+    """Every choice of every weight, weights side by side on every core: the last of GPTQ's steps uses one alone."""
+    for choice in {choice.scheme: choice for _, choices in wanted for choice in choices}.values():
+        if _import(choice.scheme).CALIBRATED and context.calibration is not None:
+            _ = context.calibrated(choice.scheme).moments  # once, before weights ask for them side by side
+    total = sum(len(choices) for _, choices in wanted)
+    with tqdm(total=total, desc=title, unit="tensor", file=sys.stderr, leave=False, disable=None) as progress:
+
+        def work(at: int, _: int) -> list[Blocks]:
+            weight, choices = wanted[at]
+            found = []
+            for choice in choices:
+                found.append(solve(weight, choice, context, options))
+                progress.update()
+            return found
+
+        return by_groups(work, len(wanted), 1)
 
 
 def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOptions | None = None) -> Blocks:

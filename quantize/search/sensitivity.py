@@ -16,7 +16,7 @@ from model import external_data
 from pipeline.canonical import digest, file_digest
 from pipeline.plugins import ROOT
 from pipeline.recipe.calibration import text_digest
-from quantize.blockwise import ROUNDING, Choice, centre, solve
+from quantize.blockwise import ROUNDING, Choice, centre, solve, solve_all
 from quantize.calibration import COUNTS
 from quantize.numerics.activations import rounding_error
 from quantize.numerics.blocks import Floats, Form, dequantize
@@ -28,6 +28,7 @@ from quantize.search.journal import Journal
 from quantize.search.remainder import ROWS, Remainders
 
 CHUNKS = COUNTS["measure"]  # of the calibration text's part "measure"; the second half of each is scored
+SMALL = 4  # bits from which on an error of weights moves the divergence in proportion to its square
 WHOLE, PRODUCT = "whole", "product"  # every reader of a weight, or its products alone
 # The code and libraries that decide a measurement.
 CODE = (
@@ -63,14 +64,16 @@ class Slot:
 def measure(slots: Sequence[Slot], context: Context) -> list[list[Item]]:
     """Bytes and mean KL divergence of every choice of every slot, from the journal where it is known."""
     probe = Probe(context, Journal(context.work / "sensitivity.jsonl"))
+    missing = [(slot.weight, [c for c in slot.choices if c and not probe.knows(slot.weight, c)]) for slot in slots]
+    solve_all([(weight, choices) for weight, choices in missing if choices], context, title="solve")
     items = []
     total = sum(len(slot.choices) for slot in slots)
     with tqdm(total=total, desc="measure", unit="choice", file=sys.stderr, leave=False, disable=None) as progress:
         for slot in slots:
             row = []
-            coarsest = min(filter(None, slot.choices), key=lambda choice: size(slot.weight, choice), default=None)
+            anchor = _anchor(slot)
             for choice in slot.choices:
-                kld = 0.0 if choice is None or coarsest is None else probe.kld(slot.weight, choice, coarsest)
+                kld = 0.0 if choice is None or anchor is None else probe.kld(slot.weight, choice, anchor)
                 row.append(Item(size(slot.weight, choice), kld))
                 progress.update()
             items.append(row)
@@ -86,11 +89,16 @@ class Probe:
         self.base = _base(context)
         self._last: tuple[tuple[str, Choice], Floats] | None = None
 
-    def kld(self, weight: Weight, choice: Choice, coarsest: Choice) -> float:
+    def knows(self, weight: Weight, choice: Choice) -> bool:
+        """Return whether an earlier run has measured what `kld` needs the choice's own codes for."""
+        whole = weight.table or weight.lookups or not weight.products
+        return self.journal.get(self._key(f"kld {WHOLE}" if whole else "errors", weight, choice)) is not None
+
+    def kld(self, weight: Weight, choice: Choice, anchor: Choice) -> float:
         """Mean KL divergence, in nats, from rounding the weight, and with accuracy_level 4 from rounding its input.
 
-        Measured, for a linear layer, for its coarsest choice only: divergence is proportional to the mean squared error
-        of the layer's output, tr(E H E^T), to within the noise of measuring it (decision 0008). So the other choices
+        Measured, for a linear layer, for the anchor only: divergence is proportional to the mean squared error of the
+        layer's output, tr(E H E^T), to within the noise of measuring it (decision 0008). So the other choices
         follow from their errors, with less noise than from logits of their own. Rounding the input by a variance r_k
         for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups included, and
         so is what rounding the head's input adds, of which a slope makes less than half (decision 0035). Where the
@@ -98,8 +106,8 @@ class Probe:
         """
         if weight.table or not weight.products:
             return self._measured(weight, choice, WHOLE) + self._rounding(weight, choice)
-        found, anchor = self._errors(weight, choice), self._errors(weight, coarsest)
-        slope = self._measured(weight, coarsest, PRODUCT) / anchor["weight"] if anchor["weight"] else 0.0
+        found, known = self._errors(weight, choice), self._errors(weight, anchor)
+        slope = self._measured(weight, anchor, PRODUCT) / known["weight"] if known["weight"] else 0.0
         if not weight.lookups:
             return slope * (found["weight"] + found["input"])
         return self._measured(weight, choice, WHOLE) + slope * found["input"]
@@ -158,6 +166,12 @@ class Probe:
     @cached_property
     def _remainders(self) -> Remainders:
         return Remainders(self.context, self.context.calibrated("auto").pieces("measure", CHUNKS))
+
+
+def _anchor(slot: Slot) -> Choice | None:
+    """The choice of a linear layer whose divergence is measured: the coarsest of those whose errors are small."""
+    choices = filter(None, slot.choices)
+    return min(choices, key=lambda choice: (choice.form.bits < SMALL, size(slot.weight, choice)), default=None)
 
 
 def size(weight: Weight, choice: Choice | None) -> int:
