@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -165,7 +167,10 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
     assert auto(context, max_bytes=62_000) == whole
     assert journal.read_bytes().startswith(known[: known.rindex(b"\n", 0, -1)])
     calls = 20  # everything is known: nothing is solved to measure it
+    asked: list[Any] = []
+    monkeypatch.setattr(sensitivity, "solve_all", lambda wanted, *_, **__: asked.extend(wanted))
     assert auto(context, max_bytes=62_000) == whole
+    assert not asked
 
 
 def test_what_one_variant_has_solved_another_does_not_solve_again(context: Context) -> None:
@@ -176,6 +181,31 @@ def test_what_one_variant_has_solved_another_does_not_solve_again(context: Conte
     assert blockwise.solve(weight, replace(choice, level=0), other, gptq.Options(bits=8, embedding_bits=4)) is first
     assert blockwise.solve(weight, choice, other, gptq.Options(bits=4, sweeps=0)) is not first
     assert blockwise.solve(weight, replace(choice, form=Form(4, 64, symmetric=True)), other).form.block == 64
+
+
+def test_a_layer_is_measured_once_for_variants_that_share_a_form_of_four_bits(context: Context) -> None:
+    """Not at 2 bits, whose errors are not small, unless there is nothing else."""
+
+    def measured() -> list[tuple[str, int]]:
+        lines = map(json.loads, (context.work / "sensitivity.jsonl").read_text().splitlines())
+        found = [line["what"] for line in lines if line["what"]["what"] == "kld product"]
+        return sorted((what["tensor"], what["choice"]["form"]["bits"]) for what in found)
+
+    layers = sorted(weight.stem for weight in find_weights(ir.load(context.graph), context.dims).body)
+    auto(context, max_bytes=80_000, candidates=[{"bits": 2}, {"bits": 4}, {"bits": 8}])
+    assert measured() == [(name, 4) for name in layers]
+    auto(context, max_bytes=80_000, candidates=[{"bits": 8}, {"bits": 4}])
+    assert measured() == [(name, 4) for name in layers]
+    auto(context, max_bytes=80_000, candidates=[{"bits": 2}])
+    assert measured() == sorted((name, bits) for name in layers for bits in (2, 4))
+
+
+def test_any_number_of_cores_makes_the_same_plan_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        found.append(auto(make_context(tmp_path / str(cores), **TEXT), max_bytes=64_000))
+    assert found[0] == found[1]
 
 
 def test_other_text_or_another_graph_is_measured_anew(context: Context) -> None:
