@@ -48,7 +48,7 @@ class Moments:
 
     @property
     def rows(self) -> Floats:
-        """What an error of the weight's rows counts by, float32 [K, K], in every product and lookup that is known."""
+        """Return what an error of the weight's rows counts by, float32 [K, K], in every product and lookup that is known."""
         return self.second if self.lookup is None else self.second + self.lookup
 
     def rounding(self, block: int) -> Floats:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +19,7 @@ from pipeline.errors import BROKEN_INPUT, PASSED, USAGE
 from pipeline.recipe.recipe import read_recipe
 from pipeline.variants import FILES, model_file
 from quantize.__main__ import main
+from quantize.stage import plan
 from tests.support.calibrated import tokenizer, write_text
 from tests.support.tiny_graph import ALIGNED, LEVELS, batch, session, tiny_model
 from tests.support.tiny_graph import run as infer
@@ -286,16 +289,11 @@ def test_a_graph_that_is_no_model_is_refused(home: Path, tmp_path: Path, command
 
 def test_help_needs_no_heavy_library() -> None:
     code = "import sys; import quantize.__main__; print(sorted({'numpy', 'onnx', 'onnx_ir'} & set(sys.modules)))"
-    import subprocess
-    import sys
-
     shown = subprocess.run([sys.executable, "-c", code], cwd=plugins.ROOT, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
 
 
 def test_the_project_s_own_recipes_are_understood() -> None:
-    from quantize.stage import plan
-
     for path in sorted((plugins.ROOT / "recipes").rglob("*.toml")):
         recipe = read_recipe(path)
         for name in recipe.variants:
