@@ -48,7 +48,7 @@ class Moments:
 
     @property
     def rows(self) -> Floats:
-        """Return what an error of the weight's rows counts by, float32 [K, K], in every product and lookup that is known."""
+        """Return what an error of a row counts by, float32 [K, K], in every product and lookup that is known of."""
         return self.second if self.lookup is None else self.second + self.lookup
 
     def rounding(self, block: int) -> Floats:
@@ -152,7 +152,7 @@ class Calibration:
 
     @cached_property
     def moments(self) -> dict[str, Moments]:
-        """The moments for every weight that a product reads, by `Weight.stem`; collected in one pass over the text."""
+        """The moments for every weight that a product reads, by `Weight.stem`."""
         pieces = self.pieces("fit", self.chunks)
         found = self._collect(pieces)
         if self.checkpoint is None:
@@ -161,7 +161,7 @@ class Calibration:
         return {stem: _weighed(stem, moments, gradients) for stem, moments in found.items()}
 
     def _collect(self, pieces: Ids) -> dict[str, Moments]:
-        """What the graph alone says of the inputs."""
+        """The moments without gradients, in one pass of the graph over the text."""
         runner, read, lookups = _reader(self.graph, self.dims)
         names = list(dict.fromkeys(name for inputs in read.values() for name in inputs))
         sums: dict[str, list[Floats]] = {}
