@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeVar, cast
 
@@ -23,6 +23,7 @@ from quantize.rewrite.weights import Weight, Weights, find_weights
 from quantize.scheme import FOLDER, Context, check_choice, module
 
 LEVELS = range(5)
+AT_ONCE = 2  # weights that are solved side by side: the last of GPTQ's steps uses one core, but each takes memory
 ROUNDING = 4  # the accuracy_level that rounds activations to int8
 T = TypeVar("T")
 
@@ -164,8 +165,9 @@ def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Cont
         raise RecipeError(f"{scheme} sees no calibration text", where="embedding_centred", hint=hint)
     weights = find_weights(model, context.dims)
     chosen = choose(weights, scheme, options)
-    solved = solve_all([(weight, [choice]) for weight, choice in chosen], context, options, title=scheme)
-    for (weight, choice), (blocks,) in zip(chosen, solved, strict=True):
+    solved = side_by_side([(weight, [choice]) for weight, choice in chosen], context, options)
+    progress = tqdm(chosen, desc=scheme, unit="tensor", file=sys.stderr, leave=False, disable=None)
+    for (weight, choice), (blocks,) in zip(progress, solved, strict=True):
         if options.expand:
             dequantize_at_load.expand(model, weight, blocks)
         else:
@@ -182,29 +184,25 @@ def rounds_centred(weight: Weight, level: int, *, asked: bool) -> bool:
     return asked and weight.table and bool(weight.products) and level == ROUNDING
 
 
-def solve_all(
-    wanted: Sequence[tuple[Weight, Sequence[Choice]]],
-    context: Context,
-    options: BlockwiseOptions | None = None,
-    *,
-    title: str,
+def side_by_side(
+    wanted: Sequence[tuple[Weight, Sequence[Choice]]], context: Context, options: BlockwiseOptions | None = None
+) -> Iterator[list[Blocks]]:
+    """Solve these choices of these weights, AT_ONCE weights at a time; yields the results of each weight, in order."""
+    for scheme in {choice.scheme for _, choices in wanted for choice in choices}:
+        if _import(scheme).CALIBRATED and context.calibration is not None:
+            _ = context.calibrated(scheme).moments  # found before two threads ask for them
+    for start in range(0, len(wanted), AT_ONCE):
+        yield from _solve_group(wanted[start : start + AT_ONCE], context, options)
+
+
+def _solve_group(
+    group: Sequence[tuple[Weight, Sequence[Choice]]], context: Context, options: BlockwiseOptions | None
 ) -> list[list[Blocks]]:
-    """Every choice of every weight, weights side by side on every core: the last of GPTQ's steps uses one alone."""
-    for choice in {choice.scheme: choice for _, choices in wanted for choice in choices}.values():
-        if _import(choice.scheme).CALIBRATED and context.calibration is not None:
-            _ = context.calibrated(choice.scheme).moments  # once, before weights ask for them side by side
-    total = sum(len(choices) for _, choices in wanted)
-    with tqdm(total=total, desc=title, unit="tensor", file=sys.stderr, leave=False, disable=None) as progress:
+    def work(at: int, _: int) -> list[Blocks]:
+        weight, choices = group[at]
+        return [solve(weight, choice, context, options) for choice in choices]
 
-        def work(at: int, _: int) -> list[Blocks]:
-            weight, choices = wanted[at]
-            found = []
-            for choice in choices:
-                found.append(solve(weight, choice, context, options))
-                progress.update()
-            return found
-
-        return by_groups(work, len(wanted), 1)
+    return by_groups(work, len(group), 1)
 
 
 def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOptions | None = None) -> Blocks:

@@ -66,7 +66,12 @@ def gradient_moments(checkpoint: GradientSource, matrices: Mapping[str, Floats],
 
     model, _ = load(checkpoint.directory, allow_pickle=checkpoint.allow_pickle)
     model.requires_grad_(requires_grad=False)
-    model.set_attn_implementation("sdpa")  # eager attention keeps every weight for the way back
+    try:
+        model.set_attn_implementation("sdpa")  # eager attention keeps every weight for the way back
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"transformers cannot run its attention: {error}", where=checkpoint.directory, hint=LEAVE
+        ) from error
     layers = _layers(model, matrices, checkpoint.directory)
     width = model.get_input_embeddings().weight.shape[1]
     own = threading.local()

@@ -14,15 +14,10 @@ from threadpoolctl import ThreadpoolController
 T = TypeVar("T")
 
 
-def count() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def by_groups(work: Callable[[int, int], T], rows: int, size: int) -> list[T]:
     """`work(start, stop)` for groups of `size` rows, in order."""
     starts = range(0, rows, size)
-    with alone(), ThreadPoolExecutor(count()) as pool:
+    with alone(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return list(pool.map(lambda start: work(start, min(start + size, rows)), starts))
 
 

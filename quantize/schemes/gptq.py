@@ -25,11 +25,11 @@ from scipy.linalg import lapack
 
 from pipeline.errors import RecipeError
 from quantize import blockwise
-from quantize.blockwise import BlockwiseOptions
+from quantize.blockwise import AT_ONCE, BlockwiseOptions
 from quantize.calibration import Moments
 from quantize.numerics import loops
 from quantize.numerics.blocks import Blocks, Bytes, Floats, Form, cut, join
-from quantize.numerics.cores import alone, by_groups, count
+from quantize.numerics.cores import alone, by_groups
 from quantize.numerics.scales import search
 from quantize.scheme import Context
 
@@ -112,12 +112,12 @@ def _damped(second: Floats, damping: float) -> Floats:
     return (moments / mean + damping * np.eye(len(moments))).astype(np.float32)
 
 
-@functools.lru_cache(maxsize=count())
+@functools.lru_cache(maxsize=AT_ONCE)
 def _prepare(moments: Moments, damping: float, *, act_order: bool) -> tuple[Floats, Order, Floats, Floats]:
     """The damped H, the columns' order, the Cholesky factor U of the inverse in that order (U^T U), 1 / (H^-1)_jj.
 
     U is the inverse of the upper R with H = R R^T, and R is the lower factor of H turned end for end. Kept until other
-    moments come, for one tensor is solved in many forms, and as many tensors at once as there are cores.
+    moments come, for one tensor is solved in many forms, and AT_ONCE tensors side by side.
     """
     hessian = _damped(moments.rows, damping)
     size = len(hessian)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import sys
 from collections.abc import Sequence
@@ -16,10 +17,11 @@ from model import external_data
 from pipeline.canonical import digest, file_digest
 from pipeline.plugins import ROOT
 from pipeline.recipe.calibration import text_digest
-from quantize.blockwise import ROUNDING, Choice, centre, solve, solve_all
+from quantize.blockwise import ROUNDING, Choice, centre, side_by_side, solve
 from quantize.calibration import COUNTS
 from quantize.numerics.activations import rounding_error
 from quantize.numerics.blocks import Floats, Form, dequantize
+from quantize.numerics.cores import alone
 from quantize.rewrite.weights import Weight
 from quantize.scheme import Context
 from quantize.search.allocate import Item
@@ -32,8 +34,10 @@ SMALL = 4  # bits from which on an error of weights moves the divergence in prop
 WHOLE, PRODUCT = "whole", "product"  # every reader of a weight, or its products alone
 # The code and libraries that decide a measurement.
 CODE = (
+    "model/checkpoint",
     "model/divergence",
     "model/pytorch",
+    "model/settings",
     "quantize/numerics/activations",
     "quantize/numerics/blocks",
     "quantize/numerics/cores",
@@ -65,11 +69,10 @@ def measure(slots: Sequence[Slot], context: Context) -> list[list[Item]]:
     """Bytes and mean KL divergence of every choice of every slot, from the journal where it is known."""
     probe = Probe(context, Journal(context.work / "sensitivity.jsonl"))
     missing = [(slot.weight, [c for c in slot.choices if c and not probe.knows(slot.weight, c)]) for slot in slots]
-    solve_all([(weight, choices) for weight, choices in missing if choices], context, title="solve")
     items = []
     total = sum(len(slot.choices) for slot in slots)
     with tqdm(total=total, desc="measure", unit="choice", file=sys.stderr, leave=False, disable=None) as progress:
-        for slot in slots:
+        for slot, _ in zip(slots, side_by_side(missing, context), strict=True):
             row = []
             anchor = _anchor(slot)
             for choice in slot.choices:
@@ -90,7 +93,7 @@ class Probe:
         self._last: tuple[tuple[str, Choice], Floats] | None = None
 
     def knows(self, weight: Weight, choice: Choice) -> bool:
-        """Return whether an earlier run has measured what `kld` needs the choice's own codes for."""
+        """Return whether an earlier run has measured a choice, but for the divergence that it may be the anchor of."""
         whole = weight.table or weight.lookups or not weight.products
         return self.journal.get(self._key(f"kld {WHOLE}" if whole else "errors", weight, choice)) is not None
 
@@ -98,7 +101,8 @@ class Probe:
         """Mean KL divergence, in nats, from rounding the weight, and with accuracy_level 4 from rounding its input.
 
         Measured, for a linear layer, for the anchor only: divergence is proportional to the mean squared error of the
-        layer's output, tr(E H E^T), to within the noise of measuring it (decision 0008). So the other choices
+        layer's output, tr(E H E^T), to within the noise of measuring it from 4 bits on (decision 0008). Of 2 bits this
+        is a guess: half to one and two thirds of what is measured (decision 0037). So the other choices
         follow from their errors, with less noise than from logits of their own. Rounding the input by a variance r_k
         for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups included, and
         so is what rounding the head's input adds, of which a slope makes less than half (decision 0035). Where the
@@ -119,9 +123,13 @@ class Probe:
         if known is None:
             moments = self.context.calibrated("auto").moments[weight.stem]
             matrix = weight.matrix()
-            known = {"weight": moments.weight_error(self._rounded(weight, choice) - matrix), "input": 0.0}
-            if choice.level == ROUNDING:
-                known["input"] = moments.input_error(matrix, choice.form.block)
+            error = self._rounded(weight, choice) - matrix
+            rounds = choice.level == ROUNDING
+            with alone():
+                known = {
+                    "weight": moments.weight_error(error),
+                    "input": moments.input_error(matrix, choice.form.block) if rounds else 0.0,
+                }
             self.journal.put(key, known)
         return known
 
@@ -190,6 +198,7 @@ def _base(context: Context) -> str:
             "code": [file_digest(path) for path in (*code, *schemes)],
             "graph": external_data.digests(context.graph),
             "text": text_digest(calibration.paths),
+            "ids": hashlib.sha256(calibration.ids.tobytes()).hexdigest() if calibration.paths else None,
             "chunks": [calibration.chunk, calibration.chunks, CHUNKS],
             "sampled": calibration.record,
             "gradients": None if calibration.checkpoint is None else calibration.checkpoint.seed,

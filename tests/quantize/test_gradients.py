@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from hypothesis import given
@@ -20,12 +21,15 @@ from pipeline.errors import InputError
 from pipeline.recipe.calibration import read_calibration
 from pipeline.variants import model_file
 from quantize import gradients
+from quantize.blockwise import Choice
 from quantize.calibration import Calibration, Moments
 from quantize.gradients import GradientSource, gradient_moments
 from quantize.numerics.blocks import Floats, Form, dequantize
+from quantize.rewrite.weights import find_weights
 from quantize.sampling import drawn
-from quantize.schemes import gptq
-from quantize.search.sensitivity import _base
+from quantize.schemes import gptq, kquant, rtn
+from quantize.search.journal import Journal
+from quantize.search.sensitivity import Probe, _base
 from tests.conftest import Stage
 from tests.support.calibrated import calibration_of, make_context
 from tests.support.reconvert_jobs import write_recipe
@@ -132,6 +136,32 @@ def test_a_tables_rows_are_good_for_lookups_and_for_the_head(seed: int, bits: in
     plain = Moments(inputs, np.zeros(64, np.float32), lookups=True)
     weighed = Moments(inputs, np.zeros(64, np.float32), lookups=True, lookup=lookup)
     assert error(weighed) < error(plain)
+
+
+def test_where_lookups_are_known_of_nothing_stands_for_them() -> None:
+    random = np.random.default_rng(0)
+    matrix = random.normal(size=(40, 64)).astype(np.float32)
+    plain = Moments(second_moments(random, 64), np.zeros(64, np.float32), lookups=True)
+    weighed = replace(plain, lookup=second_moments(random, 64))
+    form = Form(4, 32, symmetric=True)
+    for moments, same in ((plain, False), (weighed, True)):
+        less, more = (gptq.solve(matrix, form, moments, gptq.Options(4, embedding_damping=d)) for d in (0.01, 10))
+        assert np.array_equal(less.codes, more.codes) == same
+    without, with_them = (kquant.solve(matrix, form, moments).codes for moments in (plain, weighed))
+    assert not np.array_equal(without, with_them)
+
+
+def test_auto_weighs_errors_by_them(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    weight = find_weights(ir.load(context.graph), context.dims).body[0]
+    known = calibration_of(context).moments
+    outputs = second_moments(np.random.default_rng(0), weight.shape[0])
+    known[weight.stem] = replace(known[weight.stem], output=outputs)
+    choice = Choice("rtn", Form(4, 32, symmetric=True), level=4)
+    found = Probe(context, Journal(tmp_path / "journal"))._errors(weight, choice)
+    lost = dequantize(rtn.solve(weight.matrix(), choice.form)) - weight.matrix()
+    assert found["weight"] == pytest.approx(np.sum((outputs @ lost @ known[weight.stem].second) * lost), rel=1e-3)
+    assert found["input"] == pytest.approx(known[weight.stem].input_error(weight.matrix(), 32), rel=1e-3)
 
 
 def test_rounding_of_inputs_counts_by_what_it_moves() -> None:
