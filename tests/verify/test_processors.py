@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -64,6 +65,17 @@ def test_two_instruction_sets_say_what_the_reference_says(reference: Reference, 
     }
     # Their kernels differ, or they would not be worth asking: these round activations to int8 in blocks of their own.
     assert errors["AVX2, enable_all"] != errors["SSE4.2, enable_all"]
+
+
+@ON_X86_64
+def test_a_variable_that_names_this_machines_processor_does_not_reach_another() -> None:
+    """numpy's products take the kernels that it names, and end where the processor has not what they need."""
+    emulated = Emulator("SSE4.2")
+    if emulated.missing() is not None and not os.environ.get("PIPELINE_CI"):
+        pytest.skip("qemu-x86_64 is not installed")
+    given = {**os.environ, "OPENBLAS_CORETYPE": "Haswell"}
+    found = subprocess.run([*emulated.command, "-c", "import numpy"], env=given, stderr=subprocess.DEVNULL, check=False)
+    assert found.returncode == 0
 
 
 @ON_X86_64

@@ -29,6 +29,7 @@ MODELS = {
     "arm64-dotprod": ("aarch64", "neoverse-n1"),
     "arm64": ("aarch64", "cortex-a72"),
 }
+KERNELS = "OPENBLAS_CORETYPE"  # a variable with which this machine's user may name its processor to numpy
 SLOWER = 10  # how many times as long an emulated process may take: products take 20 to 100 times, most else 10
 
 
@@ -71,7 +72,7 @@ class Emulator:
     def command(self) -> list[str]:
         """Return what runs a Python there, before Python's own arguments."""
         architecture, model = MODELS[self.name]
-        emulator = [self.program, "-cpu", model]
+        emulator = [self.program, "-cpu", model, "-U", KERNELS]
         if architecture == HOST:
             return [*emulator, sys.executable]
         return [*emulator, "-L", str(ARM64 / "root"), str(ARM64 / "root" / PYTHON)]
