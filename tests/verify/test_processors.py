@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import shutil
+import subprocess
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
