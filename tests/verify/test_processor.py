@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 from verify import processor
+from verify.emulation.emulator import KERNELS
 from verify.processor import instruction_sets
 
 ASK = "from verify.processor import instruction_sets; print(*instruction_sets())"
@@ -53,6 +54,6 @@ def test_an_emulated_processor_is_told_from_the_machine(model: str, wanted: str)
         pytest.skip("qemu-x86_64 is not installed (Debian: apt-get install qemu-user)")
     python = Path(sys.executable).resolve()
     paths = f"PYTHONPATH={':'.join(path for path in sys.path if path)}"
-    command = ["qemu-x86_64", "-E", paths, "-cpu", model, str(python), "-c", ASK]
+    command = ["qemu-x86_64", "-E", paths, "-U", KERNELS, "-cpu", model, str(python), "-c", ASK]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == wanted.split()
