@@ -44,12 +44,12 @@ class Moments:
     lookups: bool  # whether the weight is also a table that rows are picked from
     peaks: Mapping[int, Floats] = field(default_factory=dict)  # of max(x^2) over each block, [K / block], by block size
     output: Floats | None = None  # of g g^T for the gradient g of the product's output, float32 [N, N], if asked for
-    lookup: Floats | None = None  # what errors of rows that are picked count by beside `second`, [K, K], if asked for
+    picked: Floats | None = None  # what errors of rows that are picked count by beside `second`, [K, K], if asked for
 
     @property
     def rows(self) -> Floats:
         """Return what an error of a row counts by, float32 [K, K], in every product and lookup that is known of."""
-        return self.second if self.lookup is None else self.second + self.lookup
+        return self.second if self.picked is None else self.second + self.picked
 
     def rounding(self, block: int) -> Floats:
         """Mean squared error of rounding x to int8 with one scale for each block, [K]: a 12th of the squared step."""
@@ -223,7 +223,7 @@ def _weighed(stem: str, moments: Moments, gradients: GradientMoments) -> Moments
     said, so that G counts once for what p (1 - p) adds up to over all rows.
     """
     if moments.lookups:
-        return replace(moments, lookup=gradients.embedding / gradients.logits)
+        return replace(moments, picked=gradients.embedding / gradients.logits)
     return replace(moments, output=gradients.layers.get(stem))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.cost import pipeline
 from benchmarks.cost.derived import derive, without_browser
 from benchmarks.cost.growth import Point, measure, plan
+from benchmarks.cost.passes import graphs
 from benchmarks.cost.usage import Usage
 from benchmarks.progress import progress
 from pipeline import command
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None) -> int:
     from benchmarks.cost.report import Cost, write  # what draws is large, and a child's peak begins with its parent's
     from benchmarks.environment import environment
 
-    candidates = sum((home / name).is_dir() for name in recipe.files)
+    candidates = len(list(graphs(recipe, home)))
     place = environment(len(os.sched_getaffinity(0)))
     print(write(Cost(recipe.name, tokens, candidates, runs, growth, place), directory))
     return PASSED

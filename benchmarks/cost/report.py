@@ -33,7 +33,7 @@ class Cost:
 
     name: str
     tokens: int  # of text, for verify and the reference
-    candidates: int  # files that verify judged, fp32 included
+    candidates: int  # graphs that verify judged, fp32 and those in place included
     runs: dict[str, list[Usage]]
     growth: Sequence[Point] = field(default_factory=tuple)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -72,10 +72,10 @@ def _markdown(cost: Cost) -> str:
         "convert": "convert",
         "optimum-cli": "optimum-cli export onnx",
         "quantize": "quantize, all variants",
-        "verify": f"verify, divergence only, {cost.candidates} files, {cost.tokens:,} tokens",
-        "verdict": f"verify, all checks and every runtime but the browser, {cost.candidates} files",
+        "verify": f"verify, divergence only, {cost.candidates} graphs, {cost.tokens:,} tokens",
+        "verdict": f"verify, all checks and every runtime but the browser, {cost.candidates} graphs",
         "reference": f"PyTorch reference alone, {cost.tokens:,} tokens",
-        "candidates": f"the {cost.candidates} files alone, {cost.tokens:,} tokens",
+        "candidates": f"the {cost.candidates} graphs alone, {cost.tokens:,} tokens",
     }
     rows = [(about[name], *_row(runs)) for name, runs in cost.runs.items()]
     lines = [f"# {cost.name}: what the pipeline itself costs", ""]

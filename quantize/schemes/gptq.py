@@ -81,7 +81,7 @@ def solve(matrix: Floats, form: Form, moments: Moments | None = None, options: O
     if moments is None:
         raise ValueError("no calibration moments")
     settings = options if options is not None else Options(bits=form.bits)
-    blind = moments.lookups and moments.lookup is None
+    blind = moments.lookups and moments.picked is None
     damping = settings.embedding_damping if blind else settings.damping
     hessian, order, factor, weights = _prepare(moments, damping, act_order=settings.act_order)
     weights = np.pad(weights, (0, -len(weights) % form.block)).reshape(1, -1, form.block)

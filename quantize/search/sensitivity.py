@@ -102,11 +102,13 @@ class Probe:
 
         Measured, for a linear layer, for the anchor only: divergence is proportional to the mean squared error of the
         layer's output, tr(E H E^T), to within the noise of measuring it from 4 bits on (decision 0008). Of 2 bits this
-        is a guess: half to one and two thirds of what is measured (decision 0037). So the other choices
-        follow from their errors, with less noise than from logits of their own. Rounding the input by a variance r_k
-        for each column adds sum(w_nk^2 r_k) to that error. A table's choices are each measured, lookups included, and
-        so is what rounding the head's input adds, of which a slope makes less than half (decision 0035). Where the
-        calibration has gradients, with second moments G, both errors are weighed by them too: tr(G E H E^T).
+        is a guess: half to one and two thirds of what is measured (decision 0037). So the other choices follow from
+        their errors, with less noise than from logits of their own. Rounding the input by a variance r_k for each
+        column adds sum(w_nk^2 r_k) to that error. Where the calibration has gradients, with second moments G, both
+        errors are weighed by them too: tr(G E H E^T).
+
+        A table's choices are each measured, lookups included, and so is what rounding the head's input adds, of which
+        a slope makes less than half (decision 0035).
         """
         if weight.table or not weight.products:
             return self._measured(weight, choice, WHOLE) + self._rounding(weight, choice)

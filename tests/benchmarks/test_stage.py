@@ -15,12 +15,13 @@ import pytest
 from benchmarks import engine, onnx_session, scenario
 from benchmarks.__main__ import main
 from benchmarks.cost.derived import derive, without_browser
+from benchmarks.cost.passes import graphs
 from benchmarks.cost.usage import timed
 from benchmarks.engines import ours
 from pipeline.command import invocation, run
 from pipeline.errors import BROKEN_INPUT, ArtifactError, InputError, RecipeError
 from pipeline.recipe.recipe import read_recipe
-from pipeline.variants import model_file
+from pipeline.variants import is_in_place, model_file
 from tests.conftest import EMBEDDED, Stage
 
 
@@ -90,6 +91,13 @@ def test_what_stages_cost_is_measured_and_the_build_is_left_as_it_is(build: Path
     verify, reference, candidates = (made["runs"][name][0]["wall_s"] for name in ("verify", "reference", "candidates"))
     assert made["ratios"]["verify_over_passes"] == pytest.approx(verify / (reference + candidates))
     assert {path.name for path in home.iterdir()} == {"source", "fp32", "benchmarks"}
+
+
+def test_what_verify_is_held_against_runs_every_graph_that_is_built(build: Path) -> None:
+    home = build / "embedded"
+    there = set(home.glob("*/onnx/*.onnx"))
+    assert any(is_in_place(path.stem) for path in there)
+    assert set(graphs(read_recipe(EMBEDDED), home)) == there
 
 
 def test_a_damaged_file_of_ours_is_told_with_the_command_that_makes_it(build: Path, tmp_path: Path) -> None:

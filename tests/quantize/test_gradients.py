@@ -134,7 +134,7 @@ def test_a_tables_rows_are_good_for_lookups_and_for_the_head(seed: int, bits: in
         return float(np.sum((lost @ (inputs + lookup)) * lost))
 
     plain = Moments(inputs, np.zeros(64, np.float32), lookups=True)
-    weighed = Moments(inputs, np.zeros(64, np.float32), lookups=True, lookup=lookup)
+    weighed = Moments(inputs, np.zeros(64, np.float32), lookups=True, picked=lookup)
     assert error(weighed) < error(plain)
 
 
@@ -142,7 +142,7 @@ def test_where_lookups_are_known_of_nothing_stands_for_them() -> None:
     random = np.random.default_rng(0)
     matrix = random.normal(size=(40, 64)).astype(np.float32)
     plain = Moments(second_moments(random, 64), np.zeros(64, np.float32), lookups=True)
-    weighed = replace(plain, lookup=second_moments(random, 64))
+    weighed = replace(plain, picked=second_moments(random, 64))
     form = Form(4, 32, symmetric=True)
     for moments, same in ((plain, False), (weighed, True)):
         less, more = (gptq.solve(matrix, form, moments, gptq.Options(4, embedding_damping=d)) for d in (0.01, 10))
