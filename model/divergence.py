@@ -1,6 +1,6 @@
 """KL divergence between two next-token distributions, in the manner of llama.cpp's --kl-divergence.
 
-With d = candidate - reference, shifted so that its mean under p is 0 (a shift changes no distribution),
+With d = candidate - reference, shifted so that its mean under p is near 0 (a shift changes no distribution),
 KL(p || q) = log sum(p e^d) - sum(p d) = log1p(sum(p expm1(d))) - sum(p d): no difference of large numbers, so that the
 divergence of two nearly equal distributions keeps its digits although the logits are float32.
 """
@@ -78,7 +78,7 @@ def _blocks(reference: Array, probability: Array, candidate: Array) -> Iterator[
         p = probability[cut]
         with np.errstate(over="ignore", invalid="ignore"):  # a hopeless candidate diverges infinitely: it never passes
             d = candidate[cut] - reference[cut]
-            d -= _mean(p, d).astype(np.float32)[:, None]
+            d -= np.einsum("ij,ij->i", p, d)[:, None]  # about the mean, in float32: any shift will do
             growth = np.log1p(_mean(p, np.expm1(d)))
         yield cut, growth - _mean(p, d), d, growth
 

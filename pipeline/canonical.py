@@ -42,13 +42,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def code_digest(*packages: Path) -> str:
-    """Digest of all code below the given folders, installed packages aside: changed code makes results stale."""
-    return digest(code_files(*packages))
-
-
 def code_files(*packages: Path) -> dict[str, str]:
-    """Return the digests of all files of code below the given folders, by their paths from a folder's parent."""
+    """Return the digests of all files of code below the given folders, by their paths from a folder's parent.
+
+    Installed packages aside: changed code makes results stale.
+    """
     files = [
         (package.parent, path)
         for package in packages

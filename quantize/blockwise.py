@@ -24,6 +24,7 @@ from quantize.scheme import FOLDER, Context, check_choice, module
 
 LEVELS = range(5)
 AT_ONCE = 2  # weights that are solved side by side: the last of GPTQ's steps uses one core, but each takes memory
+CALIBRATED_ONLY = "gptq"  # which does nothing without calibration text; other schemes do what they can
 ROUNDING = 4  # the accuracy_level that rounds activations to int8
 T = TypeVar("T")
 
@@ -84,6 +85,11 @@ class BlockwiseOptions:
     expand: bool = False
     overrides: tuple[Override, ...] = ()
 
+    @property
+    def needs_text(self) -> bool:
+        """Return whether nothing can be done without calibration text."""
+        return self.embedding_centred or any(o.scheme == CALIBRATED_ONLY for o in self.overrides)
+
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that the runtime has no kernel for."""
         widths, sizes = (dequantize_at_load.BITS, dequantize_at_load.SIZES) if self.expand else (BITS, SIZES)
@@ -107,6 +113,19 @@ class BlockwiseOptions:
             override.check(f"{where}: overrides[{i}]")
             if override.bits is not None:
                 check_choice("bits", override.bits, (0, *widths), f"{where}: overrides[{i}]")
+
+
+@dataclass(frozen=True)
+class UncalibratedOptions(BlockwiseOptions):
+    """Options of a scheme that sees no calibration text, and so knows no mean."""
+
+    def check(self, where: str) -> None:
+        """Raise RecipeError for a value that cannot be."""
+        super().check(where)
+        if self.embedding_centred:
+            hint = "leave it out, or quantize by gptq or kquant, or by auto with centred = true"
+            what = "this scheme sees no calibration text, which the mean is taken from"
+            raise RecipeError(what, where=f"{where}: embedding_centred", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -156,13 +175,7 @@ def blockwise_schemes() -> tuple[str, ...]:
 
 
 def apply(model: ir.Model, scheme: str, options: BlockwiseOptions, context: Context) -> None:
-    """Quantize every linear layer, and the tables unless their bits are 0, by `scheme` unless overridden.
-
-    RecipeError for a centred head where the scheme sees no calibration text, and so knows no mean.
-    """
-    if options.embedding_centred and not _import(scheme).CALIBRATED:
-        hint = "leave out embedding_centred, or quantize by gptq, kquant or auto"
-        raise RecipeError(f"{scheme} sees no calibration text", where="embedding_centred", hint=hint)
+    """Quantize every linear layer, and the tables unless their bits are 0, by `scheme` unless overridden."""
     weights = find_weights(model, context.dims)
     chosen = choose(weights, scheme, options)
     solved = side_by_side([(weight, [choice]) for weight, choice in chosen], context, options)
@@ -205,14 +218,18 @@ def _solve_group(
     return by_groups(work, len(group), 1)
 
 
+def scheme_of(weight: Weight, choice: Choice) -> str:
+    """Return what a weight is quantized by: one that only lookups read has no inputs to calibrate with."""
+    return choice.scheme if weight.products else "rtn"
+
+
 def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOptions | None = None) -> Blocks:
     """One weight by its choice; `options` count if they are of the chosen scheme; else its defaults do.
 
-    What took time is kept in the context, for another variant or plan that asks for the same. A weight that only
-    lookups read has no inputs to calibrate with and is rounded to nearest. InputError, naming the weight, when it is
-    not finite.
+    What took time is kept in the context, for another variant or plan that asks for the same. InputError, naming the
+    weight, when it is not finite.
     """
-    name = choice.scheme if weight.products else "rtn"
+    name = scheme_of(weight, choice)
     scheme = _import(name)
     own = options if isinstance(options, scheme.Options) else scheme.Options(bits=choice.form.bits)
     if name == "rtn":  # takes no time, and may be the form of whole variants
@@ -228,7 +245,7 @@ def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOp
 def _solve(weight: Weight, name: str, form: Form, context: Context, options: Any) -> Blocks:
     scheme = _import(name)
     moments = None
-    if scheme.CALIBRATED and (name == "gptq" or context.calibration is not None):
+    if scheme.CALIBRATED and (name == CALIBRATED_ONLY or context.calibration is not None):
         moments = context.calibrated(name).moments[weight.stem]
     matrix = weight.matrix()
     tiers = (matrix[: form.frequent], matrix[form.frequent :]) if form.frequent else (matrix,)

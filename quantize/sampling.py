@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from filelock import FileLock
 from tqdm import tqdm
 
 from model import external_data, generation
@@ -60,17 +61,17 @@ def sampled(graph: Path, begin: int, draws: Draws, work: Path | None) -> Ids:
     key = {"graph": external_data.digests(graph), "begin": begin, **asdict(draws), "code": file_digest(Path(__file__))}
     name = digest({**key, "onnxruntime": importlib.metadata.version("onnxruntime")})
     kept = None if work is None else work / f"sampled-{name[:16]}.npy"
-    if kept is not None and kept.is_file():
-        found: Ids = np.load(kept)
-        return found
-    texts = _written(graph, begin, draws)
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(".part")
-        with part.open("wb") as stream:
-            np.save(stream, texts)
-        part.replace(kept)
-    return texts
+    if kept is None:
+        return _written(graph, begin, draws)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.with_suffix(".lock")):  # variants that are quantized at the same time wait for one text
+        if not kept.is_file():
+            part = kept.with_suffix(".part")
+            with part.open("wb") as stream:
+                np.save(stream, _written(graph, begin, draws))
+            part.replace(kept)
+    found: Ids = np.load(kept)
+    return found
 
 
 def _written(graph: Path, begin: int, draws: Draws) -> Ids:

@@ -39,13 +39,22 @@ class Context:
     def calibrated(self, scheme: str) -> Calibration:
         """The calibration; RecipeError when the recipe has none."""
         if self.calibration is None:
-            hint = 'add [calibration] with text = "..." (a UTF-8 file, relative to the recipe)'
-            raise RecipeError(f"{scheme} needs calibration text", where="calibration", hint=hint)
+            raise text_needed(scheme, "calibration")
         return self.calibration
+
+
+def text_needed(scheme: str, where: str) -> RecipeError:
+    """Return the refusal of a scheme that does nothing without calibration text."""
+    hint = 'add [calibration] with text = "..." (a UTF-8 file, relative to the recipe)'
+    return RecipeError(f"{scheme} needs calibration text", where=where, hint=hint)
 
 
 class Options(Protocol):
     """A frozen dataclass of a scheme's settings."""
+
+    @property
+    def needs_text(self) -> bool:
+        """Return whether nothing can be done without calibration text."""
 
     def check(self, where: str) -> None:
         """Raise RecipeError when a value has the right type but cannot be."""

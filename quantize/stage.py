@@ -26,7 +26,7 @@ from pipeline.variants import data_file, made_files, model_file, own_files
 from quantize.calibration import SAMPLED, TOKENIZER, Calibration
 from quantize.gradients import GradientSource
 from quantize.rewrite.graph import clean, load, ports
-from quantize.scheme import PLAN, Context, Step, read_step
+from quantize.scheme import PLAN, Context, Step, read_step, text_needed
 
 KIND = "model"
 BASE = "fp32"
@@ -37,8 +37,9 @@ WORK = ".quantize"  # measurements that a later run continues from; no artifact
 def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iterator[Path]:
     """Make the named variants in order, skipping unchanged ones, and yield the path of each artifact.
 
-    Every step of every variant is checked before any work is done. Raises RecipeError for a recipe that cannot be,
-    ArtifactError when the fp32 artifact is missing or broken, InputError when its graph cannot be quantized.
+    Every step of every variant is checked before any work is done, but for what depends on the graph: the names of
+    weights in overrides, and numbers of rows. Raises RecipeError for a recipe that cannot be, ArtifactError when the
+    fp32 artifact is missing or broken, InputError when its graph cannot be quantized.
     """
     plans = {name: plan(recipe, name) for name in recipe.variants}
     base = _open_base(recipe, build_dir)
@@ -65,8 +66,12 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
 
 def plan(recipe: Recipe, name: str) -> tuple[Step, ...]:
     """The steps of a variant, options read and checked; RecipeError names the key that is wrong."""
-    where = f"{recipe.path}: variants.{name}.steps"
-    return tuple(read_step(step, f"{where}[{i}]") for i, step in enumerate(recipe.variants[name].steps))
+    where, tables = f"{recipe.path}: variants.{name}.steps", recipe.variants[name].steps
+    steps = tuple(read_step(table, f"{where}[{i}]") for i, table in enumerate(tables))
+    for i, (step, table) in enumerate(zip(steps, tables, strict=True)):
+        if step.options.needs_text and recipe.calibration is None:
+            raise text_needed(table["scheme"], f"{where}[{i}]")
+    return steps
 
 
 def make_variant(steps: Sequence[Step], base: Artifact, context: Context, target: Path, manifest: Manifest) -> Artifact:

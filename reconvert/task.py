@@ -16,7 +16,8 @@ from reconvert.state import Way
 
 GIB = 2**30
 LIBRARIES = GIB  # torch, transformers and onnxruntime loaded: about half of it, with room
-COPIES = {"convert": 6, "quantize": 6, "verify": 8}  # of the float32 weights that a stage holds at a time, with room
+COPIES = {"convert": 6, "quantize": 10, "verify": 8}  # of the float32 weights that a stage holds at a time, with room
+GRADIENTS = 3  # more of them, where quantize takes gradients
 VERDICT = re.compile(r"\berror: .*|^failed .*")  # an error may follow a progress bar that ended no line
 
 
@@ -98,7 +99,9 @@ def memory(stage: str, recipe: Recipe, origin: Origin) -> int:
     """Bytes that a stage may need: its libraries, and copies of the weights in float32."""
     parameters = recipe.source.expect.parameters
     weights = 4 * parameters if parameters is not None else 2 * origin.weight_bytes  # stored in 16 bits, at worst
-    return LIBRARIES + COPIES[stage] * weights
+    calibration = recipe.calibration
+    more = GRADIENTS if stage == "quantize" and calibration is not None and calibration.gradients else 0
+    return LIBRARIES + (COPIES[stage] + more) * weights
 
 
 def last_words(log: Path) -> str:

@@ -105,6 +105,11 @@ class Options:
     position_candidates: tuple[Storage, ...] = LOOKUPS
     centred: bool = False
 
+    @property
+    def needs_text(self) -> bool:
+        """Return whether nothing can be done without calibration text: always."""
+        return True
+
     def check(self, where: str) -> None:
         """Raise RecipeError for no budget or two of different kinds, and for candidates that cannot be."""
         klds = [value for value in (self.max_mean_kld, self.max_p999_kld) if value is not None]

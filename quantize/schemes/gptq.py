@@ -57,6 +57,11 @@ class Options(BlockwiseOptions):
     act_order: bool = True
     sweeps: int = 2
 
+    @property
+    def needs_text(self) -> bool:
+        """Return whether nothing can be done without calibration text: always."""
+        return True
+
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that cannot be."""
         super().check(where)

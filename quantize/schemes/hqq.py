@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from pipeline.errors import RecipeError
 from quantize import blockwise
-from quantize.blockwise import BlockwiseOptions
+from quantize.blockwise import UncalibratedOptions
 from quantize.calibration import Moments
 from quantize.numerics.blocks import Blocks, Floats, Form, by_rows, cut, flush, join, nearest, round_zero
 from quantize.numerics.scales import best_scale_for
@@ -27,7 +27,7 @@ POWER, BETA, KAPPA = 0.7, 10.0, 1.01
 
 
 @dataclass(frozen=True)
-class Options(BlockwiseOptions):
+class Options(UncalibratedOptions):
     """`iterations` of shrinking and fitting; a block keeps its best grid."""
 
     iterations: int = 20

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from tqdm import tqdm
 
+from quantize import blockwise
+from quantize.blockwise import Choice
 from quantize.numerics.blocks import BITS, SIZES, Form
 from quantize.numerics.normal_float import QUANT_TYPE, quantize
 from quantize.rewrite.lookup import place
 from quantize.rewrite.products import DOMAIN_VERSION, Operation, initializer, not_finite, replace_node
 from quantize.rewrite.weights import DOMAIN, Weight, find_weights
 from quantize.scheme import Context, check_choice
-from quantize.schemes import rtn
 
 CALIBRATED = False
 
@@ -27,6 +28,11 @@ class Options:
     accuracy_level: int = 4
     embedding_bits: int = 8
     embedding_block: int = 32
+
+    @property
+    def needs_text(self) -> bool:
+        """Return whether nothing can be done without calibration text: never."""
+        return False
 
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that the runtime has no kernel for."""
@@ -44,11 +50,8 @@ def apply(model: ir.Model, options: Options, context: Context) -> None:
     if options.embedding_bits:
         form = Form(options.embedding_bits, options.embedding_block, symmetric=True)
         for weight in weights.tables:
-            try:
-                blocks = rtn.solve(weight.matrix(), form)
-            except ValueError as error:
-                raise not_finite(weight, error) from error
-            place(model, weight, blocks, options.accuracy_level)
+            choice = Choice("rtn", form, options.accuracy_level)
+            place(model, weight, blockwise.solve(weight, choice, context), choice.level)
 
 
 def _quantize_weight(model: ir.Model, weight: Weight, block: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from quantize import blockwise
-from quantize.blockwise import BlockwiseOptions
+from quantize.blockwise import UncalibratedOptions
 from quantize.calibration import Moments
 from quantize.numerics.blocks import (
     Blocks,
@@ -32,7 +32,7 @@ CALIBRATED = False
 
 
 @dataclass(frozen=True)
-class Options(BlockwiseOptions):
+class Options(UncalibratedOptions):
     """Nothing of its own."""
 
 

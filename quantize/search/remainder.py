@@ -46,7 +46,7 @@ class Remainders:
         self._weights = {weight.name: weight.value for weight in (*weights.body, *weights.tables, *weights.lookups)}
         groups += [(weight.name,) for weight in (*weights.tables, *weights.lookups)]
         for weight in (*weights.body, *weights.tables):
-            if weight.lookups:
+            if weight.lookups and weight.products:
                 copy = initializer(self.model, weight.name + ROWS, tensor_of(weight.value).numpy())
                 for lookup in weight.lookups:
                     lookup.gather.replace_input_with(0, copy)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from model import external_data
 from pipeline.command import say
 from pipeline.errors import RecipeError
-from quantize.blockwise import Choice, centre, solve
+from quantize.blockwise import Choice, centre, scheme_of, solve
 from quantize.calibration import COUNTS
 from quantize.numerics.blocks import Blocks, Floats
 from quantize.rewrite.graph import clean, load
@@ -179,11 +179,9 @@ def _cost(built: Built, limit: Limit) -> float:
 
 def _possible(builder: PlanBuilder, items: Sequence[Sequence[Item]]) -> str:
     built = builder.build(_least(items, "bytes"))
-    figures = f"{built.bytes:,} bytes (mean KLD {built.fidelity.mean_kld:.2e})"
     fine = builder.build(_least(items, "kld"))
-    return (
-        f"allow from {figures} to a mean KLD of {fine.fidelity.mean_kld:.2e} ({fine.bytes:,} bytes), or more candidates"
-    )
+    ends = [f"{plan.bytes:,} bytes and a mean KLD of {plan.fidelity.mean_kld:.2e}" for plan in (built, fine)]
+    return f"add candidates, or allow what is possible: from {ends[0]} to {ends[1]}"
 
 
 def _least(items: Sequence[Sequence[Item]], of: Limit) -> Picks:
@@ -203,21 +201,21 @@ def _facts(slots: Sequence[Slot], items: Sequence[Sequence[Item]], best: Built) 
     tensors: dict[str, Mapping[str, Any]] = {}
     for slot, row, pick in zip(slots, items, best.picks, strict=True):
         choice = slot.choices[pick]
-        how = (
-            {"bits": 32}
-            if choice is None
-            else {"scheme": choice.scheme, **asdict(choice.form), "level": choice.level, "centred": choice.centred}
-        )
+        how: dict[str, Any] = {"bits": 32}
+        if choice is not None:
+            settings = {**asdict(choice.form), "level": choice.level, "centred": choice.centred}
+            how = {"scheme": scheme_of(slot.weight, choice), **settings}
         tensors[slot.weight.stem] = {**how, "bytes": row[pick].bytes, "kld": float(f"{row[pick].kld:.3g}")}
-        say(f"  {slot.weight.stem}: {_describe(choice)}, {row[pick].bytes:,} bytes, KLD {row[pick].kld:.1e}")
+        what = _describe(slot.weight, choice)
+        say(f"  {slot.weight.stem}: {what}, {row[pick].bytes:,} bytes, KLD {row[pick].kld:.1e}")
     return {"bytes": best.bytes, **asdict(best.fidelity), "tensors": tensors}
 
 
-def _describe(choice: Choice | None) -> str:
+def _describe(weight: Weight, choice: Choice | None) -> str:
     if choice is None:
         return "float"
     form = choice.form
     bits = f"{form.bits} bits"
     if form.frequent:
         bits += f" in the first {form.frequent:,} rows, {form.tiers[1].bits} in the others"
-    return f"{choice.scheme} {bits}, block {form.block}{'' if form.symmetric else ', zero points'}"
+    return f"{scheme_of(weight, choice)} {bits}, block {form.block}{'' if form.symmetric else ', zero points'}"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.canonical import canonical_json, code_digest, digest, file_digest, parse_json, read_json
+from pipeline.canonical import canonical_json, code_files, digest, file_digest, parse_json, read_json
 from pipeline.errors import BROKEN_INPUT, InputError
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=200)
@@ -74,25 +74,25 @@ def package(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "name", ["__init__.py", "first/same/module.py", "second/same/module.py", "first/new.py", "first/new.mjs"]
 )
-def test_code_digest_sees_every_file(package: Path, name: str) -> None:
-    before = code_digest(package)
+def test_code_files_sees_every_file(package: Path, name: str) -> None:
+    before = code_files(package)
     (package / name).write_text("changed")
-    assert code_digest(package) != before
+    assert code_files(package) != before
 
 
-def test_code_digest_sees_a_file_that_moves(package: Path) -> None:
-    before = code_digest(package)
+def test_code_files_sees_a_file_that_moves(package: Path) -> None:
+    before = code_files(package)
     (package / "first/same/module.py").rename(package / "first/module.py")
-    assert code_digest(package) != before
+    assert code_files(package) != before
 
 
-def test_code_digest_passes_an_editors_lock_over(package: Path) -> None:
-    before = code_digest(package)
+def test_code_files_passes_an_editors_lock_over(package: Path) -> None:
+    before = code_files(package)
     (package / ".#stage.py").symlink_to("somebody@a-host.1234:5678")  # Emacs, while a file is being edited
-    assert code_digest(package) == before
+    assert code_files(package) == before
 
 
-def test_code_digest_ignores_place_order_and_other_files(package: Path, tmp_path: Path) -> None:
+def test_code_files_ignores_place_order_and_other_files(package: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / "stage"
     shutil.copytree(package, copy)
     (copy / "__pycache__").mkdir()
@@ -100,8 +100,8 @@ def test_code_digest_ignores_place_order_and_other_files(package: Path, tmp_path
     (copy / "notes.txt").write_text("not code")
     (copy / "first" / "node_modules" / "package").mkdir(parents=True)
     (copy / "first" / "node_modules" / "package" / "index.mjs").write_text("installed, and pinned by the lock file")
-    assert code_digest(copy) == code_digest(package)
-    assert code_digest(package, package / "first") == code_digest(package / "first", package)
+    assert code_files(copy) == code_files(package)
+    assert code_files(package, package / "first") == code_files(package / "first", package)
 
 
 @pytest.mark.parametrize(

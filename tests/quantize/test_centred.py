@@ -11,12 +11,13 @@ import pytest
 
 from model.contract import Dimensions
 from pipeline.errors import RecipeError
+from quantize.blockwise import BlockwiseOptions
 from quantize.numerics.activations import rounding_error
 from quantize.numerics.blocks import Blocks, Floats, Form, dequantize
 from quantize.rewrite.graph import clean
 from quantize.rewrite.lookup import place
 from quantize.rewrite.weights import find_weights
-from quantize.schemes import auto, gptq, rtn
+from quantize.schemes import auto, gptq, hqq, rtn
 from tests.support.calibrated import make_context
 from tests.support.table_model import table_model
 from tests.support.tiny_graph import LEVELS, Array, session
@@ -99,10 +100,11 @@ def test_a_head_whose_products_round_nothing_is_left_as_it_is(tmp_path: Path) ->
     assert not [name for name in model.graph.initializers if str(name).endswith(".centre")]
 
 
-def test_a_scheme_without_calibration_text_is_refused_a_mean(tmp_path: Path) -> None:
-    context = make_context(tmp_path)
-    with pytest.raises(RecipeError, match="rtn sees no calibration text"):
-        rtn.apply(ir.load(context.graph), rtn.Options(8, embedding_centred=True), context)
+@pytest.mark.parametrize("options", [rtn.Options(8, embedding_centred=True), hqq.Options(8, embedding_centred=True)])
+def test_a_scheme_without_calibration_text_is_refused_a_mean(options: BlockwiseOptions) -> None:
+    with pytest.raises(RecipeError, match="sees no calibration text") as refusal:
+        options.check("steps[0]")
+    assert refusal.value.where == "steps[0]: embedding_centred"
 
 
 def test_a_scheme_of_calibration_centres_the_head(tmp_path: Path) -> None:

@@ -7,9 +7,13 @@ import onnx_ir as ir
 import pytest
 
 from model.contract import Dimensions
+from quantize.blockwise import Choice
+from quantize.numerics.blocks import Form
 from quantize.rewrite.weights import find_weights
 from quantize.runner import GraphRunner
+from quantize.search.journal import Journal
 from quantize.search.remainder import ROWS, Remainders
+from quantize.search.sensitivity import Probe
 from tests.support.calibrated import calibration_of, make_context
 from tests.support.tiny_graph import DIMS, UNTIED
 
@@ -26,7 +30,7 @@ def test_remainders_are_the_whole_graph_to_the_last_bit(dims: Dimensions, tmp_pa
     whole = GraphRunner(model)
     for weight in known:
         array = weight.value.const_value.numpy() * np.float32(1.01)  # type: ignore[union-attr]
-        names = [weight.name, weight.name + ROWS] if weight.lookups else [weight.name]
+        names = [weight.name, weight.name + ROWS] if weight.lookups and weight.products else [weight.name]
         found = list(remainders.logits(dict.fromkeys(names, array)))
         assert len(found) == len(texts)
         for ids, (reference, logits) in zip(texts, found, strict=True):
@@ -48,3 +52,14 @@ def test_a_table_is_replaced_in_its_product_alone_and_layers_that_come_first_are
     assert np.abs(both - product).max() > 0.1
     next(remainders.logits({"wte.weight": array}))
     assert not [name for name in remainders.runner.inputs if name.startswith("h.")]
+
+
+@pytest.mark.parametrize("dims", [DIMS, UNTIED], ids=["tied", "untied"])
+def test_no_weight_is_rounded_for_nothing(dims: Dimensions, tmp_path: Path) -> None:
+    """Least of all an embedding that has a head of its own: `auto` would give it the fewest bits."""
+    context = make_context(tmp_path, dims)
+    probe = Probe(context, Journal(tmp_path / "journal"))
+    weights = find_weights(ir.load(context.graph), dims)
+    choice = Choice("rtn", Form(2, 32, symmetric=True), level=0)
+    for weight in (*weights.body, *weights.tables, *weights.lookups):
+        assert probe.kld(weight, choice, choice) > 1e-3, weight.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def test_a_later_run_finds_the_text_and_another_graph_does_not(tmp_path: Path, m
     graph.write_bytes(graph.read_bytes() + b"\x00")
     with pytest.raises(TypeError):
         sampled(graph, 5, DRAWS, work)
+
+
+def test_variants_that_are_quantized_side_by_side_write_one_text(tmp_path: Path) -> None:
+    graph, work = make_context(tmp_path).graph, tmp_path / "work"
+    with ThreadPoolExecutor(4) as threads:
+        first, *others = threads.map(lambda _: sampled(graph, 5, DRAWS, work), range(4))
+    assert all(np.array_equal(first, other) for other in others)
+    assert [path.suffix for path in sorted(work.iterdir())] == [".lock", ".npy"]
 
 
 def test_texts_begin_with_the_token_of_a_beginning_or_of_an_end(tmp_path: Path) -> None:

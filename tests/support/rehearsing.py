@@ -23,7 +23,7 @@ from model import hub_client
 from pipeline import command
 from pipeline.artifact import store
 from pipeline.artifact.manifest import Manifest
-from pipeline.canonical import code_digest, file_digest
+from pipeline.canonical import code_files, digest, file_digest
 from pipeline.recipe.recipe import Recipe, read_recipe
 from pipeline.variants import model_file, read_files
 from publish.__main__ import main
@@ -56,7 +56,7 @@ def shared_files(**changes: bytes) -> dict[str, bytes]:
     return {name: changes.get(name.removesuffix(".json"), f'{{"of": "{name}"}}\n'.encode()) for name in SHARED}
 
 
-VERIFY = code_digest(ROOT / "verify", ROOT / "model", ROOT / "pipeline")  # the version of it that judges here
+VERIFY = digest(code_files(ROOT / "verify", ROOT / "model", ROOT / "pipeline"))  # the version of it that judges here
 
 
 def graph(weights: bytes) -> bytes:

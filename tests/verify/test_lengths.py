@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +27,6 @@ from verify.run_checks import Target
 CONTEXT, VOCABULARY = 300, 20
 WHOLE = Extent()
 Wrong = Callable[["Call"], bool] | None
-OF_LEVEL = {"disable_all": "disable_all", "basic": "enable_basic", "extended": "enable_extended", "all": "enable_all"}
 TABLE = np.random.default_rng(3).normal(size=(VOCABULARY, VOCABULARY)).astype(np.float32) * 3
 
 
@@ -133,16 +131,8 @@ def test_where_nothing_is_asked_nothing_is_judged() -> None:
 
 def configurations(runtime: Planned) -> list[str]:
     """Return what a runtime calls its configurations under the recipe's settings."""
-    given = runtime.settings
-    if hasattr(runtime.module, "configurations"):
-        return list(runtime.module.configurations(given))
-    levels = [OF_LEVEL[level] for level in getattr(given, "levels", ())]
-    threads = [f"{count} thread{'s' if count > 1 else ''}" for count in getattr(given, "threads", ())]
-    parts = {
-        "onnxruntime": (levels, threads),
-        "processors": (getattr(given, "sets", ()), levels),
-    }
-    return [", ".join(names) for names in product(*parts[runtime.name])] if runtime.name in parts else ["any"]
+    module = runtime.module
+    return list(module.configurations(runtime.settings)) if hasattr(module, "configurations") else ["any"]
 
 
 @pytest.mark.parametrize("name", ["embedded", "gpt-2-70m"])

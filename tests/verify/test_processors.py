@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.runtimes import Runtimes
+from pipeline.recipe.runtimes import Extent, Runtimes
 from tests.conftest import ROOT, Stage
 from tests.support.asking import failures, files, levels, outcome, quick, shorter
 from verify.emulation import emulator
@@ -26,6 +27,7 @@ from verify.interop import planned, run_runtimes
 from verify.interop.planned import NotRun
 from verify.interop.run_runtimes import Outcome
 from verify.interop.runtime import Bounds, Missing, RuntimeFailure, Task
+from verify.interop.unrounded import Unrounded, measure
 from verify.processor import HOST, instruction_sets
 from verify.reference.corpus import Batch, Corpus
 from verify.reference.model import Reference
@@ -87,8 +89,8 @@ def test_a_wrong_answer_and_a_process_that_dies_are_told_by_their_sets(
     monkeypatch.setitem(emulator.MODELS, "AVX2", ("x86_64", "qemu64"))
     target = replace(files(build, ["q4"])[0], variant="fp32")
     found = outcome(shorter("processors", levels=["all"], rows=2), reference, [target])
-    assert configurations(found) == {"AVX2", *levels("SSE4.2, enable_all")}
-    (dead,) = [result for result in found.results if result.level == "AVX2"]
+    assert configurations(found) == {"AVX2, enable_all", *levels("SSE4.2, enable_all")}
+    (dead,) = [result for result in found.results if result.level == "AVX2, enable_all"]
     assert "its process died (exit code -4)" in str(dead.failure)
     wrong = [(result.check, one.measure) for result in found.results for one in result.measures if not one.passed]
     assert {f"{check}.{measure.name}" for check, measure in wrong} == {"logits.max_abs", "cache.max_abs"}
@@ -117,7 +119,7 @@ def test_arm64_says_what_the_reference_says(reference: Reference, build: Path) -
     assert failures(found) == []
     assert {result.variant for result in found.results} == {"q8"}
     (entry,) = found.not_run
-    assert entry.what == "processors, arm64: q4f16"
+    assert entry.what == "processors, arm64, enable_all: q4f16"
     assert "SIGILL" in entry.reason
 
 
@@ -133,8 +135,8 @@ def test_what_is_said_of_arm64_without_float16_is_so(build: Path, monkeypatch: p
     extent = partial(Runtimes().extent, "processors", "q4f16")  # of the project: tests cannot be imported over there
     with processors.running(Settings(("arm64",)), Bounds(60, 8)) as ask:
         answers = ask(Task(repository, "q4f16", {"batch": batch, "lengths": [], "end": 0}, extent))
-    assert isinstance(answers["arm64"], RuntimeFailure)
-    assert "exit code -4" in str(answers["arm64"])  # SIGILL
+    assert isinstance(answers["arm64, disable_all"], RuntimeFailure)
+    assert "exit code -4" in str(answers["arm64, disable_all"])  # SIGILL
 
 
 def test_what_is_not_installed_is_not_run_each_by_its_command(
@@ -150,7 +152,8 @@ def test_what_is_not_installed_is_not_run_each_by_its_command(
     monkeypatch.setattr(emulator, "ARM64", tmp_path)
     if HOST == "x86_64" and shutil.which("qemu-x86_64") is not None:
         reason = "a Python for arm64 with onnxruntime is not installed: make arm64"
-        assert found() == [NotRun("processors, arm64", reason, required=True)]
+        places = [f"processors, arm64, {level}" for level in ("disable_all", "enable_all")]
+        assert found() == [NotRun(place, reason, required=True) for place in places]
     monkeypatch.setenv(emulator.VARIABLE, "no-such-qemu")
     (entry,) = found()
     assert (entry.what, entry.required) == ("processors", True)
@@ -196,6 +199,22 @@ def test_a_sample_of_faults_is_spread_and_no_fault_is_in_it_twice(total: int, co
     gaps = [later - earlier for earlier, later in pairwise([*chosen, total])]
     assert max(gaps) - min(gaps) <= 1
     assert sample(names, None) == names
+
+
+def test_a_process_that_dies_leaves_the_reason_for_each_of_its_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for those that read it by name, as the questions without roundings do."""
+
+    def dies(_task: Task) -> Any:
+        raise RuntimeFailure("late")
+
+    monkeypatch.setattr(processors, "unsupported", lambda *_: {})
+    questions = {"lengths": [], "end": 0}
+    task = Task(Path(), "fp32", questions, partial(Runtimes().extent, "processors", "fp32"))
+    answers = processors._ask_all({"AVX2": dies}, task, Settings(("AVX2",)))
+    own = Unrounded(None, RuntimeFailure("not this"))
+    for place in ("AVX2, disable_all", "AVX2, enable_all"):
+        with pytest.raises(RuntimeFailure, match="late"):
+            measure(own, answers, place, Extent())
 
 
 def test_a_process_says_what_it_is_not() -> None:

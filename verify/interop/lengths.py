@@ -92,7 +92,8 @@ def ask(reference: Reference, corpus: Corpus, runtimes: Runtimes, where: str) ->
     known = {"padded": padded <= chosen, "fewer": all(not 0 < entry.longest < min(chosen) for entry in runtimes.fewer)}
     for name, right in known.items():
         if not right:
-            raise RecipeError("no such prompt", where=f"{where}: {name}", hint=f"use {sorted(chosen)}")
+            hint = f"write some of {', '.join(map(str, sorted(chosen)))}"
+            raise RecipeError("no prompt has so many tokens", where=f"{where}: {name}", hint=hint)
     text = corpus.piece(reference.context, PLACE)
     batch = left_padded([text], 0)
     logits = reference.forward(batch.ids, batch.mask, batch.positions).logits[0]

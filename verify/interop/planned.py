@@ -86,8 +86,8 @@ def _require_configurations(required: Sequence[str], name: str, module: Runtime,
 
 
 def _require_beginnings(table: Runtimes, name: str, known: Collection[str], where: str) -> None:
-    """RecipeError for fewer questions of a configuration that a runtime lacks, where it runs them one by one."""
-    for entry in table.fewer if known else ():
+    """RecipeError for fewer questions of a configuration that a runtime does not have."""
+    for entry in table.fewer:
         for beginning in entry.configurations if entry.runtime == name else ():
             if not any(configuration.startswith(beginning) for configuration in known):
                 what = f"{name} has no configuration whose name begins with {beginning!r}"
@@ -95,17 +95,17 @@ def _require_beginnings(table: Runtimes, name: str, known: Collection[str], wher
 
 
 def _configurations(module: Runtime, settings: Any) -> Mapping[str, Any]:
-    """Return the configurations of a runtime that runs them one by one, by name; of another none."""
-    return module.configurations(settings) if hasattr(module, "configurations") else {}
+    """Return the configurations of a runtime by name; of one that has no several, what reports call it."""
+    return module.configurations(settings) if hasattr(module, "configurations") else {"any": None}
 
 
 def _refuse_nothing(table: Runtimes, name: str, module: Runtime, where: str) -> None:
-    """RecipeError where nothing is to be asked of a runtime whose configurations are not run one by one."""
+    """RecipeError where nothing is to be asked of a runtime that has one configuration only."""
     entries = [entry for entry in table.fewer if entry.runtime == name and entry.extent.nothing]
     if entries and not hasattr(module, "configurations"):
         hint = "let texts be 1 or more, or take the runtime out of run"
         raise RecipeError(
-            f"{name} runs all of its configurations, so it must be asked something", where=where, hint=hint
+            f"{name} has no configurations that could be left out: it must be asked something", where=where, hint=hint
         )
 
 

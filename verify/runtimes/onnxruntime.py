@@ -47,6 +47,15 @@ class Settings:
             raise RecipeError("nothing to run", where=where, hint="name at least one level and one number of threads")
 
 
+def configurations(settings: Settings) -> Mapping[str, tuple[str, int]]:
+    """All pairs of a level and a number of threads, by what reports call them."""
+    return {
+        f"{named(level)}, {threads} thread{'s' if threads > 1 else ''}": (named(level), threads)
+        for level in settings.levels
+        for threads in settings.threads
+    }
+
+
 def missing(settings: Settings) -> Missing | None:
     """Never: the pipeline itself needs onnxruntime."""
     return None
@@ -79,20 +88,20 @@ def answer(task: Task, settings: Settings) -> Answers:
     """
     answers: dict[str, dict[str, Any]] = {}
     first: dict[str, Array] | None = None
-    for level in settings.levels:
-        for threads in settings.threads:
-            place = f"{named(level)}, {threads} thread{'s' if threads > 1 else ''}"
-            candidate = Candidate(task.repository / model_file(task.variant), named(level), threads=threads)
-            parts: dict[str, Any] = {}
-            if "batch" in task.questions:
-                own = _passes(candidate, task.questions["batch"])
-                first = first or own
-                parts = {"passes": own, "spread": [(own[key], first[key]) for key in own]}
-            parts["lengths"] = [
-                lengths.answer(question, task.questions["end"] or 0, partial(_forward, candidate))
-                for question in task.lengths(place)
-            ]
-            answers[place] = parts
+    for place, (level, threads) in configurations(settings).items():
+        if task.extent(place).nothing:
+            continue
+        candidate = Candidate(task.repository / model_file(task.variant), level, threads=threads)
+        parts: dict[str, Any] = {}
+        if "batch" in task.questions:
+            own = _passes(candidate, task.questions["batch"])
+            first = first or own
+            parts = {"passes": own, "spread": [(own[key], first[key]) for key in own]}
+        parts["lengths"] = [
+            lengths.answer(question, task.questions["end"] or 0, partial(_forward, candidate))
+            for question in task.lengths(place)
+        ]
+        answers[place] = parts
     return answers
 
 

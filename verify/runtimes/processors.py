@@ -32,7 +32,8 @@ IN_PLACE = True
 SLOW = True
 WITHOUT_FLOAT16 = "arm64"  # Armv8.0: Cortex-A53 to A73, with no arithmetic in float16
 ILLEGAL = (
-    "onnxruntime 1.31.1 runs its float16 kernel of MatMulNBits on such a core too, which ends the process (SIGILL)"
+    "onnxruntime runs its float16 kernel of MatMulNBits on such a core too, which ends the process "
+    "(SIGILL; seen in 1.31.1 and 1.32.0)"
 )
 
 
@@ -71,22 +72,28 @@ class Own:
     asked: onnxruntime.Settings
 
 
+def configurations(settings: Settings) -> Mapping[str, str]:
+    """The set of each pair of a set and a level, by what reports call them."""
+    return {f"{name}, {onnxruntime.named(level)}": name for name in settings.sets for level in settings.levels}
+
+
 def missing(settings: Settings) -> Missing | None:
     """Return what the first of the sets lacks, if none can be run."""
     lacking = absent(settings)
-    return None if len(lacking) < len(settings.sets) else lacking[settings.sets[0]]
+    return None if len(lacking) < len(configurations(settings)) else next(iter(lacking.values()))
 
 
 def absent(settings: Settings) -> Mapping[str, Missing]:
-    """The sets that cannot be run here, each with what is not installed."""
-    return {name: lacks for name in settings.sets if (lacks := Emulator(name).missing()) is not None}
+    """The configurations that cannot be run here, each with what is not installed."""
+    own = {place: Emulator(name).missing() for place, name in configurations(settings).items()}
+    return {place: lacks for place, lacks in own.items() if lacks is not None}
 
 
 def unsupported(graph: Path, settings: Settings) -> Mapping[str, str]:
     """Products of 4-bit weights with float16 activations, on processors that have no such arithmetic."""
     if WITHOUT_FLOAT16 not in _present(settings) or not _multiplies_float16(graph):
         return {}
-    return {WITHOUT_FLOAT16: ILLEGAL}
+    return {place: ILLEGAL for place, name in configurations(settings).items() if name == WITHOUT_FLOAT16}
 
 
 def version(settings: Settings) -> str:
@@ -114,15 +121,16 @@ def running(settings: Settings, bounds: Bounds) -> Iterator[Ask]:
 def _ask_all(asks: Mapping[str, Ask], task: Task, settings: Settings) -> Answers:
     """The answers of every set; one that dies or is late leaves the others'."""
     answers: dict[str, Mapping[str, Any] | RuntimeFailure] = {}
-    without = {*unsupported(task.repository / model_file(task.variant), settings)}
-    levels = [onnxruntime.named(level) for level in settings.levels]
-    without |= {name for name in asks if all(task.extent(f"{name}, {level}").nothing for level in levels)}
+    without = unsupported(task.repository / model_file(task.variant), settings)
+    places = configurations(settings)
     task = replace(task, questions=_fewer(task.questions, settings.rows))
     for name, ask in asks.items():
+        own = [place for place in places if places[place] == name and place not in without]
+        asked = [place for place in own if not task.extent(place).nothing]
         try:
-            answers |= {} if name in without else ask(task)
+            answers |= ask(task) if asked else {}
         except RuntimeFailure as failure:
-            answers[name] = failure
+            answers |= dict.fromkeys(asked, failure)
     return answers
 
 
@@ -149,8 +157,7 @@ def answer(task: Task, own: Own) -> Answers:
 
 
 def _present(settings: Settings) -> Sequence[str]:
-    lacking = absent(settings)
-    return [name for name in settings.sets if name not in lacking]
+    return [name for name in settings.sets if Emulator(name).missing() is None]
 
 
 def _multiplies_float16(graph: Path) -> bool:
