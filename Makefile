@@ -62,7 +62,7 @@ help: ## print this list
 	@echo '  RECIPES=FILES what reconvert looks after (RECIPE)'
 	@echo '  ROUNDS=N      how often bench (5) and bench-web (3) measure everything'
 	@echo '  QUICK=1       bench measures one pass over a prompt and one decoding, and judges no file again'
-	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", parts of bench-cost, releases, or faults to plant (everything)'
+	@echo '  ONLY=NAMES    what bench measures, such as ONLY="ours llamacpp/Q8_0", what bench-web measures, parts of bench-cost, releases, or faults to plant (everything)'
 	@echo '  EXPLAIN=1     verify finds the node at fault in each variant that fails; faults scores how often that is right'
 	@echo '  SEEDS=N       how many copies of each variant noise measures (10), how many clean runs of each faults judges (20)'
 	@echo '  PROCESSOR=SET verify and faults run the candidates on an emulated processor, such as AVX2 or SSE4.2 (qemu-user);'

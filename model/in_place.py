@@ -7,7 +7,7 @@ ever where they are not. Padding, windows and causality are the same additive bi
 that every row of a batch has as many new tokens: with both, any mask is answered as by the graph that it comes from.
 
 All else is unchanged, weights included: they stay in the finished file, at the places that this one names, so that it
-has some ten kilobytes of its own. docs/decisions/0034 has the figures and what was rejected.
+has 60 to 90 kB of its own. docs/decisions/0034 has the figures and what was rejected.
 """
 
 from __future__ import annotations
