@@ -196,9 +196,7 @@ def test_calibrated_variants_are_made_from_the_text_and_made_again_when_it_chang
     assert [name for name in ("q8", "q4", "int8") if f"{name}: unchanged" in err] == ["q8"]
     write_recipe(tmp_path, variants)
     code, _, err = command(arguments)
-    assert code == USAGE
-    assert "gptq needs calibration text" in err
-    assert ": variants.q4.steps[0]\n" in err
+    assert (code, "gptq needs calibration text" in err, ": variants.q4.steps[0]\n" in err) == (USAGE, True, True)
 
 
 def test_text_of_the_model_s_own_is_recorded_and_another_seed_makes_calibrated_variants_again(
