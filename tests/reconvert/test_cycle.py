@@ -7,17 +7,19 @@ import errno
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.artifact.store import open_artifact
+from pipeline.recipe.recipe import read_recipe
 from reconvert.cycle import Row
 from reconvert.folder import verified
 from reconvert.origin import Origin
 from reconvert.state import State, read_state
 from reconvert.task import Command, last_words, memory
+from tests.conftest import ROOT
 from tests.support.reconvert_world import NAMES, Runner, World, make
 
 ALL = ["convert", "quantize", "verify"]
@@ -262,6 +264,16 @@ def test_memory_follows_the_models_size(world: World) -> None:
     asked: Sequence[int] = [memory("convert", world.recipes[0], origin) for origin in (small, large)]
     assert 2**30 < asked[0] < asked[1]
     assert asked[1] > 6 * 10**9
+
+
+def test_memory_holds_what_quantize_of_the_published_recipe_takes_at_its_peak() -> None:
+    recipe = read_recipe(ROOT / "recipes" / "gpt-2-70m.toml")
+    assert recipe.calibration is not None
+    peaks = {True: 3.9e9, False: 3.3e9}  # bytes, docs/decisions/0019
+    for gradients, peak in peaks.items():
+        calibration = replace(recipe.calibration, gradients=gradients)
+        asked = memory("quantize", replace(recipe, calibration=calibration), Origin(None, {}, None, 0))
+        assert peak < asked < 1.3 * peak
 
 
 @pytest.mark.parametrize(
