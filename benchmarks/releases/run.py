@@ -38,10 +38,9 @@ REFERENCE_S = 600.0
 
 @dataclass(frozen=True)
 class Inquiry:
-    """The files, in a folder as the Hub would hold them; the questions with PyTorch's answers; and what is allowed."""
+    """The files, each in a folder as the Hub would hold it; the questions, PyTorch's answers, and what is allowed."""
 
-    repository: Path
-    variants: Sequence[str]
+    repositories: Mapping[str, Path]  # by variant, with no other variant's graph
     asked: Asked
     questions: Path
     allowed: Mapping[str, Allowed]
@@ -52,16 +51,17 @@ class Inquiry:
         """Yield a loader's entry for every variant."""
         log = self.logs / f"releases-{loader.program}-{loader.release}.txt".replace(" ", "-")
         with closing(Program(loader.command(self.questions), self.bounds, log)) as program:
-            for variant in self.variants:
+            for variant in self.repositories:
                 yield self._entry(loader, program, variant, scratch / "answers")
 
     def _entry(self, loader: Loader, program: Program, variant: str, answers: Path) -> ReleasedFile:
-        model = self.repository if loader.whole else self.repository / model_file(variant)
+        repository = self.repositories[variant]
+        model = repository if loader.whole else repository / model_file(variant)
         place = (loader.release, loader.program, loader.engine, variant)
         try:
             program.ask(json.dumps({"model": str(model), "dtype": variant, "answers": str(answers)}))
         except ProgramError as error:
-            message = readable(str(error), self.repository)
+            message = readable(str(error), repository)
             return ReleasedFile(*place, REFUSED if error.stage == "load" else FAILS, message=message)
         allowed = self.allowed[variant]
         texts = read_json(answers)["texts"] if loader.whole else None
@@ -83,8 +83,7 @@ def measure(recipe: Recipe, site: Site, loaders: Sequence[Loader]) -> list[Relea
     asked = _asked(recipe, site)
     with tempfile.TemporaryDirectory() as scratch:
         inquiry = Inquiry(
-            repository=assemble(targets, Path(scratch) / "model"),
-            variants=variants,
+            repositories={t.variant: assemble(targets, Path(scratch) / t.variant / "model", t) for t in targets},
             asked=asked,
             questions=Path(scratch) / "questions.json",
             allowed={name: _allowed(recipe, name) for name in variants},
@@ -97,7 +96,7 @@ def measure(recipe: Recipe, site: Site, loaders: Sequence[Loader]) -> list[Relea
 
 def _all(inquiry: Inquiry, loaders: Sequence[Loader]) -> Iterator[ReleasedFile]:
     """Yield every loader's entries in order, AT_A_TIME of them at work at a time."""
-    total = len(loaders) * len(inquiry.variants)
+    total = len(loaders) * len(inquiry.repositories)
     with tqdm(total=total, unit=" files", dynamic_ncols=True, mininterval=interval()) as progress:
 
         def of(loader: Loader) -> list[ReleasedFile]:

@@ -145,10 +145,10 @@ class _Inquiry:
     def _of(self, runtime: Planned, plain: Mapping[str, Unrounded]) -> list[tuple[Target, _Reply]]:
         asked, found = self.questions.asked(), []
         with tempfile.TemporaryDirectory() as scratch, runtime.module.running(runtime.settings, self._bounds) as ask:
-            repository = assemble(self.targets, Path(scratch) / "model")
             for target in runtime.asked(self.targets):
                 if self.stopped.is_set():
                     break
+                repository = assemble(self.targets, Path(scratch) / target.variant / "model", target)
                 self.progress.set_description_str(f"{runtime.name}: {target.variant}", refresh=False)
                 extent = partial(self.table.extent, runtime.name, target.variant)
                 answers = _reply(ask, Task(repository, target.variant, asked, extent))
@@ -171,13 +171,14 @@ def _reply(ask: Ask, task: Task) -> Answers | RuntimeFailure:
         return failure
 
 
-def assemble(targets: Sequence[Target], directory: Path) -> Path:
+def assemble(targets: Sequence[Target], directory: Path, only: Target | None = None) -> Path:
     """A directory as the Hub would hold these files: links, with what lies beside the first target.
 
-    Its config.json tells of external data whatever the targets' own do.
+    Its config.json tells of external data whatever the targets' own do. With `only`, of their graphs that one is there
+    alone: a program that loads another than it is asked for, as some do for a dtype that they do not know, finds none.
     """
     (directory / "onnx").mkdir(parents=True)
-    for target in targets:
+    for target in targets if only is None else (only,):
         graph = directory / model_file(target.variant)
         graph.symlink_to(target.path.resolve())
         for path in target.data:
