@@ -51,7 +51,7 @@ def diverge(reference: Array, probability: Array, truth: Array, candidate: Array
 
 def softmax(logits: Array) -> Array:
     """Return probabilities float32 [tokens, vocabulary], normalized in float64."""
-    rows = np.empty_like(logits)
+    rows = np.empty(logits.shape, np.float32)
     for start in range(0, len(logits), BLOCK):
         block = logits[start : start + BLOCK]
         weights = np.exp(block - block.max(axis=-1, keepdims=True))
@@ -62,13 +62,14 @@ def softmax(logits: Array) -> Array:
 
 def log_probability(logits: Array, target: Array) -> Array:
     """Return the log-probability of the target tokens, float64 [tokens]."""
-    found = []
+    found = np.empty(len(target), np.float64)
     for start in range(0, len(logits), BLOCK):
         block, wanted = logits[start : start + BLOCK], target[start : start + BLOCK]
         top = block.max(axis=-1, keepdims=True)
         total = np.exp(block - top).sum(axis=-1, dtype=np.float64)
-        found.append(block[np.arange(len(block)), wanted] - top[:, 0].astype(np.float64) - np.log(total))
-    return np.concatenate(found)
+        likely = block[np.arange(len(block)), wanted] - top[:, 0].astype(np.float64)
+        found[start : start + BLOCK] = likely - np.log(total)
+    return found
 
 
 def _blocks(reference: Array, probability: Array, candidate: Array) -> Iterator[tuple[slice, Array, Array, Array]]:
@@ -78,7 +79,7 @@ def _blocks(reference: Array, probability: Array, candidate: Array) -> Iterator[
         p = probability[cut]
         with np.errstate(over="ignore", invalid="ignore"):  # a hopeless candidate diverges infinitely: it never passes
             d = candidate[cut] - reference[cut]
-            d -= np.einsum("ij,ij->i", p, d)[:, None]  # about the mean, in float32: any shift will do
+            d -= np.einsum("ij,ij->i", p, d)[:, None]  # about the mean: it need not be exact
             growth = np.log1p(_mean(p, np.expm1(d)))
         yield cut, growth - _mean(p, d), d, growth
 

@@ -24,7 +24,6 @@ from quantize.scheme import FOLDER, Context, check_choice, module
 
 LEVELS = range(5)
 AT_ONCE = 2  # weights that are solved side by side: the last of GPTQ's steps uses one core, but each takes memory
-CALIBRATED_ONLY = "gptq"  # which does nothing without calibration text; other schemes do what they can
 ROUNDING = 4  # the accuracy_level that rounds activations to int8
 T = TypeVar("T")
 
@@ -84,11 +83,6 @@ class BlockwiseOptions:
     position_bits: int = 0
     expand: bool = False
     overrides: tuple[Override, ...] = ()
-
-    @property
-    def needs_text(self) -> bool:
-        """Return whether nothing can be done without calibration text."""
-        return self.embedding_centred or any(o.scheme == CALIBRATED_ONLY for o in self.overrides)
 
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that the runtime has no kernel for."""
@@ -245,7 +239,7 @@ def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOp
 def _solve(weight: Weight, name: str, form: Form, context: Context, options: Any) -> Blocks:
     scheme = _import(name)
     moments = None
-    if scheme.CALIBRATED and (name == CALIBRATED_ONLY or context.calibration is not None):
+    if scheme.CALIBRATED and (name == "gptq" or context.calibration is not None):
         moments = context.calibrated(name).moments[weight.stem]
     matrix = weight.matrix()
     tiers = (matrix[: form.frequent], matrix[form.frequent :]) if form.frequent else (matrix,)

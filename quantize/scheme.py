@@ -52,16 +52,12 @@ def text_needed(scheme: str, where: str) -> RecipeError:
 class Options(Protocol):
     """A frozen dataclass of a scheme's settings."""
 
-    @property
-    def needs_text(self) -> bool:
-        """Return whether nothing can be done without calibration text."""
-
     def check(self, where: str) -> None:
         """Raise RecipeError when a value has the right type but cannot be."""
 
 
 class Scheme(Protocol):
-    """A module in `quantize/schemes`."""
+    """A module in `quantize/schemes`. With `NEEDS_TEXT = True` it does nothing without calibration text."""
 
     CALIBRATED: bool  # whether it can use calibration; a literal: pipeline.recipe reads it without importing
     Options: type[Options]

@@ -38,8 +38,8 @@ def make_variants(recipe: Recipe, names: Sequence[str], build_dir: Path) -> Iter
     """Make the named variants in order, skipping unchanged ones, and yield the path of each artifact.
 
     Every step of every variant is checked before any work is done, but for what depends on the graph: the names of
-    weights in overrides, and numbers of rows. Raises RecipeError for a recipe that cannot be, ArtifactError when the
-    fp32 artifact is missing or broken, InputError when its graph cannot be quantized.
+    weights in overrides, whether those need calibration text, and numbers of rows. Raises RecipeError for a recipe that
+    cannot be, ArtifactError when the fp32 artifact is missing or broken, InputError when its graph cannot be quantized.
     """
     plans = {name: plan(recipe, name) for name in recipe.variants}
     base = _open_base(recipe, build_dir)
@@ -69,7 +69,7 @@ def plan(recipe: Recipe, name: str) -> tuple[Step, ...]:
     where, tables = f"{recipe.path}: variants.{name}.steps", recipe.variants[name].steps
     steps = tuple(read_step(table, f"{where}[{i}]") for i, table in enumerate(tables))
     for i, (step, table) in enumerate(zip(steps, tables, strict=True)):
-        if step.options.needs_text and recipe.calibration is None:
+        if getattr(step.scheme, "NEEDS_TEXT", False) and recipe.calibration is None:
             raise text_needed(table["scheme"], f"{where}[{i}]")
     return steps
 

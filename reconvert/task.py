@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pipeline.errors import CHECK_FAILED, PipelineError
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.steps import calibrated
 from reconvert.origin import Origin
 from reconvert.state import Way
 
@@ -76,14 +77,16 @@ def plan(recipe: Recipe, origin: Origin, build: Path, prefix: Path, *, spreads: 
     tail = (str(recipe.path.resolve()), "--build", str(build.resolve()))
     commit = ("--commit", origin.commit) if origin.commit is not None else ()
 
-    def task(stage: str, *more: str, label: str = "") -> Command:
+    def task(stage: str, *more: str, label: str = "", variants: Iterable[str] = recipe.variants) -> Command:
         label = label or stage
         log = prefix.with_name(f"{prefix.name}-{label.replace(' ', '-')}.log")
-        return Command(stage, label, (stage, *tail, *more), log, memory(stage, recipe, origin))
+        return Command(stage, label, (stage, *tail, *more), log, memory(stage, recipe, origin, variants))
 
     yield (task("convert", *commit),)
     if spreads:
-        yield tuple(task("quantize", "--variant", name, label=f"quantize {name}") for name in recipe.variants)
+        yield tuple(
+            task("quantize", "--variant", name, label=f"quantize {name}", variants=[name]) for name in recipe.variants
+        )
     elif recipe.variants:
         yield (task("quantize"),)
     yield (task("verify"),)
@@ -95,13 +98,14 @@ def publication(recipe: Recipe, way: Way, build: Path, prefix: Path) -> Command:
     return Command("publish", "publish", command, prefix.with_name(f"{prefix.name}-publish.log"), LIBRARIES)
 
 
-def memory(stage: str, recipe: Recipe, origin: Origin) -> int:
-    """Bytes that a stage may need: its libraries, and copies of the weights in float32."""
+def memory(stage: str, recipe: Recipe, origin: Origin, variants: Iterable[str]) -> int:
+    """Bytes that a stage may need for these variants: its libraries, and copies of the weights in float32."""
     parameters = recipe.source.expect.parameters
     weights = 4 * parameters if parameters is not None else 2 * origin.weight_bytes  # stored in 16 bits, at worst
     calibration = recipe.calibration
-    more = GRADIENTS if stage == "quantize" and calibration is not None and calibration.gradients else 0
-    return LIBRARIES + (COPIES[stage] + more) * weights
+    takes = stage == "quantize" and calibration is not None and calibration.gradients
+    gradients = takes and any(calibrated(recipe.variants[name].steps) for name in variants)
+    return LIBRARIES + (COPIES[stage] + (GRADIENTS if gradients else 0)) * weights
 
 
 def last_words(log: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import command
-from pipeline.errors import PASSED
+from pipeline.errors import PASSED, ArtifactError
 from pipeline.recipe.recipe import Recipe, read_recipe
 from pipeline.typed import build
 from pipeline.variants import model_file
@@ -42,7 +42,11 @@ def main(argv: Sequence[str] | None) -> int:
     settings = build(Settings, recipe.verify.settings.get("divergence", {}), where=f"{recipe.path}: verify.divergence")
     chunks = corpus.chunks(settings.chunk, settings.chunks)
     if arguments.candidates:
-        _run_candidates(list(graphs(recipe, home)), recipe.verify.levels[-1], chunks)
+        files = list(graphs(recipe, home))
+        if not files:
+            hint = f"run: {command.invocation('convert', recipe.path, arguments.build)}"
+            raise ArtifactError("nothing is built", where=home, hint=hint)
+        _run_candidates(files, recipe.verify.levels[-1], chunks)
     else:
         from verify.reference.model import Reference
 

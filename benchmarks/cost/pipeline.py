@@ -46,7 +46,7 @@ def verdict(recipe: Path, build: Path, log: Path) -> Usage:
 
 
 def passes(recipe: Path, build: Path, log: Path, *options: str) -> Usage:
-    """The PyTorch reference alone on the same tokens, or with "--candidates" the files that are built."""
+    """The PyTorch reference alone on the same tokens, or with "--candidates" the graphs that are built."""
     return timed([PYTHON, "-m", "benchmarks.cost.passes", recipe.resolve(), "--build", build, *options], log)
 
 

@@ -77,15 +77,19 @@ class Runtimes:
     memory_gb: float = 8.0  # of data of one runtime's process
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def extent(self, runtime: str, variant: str, configuration: str) -> Extent:
-        """Return how much a runtime is asked of a variant in a configuration."""
-        here = [
+    def concerning(self, runtime: str, variant: str, configuration: str) -> list[Fewer]:
+        """Return the entries of `fewer` for a runtime, a variant and a configuration."""
+        return [
             entry
             for entry in self.fewer
             if entry.runtime == runtime
             and (not entry.variants or variant in entry.variants)
             and (not entry.configurations or configuration.startswith(entry.configurations))
         ]
+
+    def extent(self, runtime: str, variant: str, configuration: str) -> Extent:
+        """Return how much a runtime is asked of a variant in a configuration."""
+        here = self.concerning(runtime, variant, configuration)
         all_of_them = sys.maxsize
         return Extent(
             min((entry.longest for entry in here), default=all_of_them),

@@ -30,6 +30,7 @@ from quantize.search.search import Budget, search
 from quantize.search.sensitivity import Slot
 
 CALIBRATED = True
+NEEDS_TEXT = True
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,6 @@ class Options:
     embedding_candidates: tuple[Storage, ...] = TABLE
     position_candidates: tuple[Storage, ...] = LOOKUPS
     centred: bool = False
-
-    @property
-    def needs_text(self) -> bool:
-        """Return whether nothing can be done without calibration text: always."""
-        return True
 
     def check(self, where: str) -> None:
         """Raise RecipeError for no budget or two of different kinds, and for candidates that cannot be."""

@@ -66,11 +66,6 @@ class Options:
 
     float32: tuple[str, ...] = FLOAT32_OPERATORS
 
-    @property
-    def needs_text(self) -> bool:
-        """Return whether nothing can be done without calibration text: never."""
-        return False
-
     def check(self, where: str) -> None:
         """Raise RecipeError for a name that is no operator of ONNX or of the fused graph."""
         known = {schema.name for schema in onnx.defs.get_all_schemas()}.union(FUSED)

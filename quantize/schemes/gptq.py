@@ -35,6 +35,7 @@ from quantize.scheme import Context
 
 Order = npt.NDArray[np.intp]
 CALIBRATED = True
+NEEDS_TEXT = True
 LAZY = 32  # columns whose compensation reaches the rest of the matrix in one product
 ROWS = 256  # rows worked on at a time: their [columns, rows] stay in the processor's caches
 TOGETHER = 3  # sweeps over all rows together, as decision 0037 measured them; other numbers were not
@@ -56,11 +57,6 @@ class Options(BlockwiseOptions):
     output_damping: float = 0.3
     act_order: bool = True
     sweeps: int = 2
-
-    @property
-    def needs_text(self) -> bool:
-        """Return whether nothing can be done without calibration text: always."""
-        return True
 
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that cannot be."""

@@ -29,11 +29,6 @@ class Options:
     embedding_bits: int = 8
     embedding_block: int = 32
 
-    @property
-    def needs_text(self) -> bool:
-        """Return whether nothing can be done without calibration text: never."""
-        return False
-
     def check(self, where: str) -> None:
         """Raise RecipeError for a value that the runtime has no kernel for."""
         check_choice("block", self.block, SIZES, where)

@@ -53,7 +53,8 @@ def test_of_a_large_model_less_is_asked_where_that_takes_minutes(tmp_path: Path)
     own = read_recipe(ROOT / "recipes" / "gpt-2-70m.toml")
     assert made.source.expect.parameters == own.source.expect.parameters
     assert made.source.expect.license is None
-    for runtime, configuration in (("browser", "webgpu"), ("browser", "plain, 2 threads"), ("processors", "AVX2, all")):
+    places = (("browser", "webgpu"), ("browser", "plain, 2 threads"), ("processors", "AVX2, enable_all"))
+    for runtime, configuration in places:
         for variant in ("fp32", "q4"):
             asked = [each.verify.runtimes.extent(runtime, variant, configuration) for each in (made, own)]
             assert asked[0] == asked[1], (runtime, configuration, variant)

@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -63,12 +64,17 @@ def test_a_later_run_finds_the_text_and_another_graph_does_not(tmp_path: Path, m
         sampled(graph, 5, DRAWS, work)
 
 
-def test_variants_that_are_quantized_side_by_side_write_one_text(tmp_path: Path) -> None:
+def test_variants_that_are_quantized_side_by_side_write_one_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graph, work = make_context(tmp_path).graph, tmp_path / "work"
+    written = Mock(wraps=sampling._written)
+    monkeypatch.setattr(sampling, "_written", written)
     with ThreadPoolExecutor(4) as threads:
         first, *others = threads.map(lambda _: sampled(graph, 5, DRAWS, work), range(4))
     assert all(np.array_equal(first, other) for other in others)
     assert [path.suffix for path in sorted(work.iterdir())] == [".lock", ".npy"]
+    assert written.call_count == 1
 
 
 def test_texts_begin_with_the_token_of_a_beginning_or_of_an_end(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What runtimes are given: the Hub's directory, with no other graph than the one that they are asked about."""
+"""State what runtimes are given: the Hub's directory, with no other graph than the one that they are asked about."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -223,34 +222,3 @@ def test_what_cannot_be_required_is_refused(settings: dict[str, Any], require: s
     runtimes = replace(recipe.verify.runtimes, require=(require,))
     with pytest.raises(RecipeError, match=message):
         planned.plan(replace(recipe, verify=replace(recipe.verify, runtimes=runtimes)), ["fp32"])
-
-
-@pytest.mark.parametrize(
-    ("runtime", "name", "known"),
-    [
-        ("browser", WEBGPU, True),
-        ("browser", "web", True),
-        ("browser", "asyncify", True),
-        ("browser", "asyncify, 2 thread ", False),
-        ("onnxruntime", "enable_all, 1", True),
-        ("onnxruntime", "all", False),
-        ("processors", "AVX2, enable_all", True),
-        ("processors", "AVX3", False),
-        ("genai", "any", True),
-        ("genai", "enable_all", False),
-    ],
-)
-def test_fewer_questions_of_no_configuration_are_refused(runtime: str, name: str, *, known: bool) -> None:
-    recipe = shorter(runtime, **({"webgpu": []} if runtime == "browser" else {}))
-    fewer = Fewer(runtime, "it is slow", configurations=(name,), longest=9)
-    own = replace(recipe, verify=replace(recipe.verify, runtimes=replace(recipe.verify.runtimes, fewer=(fewer,))))
-    with contextlib.nullcontext() if known else pytest.raises(RecipeError, match="no configuration whose name"):
-        planned.plan(own, ["fp32"])
-
-
-def test_one_processor_can_be_required() -> None:
-    recipe = shorter("processors", sets=["AVX2", "SSE4.2"], levels=["all"])
-    runtimes = replace(recipe.verify.runtimes, require=("processors, AVX2, enable_all",))
-    (found,) = planned.plan(replace(recipe, verify=replace(recipe.verify, runtimes=runtimes)), ["fp32"])
-    assert found.required("AVX2, enable_all")
-    assert not found.required("SSE4.2, enable_all")

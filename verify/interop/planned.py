@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -65,13 +65,13 @@ def plan(recipe: Recipe, variants: Sequence[str], *, bounded: bool = True) -> tu
         settings = build(module.Settings, table.settings.get(name, {}), where=where)
         settings.check(where)
         _require_configurations(table.require, name, module, settings, f"{recipe.path}: verify.runtimes.require")
-        known = {**_configurations(module, module.Settings()), **_configurations(module, settings)}
-        _require_beginnings(table, name, known, f"{recipe.path}: verify.runtimes.fewer")
+        fewer = f"{recipe.path}: verify.runtimes.fewer"
+        _require_beginnings(table, name, {*_configurations(module), *_configurations(module, settings)}, fewer)
         figures = [figure for part in module.PARTS for figure in FIGURES[part]] if bounded else []
         for check, figure in figures:
             for variant in variants:
                 recipe.limit(check, figure, variant)
-        _refuse_nothing(table, name, module, where)
+        _refuse_nothing(table, name, _configurations(module, settings), variants, fewer)
         runtimes.append(Planned(name, module, settings, module.missing(settings), partial(table.requires, name)))
     return tuple(runtimes)
 
@@ -94,19 +94,19 @@ def _require_beginnings(table: Runtimes, name: str, known: Collection[str], wher
                 raise RecipeError(what, where=where, hint=did_you_mean(beginning, known))
 
 
-def _configurations(module: Runtime, settings: Any) -> Mapping[str, Any]:
-    """Return the configurations of a runtime by name; of one that has no several, what reports call it."""
-    return module.configurations(settings) if hasattr(module, "configurations") else {"any": None}
+def _configurations(module: Runtime, settings: Any = None) -> list[str]:
+    """Return names of a runtime's configurations, without settings all usual ones; "any" of one that has no several."""
+    if not (hasattr(module, "configurations") and hasattr(module, "EVERY")):
+        return ["any"]
+    return list(module.configurations(module.EVERY if settings is None else settings))
 
 
-def _refuse_nothing(table: Runtimes, name: str, module: Runtime, where: str) -> None:
-    """RecipeError where nothing is to be asked of a runtime that has one configuration only."""
-    entries = [entry for entry in table.fewer if entry.runtime == name and entry.extent.nothing]
-    if entries and not hasattr(module, "configurations"):
-        hint = "let texts be 1 or more, or take the runtime out of run"
-        raise RecipeError(
-            f"{name} has no configurations that could be left out: it must be asked something", where=where, hint=hint
-        )
+def _refuse_nothing(table: Runtimes, name: str, places: Sequence[str], variants: Sequence[str], where: str) -> None:
+    """RecipeError where all entries together leave a runtime with nothing to answer about a file."""
+    for variant in variants:
+        if all(table.extent(name, variant, place).nothing for place in places):
+            hint = "let longest or texts be 1 or more for one of its configurations, or take the runtime out of run"
+            raise RecipeError(f"{name} is asked nothing about {variant}", where=where, hint=hint)
 
 
 def versions(runtimes: Sequence[Planned]) -> dict[str, str]:
@@ -156,8 +156,13 @@ def _unsupported(runtime: Planned, targets: Sequence[Target]) -> Iterator[NotRun
 
 
 def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questions: Questions) -> Iterator[NotRun]:
-    """Prompts and texts that the recipe leaves out of what a runtime is asked."""
+    """Configurations, prompts and texts that the recipe leaves out of what a runtime is asked."""
     lengths, texts = questions.lengths, len(questions.groups)
+    for place in _configurations(runtime.module, runtime.settings):
+        for target in targets:
+            if table.extent(runtime.name, target.variant, place).nothing:
+                reasons = dict.fromkeys(e.reason for e in table.concerning(runtime.name, target.variant, place))
+                yield NotRun(f"{runtime.name}, {place}: {target.variant}", "; ".join(reasons))
     for entry in table.fewer:
         if entry.runtime != runtime.name:
             continue
@@ -166,11 +171,7 @@ def _fewer(runtime: Planned, table: Runtimes, targets: Sequence[Target], questio
         left = [name_of(rows) for rows in lengths.prompts if rows not in asked]
         less = [f"prompts of {', '.join(left)} tokens"] if left else []
         less += [f"{texts - entry.texts} of {texts} texts"] if entry.texts < texts else []
-        if entry.extent.nothing:
-            every = _configurations(runtime.module, runtime.settings)
-            known = [name for name in every if name.startswith(entry.configurations)]
-            yield from (NotRun(f"{runtime.name}, {name}: {v}", entry.reason) for name in known for v in variants)
-        elif variants and less:
+        if variants and less and not entry.extent.nothing:
             where = "; ".join((runtime.name, *entry.configurations))
             to = f" to {', '.join(variants)}" if entry.variants else ""
             yield NotRun(f"{where}: {'; '.join(less)}{to}", entry.reason, part=True)

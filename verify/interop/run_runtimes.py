@@ -175,7 +175,8 @@ def assemble(targets: Sequence[Target], directory: Path, only: Target | None = N
     """A directory as the Hub would hold these files: links, with what lies beside the first target.
 
     Its config.json tells of external data whatever the targets' own do. With `only`, of their graphs that one is there
-    alone: a program that loads another than it is asked for, as some do for a dtype that they do not know, finds none.
+    alone, and what it reads its weights from: a program that loads another than it is asked for, as some do for a dtype
+    that they do not know, finds none.
     """
     (directory / "onnx").mkdir(parents=True)
     for target in targets if only is None else (only,):

@@ -100,7 +100,8 @@ class Runtime(Protocol):
     """A module or package in verify/runtimes; its name is the runtime's in recipes and reports.
 
     Beside these it may have `absent(settings)`, where one configuration may lack what others have: those that lack
-    something, each with what is not installed; and `configurations(settings)`, their names, which a recipe may require.
+    something, each with what is not installed; and `configurations(settings)`, their names, which a recipe may require,
+    with the settings `EVERY` that have all that are usual.
     """
 
     Settings: type[Settings]

@@ -33,7 +33,7 @@ LEVELS = ("disable_all", "basic", "extended", "all")
 
 @dataclass(frozen=True)
 class Settings:
-    """Optimization levels and numbers of threads; all pairs are run, the first one is what others are compared with."""
+    """Optimization levels and numbers of threads; all pairs are run, and compared with the first one that is asked."""
 
     levels: tuple[str, ...] = LEVELS
     threads: tuple[int, ...] = (1, 2)
@@ -45,6 +45,9 @@ class Settings:
                 raise RecipeError(f"no level {level!r}", where=f"{where}: levels", hint=did_you_mean(level, LEVELS))
         if not self.levels or not self.threads or min(self.threads) < 1:
             raise RecipeError("nothing to run", where=where, hint="name at least one level and one number of threads")
+
+
+EVERY = Settings()
 
 
 def configurations(settings: Settings) -> Mapping[str, tuple[str, int]]:

@@ -72,6 +72,9 @@ class Own:
     asked: onnxruntime.Settings
 
 
+EVERY = Settings(tuple(MODELS), onnxruntime.LEVELS)
+
+
 def configurations(settings: Settings) -> Mapping[str, str]:
     """The set of each pair of a set and a level, by what reports call them."""
     return {f"{name}, {onnxruntime.named(level)}": name for name in settings.sets for level in settings.levels}

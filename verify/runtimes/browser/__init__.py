@@ -80,6 +80,9 @@ class PageSetup:
     hidden: bool = False
 
 
+EVERY = Settings()
+
+
 def configurations(settings: Settings) -> Mapping[str, PageSetup]:
     """All that the recipe names, by what reports call them. WebGPU's kernels are in the wasm build "asyncify"."""
     wasm = [
