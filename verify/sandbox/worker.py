@@ -40,6 +40,7 @@ class Worker(Spawned):
         self._timeout_s = timeout_s if emulator is None else timeout_s * SLOWER
         self._memory_gb, self._emulator, self._python = memory_gb, emulator, emulator
         self._aims = itertools.count()
+        self._abandoned = False
         self.aim(path, level)
 
     @property
@@ -65,13 +66,15 @@ class Worker(Spawned):
         self._hung = False
 
     def abandon(self) -> None:
-        """End the process from another thread; whoever waits for its answers is told that there will be none."""
-        self._hung = True
+        """End the process from another thread, for good; whoever asks it is told that there will be no answer."""
+        self._abandoned = True
         if self._process is not None:
             self._process.kill()
 
     def judge(self, check: str, case_directory: Path) -> Partial:
         """The check's partial result for one saved case; CandidateError or NotApplicable says why there is none."""
+        if self._abandoned:
+            raise CandidateError("not run, because all was stopped")
         if self._hung:
             raise CandidateError(f"not run, because an earlier check had no answer within {self._timeout_s:g} s")
         try:
