@@ -20,7 +20,7 @@ from quantize.rewrite import dequantize_at_load
 from quantize.rewrite.lookup import place
 from quantize.rewrite.products import not_finite
 from quantize.rewrite.weights import Weight, Weights, find_weights
-from quantize.scheme import FOLDER, Context, check_choice, module
+from quantize.scheme import FOLDER, Context, check_choice, module, needs_text
 
 LEVELS = range(5)
 AT_ONCE = 2  # weights that are solved side by side: the last of GPTQ's steps uses one core, but each takes memory
@@ -239,7 +239,7 @@ def solve(weight: Weight, choice: Choice, context: Context, options: BlockwiseOp
 def _solve(weight: Weight, name: str, form: Form, context: Context, options: Any) -> Blocks:
     scheme = _import(name)
     moments = None
-    if scheme.CALIBRATED and (name == "gptq" or context.calibration is not None):
+    if scheme.CALIBRATED and (needs_text(scheme) or context.calibration is not None):
         moments = context.calibrated(name).moments[weight.stem]
     matrix = weight.matrix()
     tiers = (matrix[: form.frequent], matrix[form.frequent :]) if form.frequent else (matrix,)

@@ -49,6 +49,11 @@ def text_needed(scheme: str, where: str) -> RecipeError:
     return RecipeError(f"{scheme} needs calibration text", where=where, hint=hint)
 
 
+def needs_text(scheme: object) -> bool:
+    """Return whether a scheme's module does nothing without calibration text."""
+    return bool(getattr(scheme, "NEEDS_TEXT", False))
+
+
 class Options(Protocol):
     """A frozen dataclass of a scheme's settings."""
 

@@ -26,7 +26,7 @@ from pipeline.variants import data_file, made_files, model_file, own_files
 from quantize.calibration import SAMPLED, TOKENIZER, Calibration
 from quantize.gradients import GradientSource
 from quantize.rewrite.graph import clean, load, ports
-from quantize.scheme import PLAN, Context, Step, read_step, text_needed
+from quantize.scheme import PLAN, Context, Step, needs_text, read_step, text_needed
 
 KIND = "model"
 BASE = "fp32"
@@ -69,7 +69,7 @@ def plan(recipe: Recipe, name: str) -> tuple[Step, ...]:
     where, tables = f"{recipe.path}: variants.{name}.steps", recipe.variants[name].steps
     steps = tuple(read_step(table, f"{where}[{i}]") for i, table in enumerate(tables))
     for i, (step, table) in enumerate(zip(steps, tables, strict=True)):
-        if getattr(step.scheme, "NEEDS_TEXT", False) and recipe.calibration is None:
+        if needs_text(step.scheme) and recipe.calibration is None:
             raise text_needed(table["scheme"], f"{where}[{i}]")
     return steps
 

@@ -6,12 +6,11 @@ at a time as verify judges, each with as many cores.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import command
 from pipeline.errors import PASSED, ArtifactError
@@ -21,8 +20,9 @@ from pipeline.variants import model_file
 
 if TYPE_CHECKING:  # torch takes seconds to load, and --help is to be instant
     from verify.candidate.session import Candidate
-    from verify.check import Array
+    from verify.check import Array, Case, Partial
     from verify.reference.model import Reference
+    from verify.sandbox.worker import Worker
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -46,11 +46,13 @@ def main(argv: Sequence[str] | None) -> int:
         if not files:
             hint = f"run: {command.invocation('convert', recipe.path, arguments.build)}"
             raise ArtifactError("nothing is built", where=home, hint=hint)
-        _run_candidates(files, recipe.verify.levels[-1], chunks)
+        _run_candidates(recipe, files, chunks)
     else:
         from verify.reference.model import Reference
 
-        _run(Reference(home / "source", allow_pickle=recipe.source.allow_pickle), chunks)
+        reference = Reference(home / "source", allow_pickle=recipe.source.allow_pickle)
+        for ids in chunks:
+            _run(reference, ids)
     return PASSED
 
 
@@ -61,44 +63,40 @@ def graphs(recipe: Recipe, home: Path) -> Iterator[Path]:
             yield from (home / variant / model_file(name) for name in recipe.graphs(variant))
 
 
-def _run_candidates(files: Sequence[Path], level: str, chunks: Array) -> None:
-    """Run all graphs at the level that divergence is judged at."""
+def _run_candidates(recipe: Recipe, files: Sequence[Path], chunks: Array) -> None:
+    """Run all graphs in verify's processes, at the level that divergence is judged at."""
+    from verify.check import Case
     from verify.run_checks import AT_A_TIME
+    from verify.sandbox.pool import Pool
 
-    cores = sorted(os.sched_getaffinity(0))
-    count = min(AT_A_TIME, len(cores), len(files))
-    context = multiprocessing.get_context("spawn")
-    free: Any = context.SimpleQueue()
-    for first in range(count):
-        free.put(cores[first::count])
-    with ProcessPoolExecutor(count, context, _begin, (free,)) as pool:
-        for _ in pool.map(_run_graph, files, [level] * len(files), [chunks] * len(files)):
+    with tempfile.TemporaryDirectory() as scratch, Pool(recipe.verify, most=min(AT_A_TIME, len(files))) as pool:
+        cases = [Path(scratch, str(number)) for number in range(len(chunks))]
+        for ids, case in zip(chunks, cases, strict=True):
+            Case(case.name, {"ids": ids}).save(case)
+
+        def one(worker: Worker, graph: Path) -> None:
+            worker.aim(graph, recipe.verify.levels[-1])
+            for case in cases:
+                worker.judge("benchmarks.cost.passes", case)
+
+        for _ in pool.map(one, files):
             pass
 
 
-def _begin(free: Any) -> None:
-    """Take some cores for this process, and memory as verify's processes do."""
-    from verify.sandbox.limits import keep_freed_memory
-
-    os.sched_setaffinity(0, free.get())
-    keep_freed_memory()
+def judge(candidate: Candidate, case: Case) -> Partial:
+    """Run one chunk, as a check is asked by verify's processes; there is nothing to tell."""
+    _run(candidate, case.arrays["ids"])
+    return {}
 
 
-def _run_graph(graph: Path, level: str, chunks: Array) -> None:
-    from verify.candidate.session import Candidate
-
-    _run(Candidate(graph, level), chunks)
-
-
-def _run(model: Candidate | Reference, chunks: Array) -> None:
-    """Run int64 chunks [count, length], for the logits that divergence asks for and no others."""
+def _run(model: Candidate | Reference, ids: Array) -> None:
+    """Run a chunk of int64 ids [length], for the logits that divergence asks for and no others."""
     import numpy as np
 
     from verify.candidate.session import positions_of
 
-    for ids in chunks:
-        mask = np.ones((1, len(ids)), np.int64)
-        model.forward(ids[None], mask, positions_of(mask), keep=len(ids) - len(ids) // 2)
+    mask = np.ones((1, len(ids)), np.int64)
+    model.forward(ids[None], mask, positions_of(mask), keep=len(ids) - len(ids) // 2)
 
 
 if __name__ == "__main__":

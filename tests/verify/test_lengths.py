@@ -131,8 +131,7 @@ def test_where_nothing_is_asked_nothing_is_judged() -> None:
 
 def configurations(runtime: Planned) -> list[str]:
     """Return what a runtime calls its configurations under the recipe's settings."""
-    module = runtime.module
-    return list(module.configurations(runtime.settings)) if hasattr(module, "configurations") else ["any"]
+    return planned._configurations(runtime.module, runtime.settings)
 
 
 @pytest.mark.parametrize("name", ["embedded", "gpt-2-70m"])

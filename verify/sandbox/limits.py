@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
 
 
 def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
@@ -54,14 +53,3 @@ def bound_more_cpu(seconds: int) -> None:
     """Kill this process (SIGXCPU) when it has used so many more seconds of processor time."""
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + seconds, hard))
-
-
-def keep_freed_memory() -> None:
-    """Let malloc give nothing back, where it is the GNU library's: a sixth of the time went into mapping pages anew.
-
-    Every pass over a long text allocates some hundred megabytes and frees them.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
